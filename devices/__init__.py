@@ -1,0 +1,1 @@
+"""What can hold a matrix and multiply by it: cells, converters, macros; their noise, precision and energy."""

@@ -1,0 +1,1 @@
+"""Preset devices: one TOML file each, every value with its unit, source and grade."""

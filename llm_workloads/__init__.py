@@ -1,0 +1,1 @@
+"""What must be computed: transformer models, checkpoints, tokenizers, operators, tasks."""

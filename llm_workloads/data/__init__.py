@@ -1,0 +1,1 @@
+"""The shipped model, its tokenizer and its card."""

@@ -1,0 +1,1 @@
+"""What goes where: weights to cells, matrices to tiles, operators to devices."""
