@@ -1,0 +1,61 @@
+"""Where random numbers are made and spent: keys by site, and the draws of the noise laws.
+
+Every draw belongs to a *site* (chip, layer, operator, tile, use), and a read also to a row (document, position), so the
+same seed gives the same draws whatever the batch, the order of the tiles or the number of chips. Threefry only: its
+numbers do not depend on how calls are batched, those of `rbg` do.
+"""
+
+import zlib
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Key, UInt32
+
+USES = ("write", "fault", "read")
+
+
+def root_key(seed: int) -> Key[Array, ""]:
+    """The key at the root of a run."""
+    return jax.random.key(seed, impl="threefry2x32")
+
+
+def name_id(name: str) -> int:
+    """A number for a name that is the same on every machine (CRC-32), to be folded into a key."""
+    return zlib.crc32(name.encode())
+
+
+def site_key(root: Key[Array, ""], *, chip=0, layer=0, operator: str = "", tile=0, use: str) -> Key[Array, ""]:
+    """The key of one site: every part is folded in, in a fixed order.
+
+    `chip`, `layer` and `tile` may be traced integers. `use` is "write", "fault" or "read".
+    """
+    key = jax.random.fold_in(root, USES.index(use))
+    for number in (chip, layer, name_id(operator), tile):
+        key = jax.random.fold_in(key, number)
+    return key
+
+
+def row_keys(key: Key[Array, ""], rows: UInt32[Array, "rows 2"]) -> Key[Array, "rows"]:
+    """One key a row, from its (document, position)."""
+    fold = lambda row: jax.random.fold_in(jax.random.fold_in(key, row[0]), row[1])
+    return jax.vmap(fold)(rows)
+
+
+def normal(key: Key[Array, ""], shape: tuple[int, ...]) -> Float[Array, "..."]:
+    """Standard normal numbers, float32."""
+    return jax.random.normal(key, shape, jnp.float32)
+
+
+def normal_rows(keys: Key[Array, "rows"], shape: tuple[int, ...]) -> Float[Array, "rows ..."]:
+    """Standard normal numbers of the given shape for each row's key."""
+    return jax.vmap(lambda key: jax.random.normal(key, shape, jnp.float32))(keys)
+
+
+def uniform(key: Key[Array, ""], shape: tuple[int, ...]) -> Float[Array, "..."]:
+    """Uniform numbers in [0, 1), float32."""
+    return jax.random.uniform(key, shape, jnp.float32)
+
+
+def student_t(key: Key[Array, ""], nu: Float[Array, ""], shape: tuple[int, ...]) -> Float[Array, "..."]:
+    """Student-t numbers with `nu` degrees of freedom (scale 1, not unit variance), float32."""
+    return jax.random.t(key, nu, shape, jnp.float32)
