@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key, UInt32
 
-USES = ("write", "fault", "read")
+USES = ("write", "relax", "fault", "read")
 
 
 def root_key(seed: int) -> Key[Array, ""]:
@@ -24,10 +24,12 @@ def name_id(name: str) -> int:
     return zlib.crc32(name.encode())
 
 
-def site_key(root: Key[Array, ""], *, chip=0, layer=0, operator: str = "", tile=0, use: str) -> Key[Array, ""]:
+def site_key(
+    root: Key[Array, ""], *, chip=0, layer=0, operator: str = "", tile=0, use: str
+) -> Key[Array, ""]:
     """The key of one site: every part is folded in, in a fixed order.
 
-    `chip`, `layer` and `tile` may be traced integers. `use` is "write", "fault" or "read".
+    `chip`, `layer` and `tile` may be traced integers. `use` is one of `USES`.
     """
     key = jax.random.fold_in(root, USES.index(use))
     for number in (chip, layer, name_id(operator), tile):

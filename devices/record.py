@@ -19,14 +19,18 @@ from pim.devices.errors import DeviceError
 T = TypeVar("T")
 
 
-def leaf(unit: str, doc: str, *, low: float = -math.inf, high: float = math.inf, default: Any = dataclasses.MISSING) -> Any:
+def leaf(
+    unit: str, doc: str, *, low: float = -math.inf, high: float = math.inf, default: Any = dataclasses.MISSING
+) -> Any:
     """A continuous field: SI `unit` ("1" where it has none), what it means, and the closed range it may lie in."""
     return dataclasses.field(
         default=default, metadata={"kind": "leaf", "unit": unit, "doc": doc, "low": low, "high": high}
     )
 
 
-def static(doc: str, *, choices: tuple[Any, ...] = (), low: int | None = None, default: Any = dataclasses.MISSING) -> Any:
+def static(
+    doc: str, *, choices: tuple[Any, ...] = (), low: int | None = None, default: Any = dataclasses.MISSING
+) -> Any:
     """A field that sets a shape or chooses a law: part of the compiled structure."""
     return dataclasses.field(
         default=default, metadata={"kind": "static", "unit": "1", "doc": doc, "choices": choices, "low": low}
@@ -86,7 +90,9 @@ def _check_field(meta: Any, value: Any, where: str) -> None:
             raise DeviceError(f"{where} is not finite; give a number in {meta['unit']}")
         if numbers.size and (numbers.min() < meta["low"] or numbers.max() > meta["high"]):
             bad = numbers.min() if numbers.min() < meta["low"] else numbers.max()
-            raise DeviceError(f"{where} = {bad:g} is out of range; it may lie in [{meta['low']:g}, {meta['high']:g}] {meta['unit']}")
+            raise DeviceError(
+                f"{where} = {bad:g} is out of range; it may lie in [{meta['low']:g}, {meta['high']:g}] {meta['unit']}"
+            )
     else:
         if meta["choices"] and value not in meta["choices"]:
             raise DeviceError(f"{where} = {value!r} is none of {', '.join(map(str, meta['choices']))}")

@@ -1,0 +1,56 @@
+"""An analog macro: arrays of cells with their converters, and the rules by which matrices are put on them."""
+
+from jaxtyping import Array, Float
+
+from pim.devices.adc import ADC
+from pim.devices.cell import Cell
+from pim.devices.dac import DAC
+from pim.devices.periphery import Periphery
+from pim.devices.record import leaf, part, record, static
+
+
+@record
+class AnalogMacro:
+    """What `pim.program` puts a matrix on: `rows` x `columns` arrays, as many as the matrix needs."""
+
+    rows: int = static("word lines of an array: inputs that one conversion sums over", low=1)
+    columns: int = static("bit lines of an array", low=1)
+    slices: int = static("cells along which the bits of a weight are sliced", low=1)
+    encoding: str = static("how signed weights live in cells", choices=("differential", "offset"))
+    weight_scale: str = static("what shares one weight scale", choices=("column", "matrix"))
+    input_range: str = static("what sets the range of the inputs", choices=("calibrated", "token"))
+    v_read: Float[Array, ""] = leaf("V", "word-line voltage of the largest input", low=1e-3, high=5)
+    t_read: Float[Array, ""] = leaf("s", "time for which the inputs are applied a step", low=1e-12)
+    vdd: Float[Array, ""] = leaf("V", "supply of converters and logic", low=0.1, high=5)
+    cell: Cell = part("the cell")
+    dac: DAC = part("input converter")
+    weight_bits: Float[Array, ""] | None = leaf(
+        "1", "bits of a weight, sign included; absent: continuous", low=2, high=16, default=None
+    )
+    adc: ADC | None = part("output converter; absent: sums are read exactly", default=None)
+    periphery: Periphery | None = part("everything else that costs; absent: unknown", default=None)
+
+
+@record
+class Ideal:
+    """The exact reference: the digital product to float rounding, free of charge."""
+
+
+@record
+class DigitalUnit:
+    """An exact digital unit beside the arrays, for dynamic products (attention) and vector work, with a cost."""
+
+    energy_per_mac: Float[Array, ""] = leaf(
+        "J", "energy of a multiply-accumulate, operands in registers", low=0
+    )
+    energy_per_op: Float[Array, ""] = leaf(
+        "J", "energy of one vector operation (norms, softmax, activation)", low=0
+    )
+    energy_per_byte: Float[Array, ""] = leaf(
+        "J", "energy of moving an operand's byte to or from its buffer", low=0
+    )
+    bytes_per_operand: Float[Array, ""] = leaf("1", "bytes of an operand", low=0.5)
+    macs_per_second: Float[Array, ""] = leaf("1/s", "multiply-accumulates a second", low=1)
+    ops_per_second: Float[Array, ""] = leaf("1/s", "vector operations a second", low=1)
+    area: Float[Array, ""] = leaf("m^2", "area of the unit", low=0)
+    leakage: Float[Array, ""] = leaf("W", "static power", low=0)

@@ -1,0 +1,143 @@
+"""Relaxation: how a cell's conductance shifts from its target with the time since programming.
+
+Each law maps the cell's latent path z(t) (see `path`) through its distribution at that time, so that two times of one
+chip are correlated as measured. Where a law was fitted to readings of programmed cells, the write error is in it.
+"""
+
+from dataclasses import replace
+from typing import Protocol
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Key
+
+from pim.devices.errors import DeviceError
+from pim.devices.path import LatentPath, bracket
+from pim.devices.random import normal
+from pim.devices.record import leaf, part, record
+from pim.devices.write_error import polynomial
+
+
+class Relaxation(Protocol):
+    """The law of one technology."""
+
+    times: Float[Array, "knots"]
+    reference_time: Float[Array, ""]
+
+    def shift(self, g: Float[Array, "*cells"], key: Key[Array, ""], time) -> Float[Array, "*cells"]:
+        """Shift (S) at `time` (s) of cells with target `g` (S); the same key gives the same cells at every time."""
+        ...
+
+
+def check_time(times: Float[Array, "knots"], time: float) -> None:
+    """Raise DeviceError if a (concrete) time lies outside those at which the law was measured."""
+    first, last = float(times[0]), float(times[-1])
+    if not first * (1 - 1e-6) <= time <= last * (1 + 1e-6):
+        raise DeviceError(
+            f"time = {time:g} s lies outside the measured range of this device's relaxation; "
+            f"choose {first:g} s to {last:g} s, or a device with another law"
+        )
+
+
+@record
+class GaussianRelaxation:
+    """Normal shift of zero mean whose sigma is a polynomial in the target at each measured time.
+
+    Between the times the variance runs linearly in log time, as relaxation data do (variance law of the
+    RRAM-Relaxation data, three technologies).
+    """
+
+    times: Float[Array, "knots"] = leaf("s", "times since programming at which sigma was measured", low=1e-9)
+    coefficients: Float[Array, "knots degree"] = leaf(
+        "S", "coefficients of sigma(G) a time, ascending in G / g_reference"
+    )
+    g_reference: Float[Array, ""] = leaf(
+        "S", "conductance at which the polynomial's argument is 1", low=1e-12
+    )
+    reference_time: Float[Array, ""] = leaf(
+        "s", "time at which a chip is read where no time is given", low=1e-9
+    )
+    path: LatentPath = part("correlation between the times")
+
+    def sigma(self, g: Float[Array, "*cells"], time) -> Float[Array, "*cells"]:
+        """Standard deviation (S) of the shift at `time` (s)."""
+        k, f = bracket(self.times, time)
+        before, after = (polynomial(self.coefficients[i], g / self.g_reference) for i in (k, k + 1))
+        variance = (1 - f) * before**2 + f * after**2
+        return jnp.sqrt(jnp.where(variance == 0, 1.0, variance)) * (variance != 0)
+
+    def shift(self, g: Float[Array, "*cells"], key: Key[Array, ""], time) -> Float[Array, "*cells"]:
+        """Shift (S) of cells with target `g` (S) at `time` (s)."""
+        draws = normal(key, (*g.shape, self.times.shape[0]))
+        return self.sigma(g, time) * self.path.at(draws, self.times, time)
+
+
+@record
+class StudentRelaxation:
+    """Heavy-tailed shift: at each time and level a Student-t that is truncated where the conductance leaves its window.
+
+    The shift of a cell with target G follows location + scale * t_nu, conditioned on 0 <= G + shift <= g_limit. Measured
+    shifts have nu between 1.2 (10 ms) and 4 (1e5 s): below 2 only the truncation makes their variance finite.
+    Between levels and times the quantiles are interpolated, linearly in conductance and in log time.
+    """
+
+    times: Float[Array, "knots"] = leaf(
+        "s", "times since programming at which the shift was measured", low=1e-9
+    )
+    levels: Float[Array, "levels"] = leaf("S", "target conductances at which the shift was measured", low=0)
+    location: Float[Array, "knots levels"] = leaf("S", "location of the truncated Student-t")
+    scale: Float[Array, "knots levels"] = leaf("S", "scale of the truncated Student-t", low=0)
+    nu: Float[Array, "knots levels"] = leaf("1", "tail index of the truncated Student-t", low=0.5)
+    g_limit: Float[Array, ""] = leaf("S", "largest conductance that a cell can shift to", low=1e-12)
+    reference_time: Float[Array, ""] = leaf(
+        "s", "time at which a chip is read where no time is given", low=1e-9
+    )
+    path: LatentPath = part("correlation between the times")
+    quantiles: Float[Array, "knots levels z"] | None = leaf(
+        "S", "shift at each time and level over the grid of latent z: computed by `prepare`", default=None
+    )
+
+    def prepare(self) -> "StudentRelaxation":
+        """The same law with its quantiles tabulated (outside jit: the Student-t has no closed quantile)."""
+        from scipy.special import ndtr
+        from scipy.stats import t as student
+
+        location, scale, nu = (
+            np.asarray(v, np.float64)[..., None] for v in (self.location, self.scale, self.nu)
+        )
+        levels = np.asarray(self.levels, np.float64)[None, :, None]
+        low = student.cdf((-levels - location) / scale, nu)
+        high = student.cdf((float(self.g_limit) - levels - location) / scale, nu)
+        shift = location + scale * student.ppf(low + ndtr(Z_GRID) * (high - low), nu)
+        return replace(self, quantiles=jnp.asarray(shift, jnp.float32))
+
+    def shift(self, g: Float[Array, "*cells"], key: Key[Array, ""], time) -> Float[Array, "*cells"]:
+        """Shift (S) of cells with target `g` (S) at `time` (s)."""
+        assert self.quantiles is not None, "prepare() first"
+        draws = normal(key, (*g.shape, self.times.shape[0]))
+        z = self.path.at(draws, self.times, time)
+        k, f = bracket(self.times, time)
+        table = (1 - f) * self.quantiles[k] + f * self.quantiles[k + 1]
+        return _bilinear(table, self.levels, g, z)
+
+
+Z_GRID = np.linspace(-4.8, 4.8, 97)  # beyond: less than 2 cells in a million, held at the last quantile
+
+
+def _bilinear(
+    table: Float[Array, "levels z"],
+    levels: Float[Array, "levels"],
+    g: Float[Array, "*cells"],
+    z: Float[Array, "*cells"],
+) -> Float[Array, "*cells"]:
+    """The table at (g, z), linear in both, held constant outside."""
+    row = jnp.interp(g, levels, jnp.arange(levels.shape[0], dtype=jnp.float32))
+    column = jnp.clip((z - Z_GRID[0]) / (Z_GRID[1] - Z_GRID[0]), 0.0, len(Z_GRID) - 1.0)
+    r = jnp.clip(jnp.floor(row), 0, table.shape[0] - 2).astype(jnp.int32)
+    c = jnp.clip(jnp.floor(column), 0, table.shape[1] - 2).astype(jnp.int32)
+    fr, fc = row - r, column - c
+    flat, width = table.reshape(-1), table.shape[1]
+    corner = lambda i, j: flat[(r + i) * width + c + j]
+    top = (1 - fc) * corner(0, 0) + fc * corner(0, 1)
+    bottom = (1 - fc) * corner(1, 0) + fc * corner(1, 1)
+    return (1 - fr) * top + fr * bottom

@@ -1,0 +1,191 @@
+"""The emulated product of one matrix on arrays of analog cells: programming, and y = W x with all its errors.
+
+Both walk the row tiles of the matrix. Slices are folded into the columns and input steps into the batch, so that a tile
+is one matrix product; ADC and shift-and-add are elementwise behind it.
+"""
+
+from dataclasses import replace
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int32, Key, UInt32
+
+from pim.devices.macro import AnalogMacro
+from pim.devices.random import normal_rows, row_keys, site_key
+from pim.devices.record import leaf, record, static
+from pim.mapping.encoding import ENCODINGS
+from pim.mapping.tiles import column_arrays, cut_inputs, cut_rows
+from pim.mapping.weights import slice_weights, weight_scale
+
+BATCHED_ELEMENTS = 1 << 21  # up to here all tiles at once beat a scan over them (8 MB of column sums)
+
+
+@record
+class Ranges:
+    """Converter ranges of a programmed matrix, found on calibration inputs."""
+
+    x: Float[Array, "*layers"] = leaf("1", "input that drives the word line fully")
+    adc: Float[Array, "*layers tiles slices"] = leaf(
+        "1", "full scale of the ADC, in full-conductance, full-input cells"
+    )
+
+
+@record
+class Crossbar:
+    """A matrix programmed into arrays: what of a chip a product needs."""
+
+    weights: Float[Array, "*layers tiles rows columns"] = leaf(
+        "1", "signed weights of the cells, of all slices"
+    )
+    variance: Float[Array, "*layers tiles rows columns"] | None = leaf(
+        "1", "read-noise variance of each; None: no noise"
+    )
+    gains: Float[Array, "*layers slices"] = leaf("1", "what each slice counts in the digital sum")
+    scale: Float[Array, "*layers n_out"] = leaf("1", "weight of full conductance, by output")
+    conductance: Float[Array, "*layers tiles rows"] = leaf(
+        "S", "sum of the conductances along each word line"
+    )
+    ranges: Ranges | None = leaf("1", "converter ranges; None: full ranges")
+    layer: Int32[Array, "*layers"] = leaf("1", "index of the layer, for the keys of reads")
+    n_in: int = static("inputs")
+    operator: str = static("name of the operator, for the keys of reads")
+    device: str = static("name of the device in its system")
+
+
+def program(
+    weights: Float[Array, "n_in n_out"],
+    macro: AnalogMacro,
+    key: Key[Array, ""],
+    time,
+    *,
+    layer=0,
+    operator: str = "",
+    device: str = "",
+    ranges: Ranges | None = None,
+    errors: bool = True,
+) -> Crossbar:
+    """Program a matrix: tiles one after another, so that only one tile's cells are at hand at a time.
+
+    `errors=False` gives the nominal matrix, as the designer intends it: targets without write error, drift and faults.
+    """
+    encoding, cell = ENCODINGS[macro.encoding], macro.cell
+    n_in, n_out = weights.shape
+    arrays = column_arrays(n_out, macro)
+    window = cell.g_max - cell.g_min
+    scale = weight_scale(weights, macro.weight_scale)
+    digits, gains = slice_weights(weights / scale[None], macro.weight_bits, macro.slices)
+
+    def one_tile(tile_digits):
+        tile, part = tile_digits
+        targets = cell.targets(jax.vmap(lambda d: encoding.fractions(d, arrays), out_axes=1)(part))
+        if errors:
+            site = partial(site_key, key, layer=layer, operator=operator, tile=tile)
+            g = cell.program(targets, lambda use: site(use=use), time)
+        else:
+            g = targets
+        fold = lambda matrix: jnp.moveaxis(matrix, 0, 1).reshape(macro.rows, -1)  # slices into the columns
+        signal = fold(jax.vmap(encoding.signal, in_axes=1)(g)) / window
+        variance = None
+        if cell.read_noise is not None:
+            variance = fold(jax.vmap(encoding.noise, in_axes=1)(cell.read_noise.variance(g))) / window**2
+        return signal, variance, g.sum(axis=(0, 1, 3))
+
+    tiles = cut_rows(digits, macro.rows)
+    signal, variance, conductance = jax.lax.map(one_tile, (jnp.arange(tiles.shape[0]), tiles))
+    return Crossbar(
+        weights=signal,
+        variance=variance,
+        gains=gains,
+        scale=scale,
+        conductance=conductance,
+        ranges=ranges,
+        layer=jnp.asarray(layer, jnp.int32),
+        n_in=n_in,
+        operator=operator,
+        device=device,
+    )
+
+
+def matmul(
+    crossbar: Crossbar,
+    macro: AnalogMacro,
+    x: Float[Array, "batch n_in"],
+    rows: UInt32[Array, "batch 2"],
+    key: Key[Array, ""] | None,
+) -> Float[Array, "batch n_out"]:
+    """The product x W as the macro computes it; without a key its reads are free of noise.
+
+    `rows` are the (document, position) of each input vector: they alone decide its draws.
+    """
+    encoding = ENCODINGS[macro.encoding]
+    n_out, slices = crossbar.scale.shape[0], macro.slices
+    arrays = column_arrays(n_out, macro)
+    full, planes, gains = drive(crossbar, macro, x)
+    batch, steps = x.shape[0], planes.shape[0]
+    inputs = cut_inputs(planes, macro.rows)
+    weight_of = (gains[:, None] * crossbar.gains[None, :])[:, None, :, None]
+
+    def one_tile(tile, u, weights, variance, adc_range):
+        sums = (u.reshape(steps * batch, -1) @ weights).reshape(steps, batch, slices, -1)
+        if variance is not None and key is not None:
+            power = (u.reshape(steps * batch, -1) ** 2 @ variance).reshape(sums.shape)
+            site = site_key(key, layer=crossbar.layer, operator=crossbar.operator, tile=tile, use="read")
+            draws = normal_rows(row_keys(site, rows), (steps, *sums.shape[2:]))
+            sums = sums + _root(power) * jnp.moveaxis(draws, 0, 1)
+        if macro.adc is not None:
+            sums = macro.adc.convert(sums, adc_range[None, None, :, None])
+        return encoding.combine((sums * weight_of).sum(axis=(0, 2)), n_out, arrays)
+
+    tiles = crossbar.weights.shape[0]
+    every = (jnp.arange(tiles), inputs, crossbar.weights, crossbar.variance, adc_ranges(crossbar, macro))
+    if tiles * steps * batch * crossbar.weights.shape[2] <= BATCHED_ELEMENTS:
+        y = jax.vmap(one_tile)(*every).sum(axis=0)
+    else:
+        step = lambda total, tile: (total + one_tile(*tile), None)
+        y, _ = jax.lax.scan(step, jnp.zeros((batch, n_out), jnp.float32), every)
+    return y * crossbar.scale[None] * full
+
+
+def drive(
+    crossbar: Crossbar, macro: AnalogMacro, x: Float[Array, "batch n_in"]
+) -> tuple[Float[Array, "#batch 1"], Float[Array, "steps batch n_in"], Float[Array, "steps"]]:
+    """The input's full scale (calibrated, or each token's own largest), and its word-line levels and gains a step."""
+    if macro.input_range == "token" or crossbar.ranges is None:
+        largest = jnp.max(jnp.abs(x), axis=1, keepdims=True)
+        full = jnp.where(largest == 0, 1.0, largest)
+    else:
+        full = crossbar.ranges.x[None, None]
+    planes, gains = macro.dac.planes(x / full)
+    return full, planes, gains
+
+
+def adc_ranges(crossbar: Crossbar, macro: AnalogMacro) -> Float[Array, "tiles slices"]:
+    """Full scale of each tile's and slice's ADC: calibrated, else the largest sum that the array could ever give."""
+    if crossbar.ranges is not None:
+        return crossbar.ranges.adc
+    return jnp.full((crossbar.weights.shape[0], macro.slices), macro.rows, jnp.float32)
+
+
+def calibrate(crossbar: Crossbar, macro: AnalogMacro, x: Float[Array, "batch n_in"]) -> Ranges:
+    """Converter ranges that hold the given percentiles of the inputs `x` and of the sums they give."""
+    full = jnp.maximum(jnp.percentile(jnp.abs(x), macro.dac.percentile), 1e-30)
+    ranges = Ranges(x=full, adc=adc_ranges(crossbar, macro))
+    _, planes, _ = drive(replace(crossbar, ranges=ranges), macro, x)
+    percentile = macro.adc.percentile if macro.adc is not None else 100.0
+
+    def one_tile(tile):
+        u, weights = tile
+        sums = (u.reshape(-1, macro.rows) @ weights).reshape(
+            -1, macro.slices, weights.shape[1] // macro.slices
+        )
+        return jnp.percentile(jnp.abs(sums), percentile, axis=(0, 2))
+
+    found = jax.lax.map(one_tile, (cut_inputs(planes, macro.rows), crossbar.weights))
+    return Ranges(x=full, adc=jnp.maximum(found, 1e-6))
+
+
+def _root(variance: Float[Array, "*n"]) -> Float[Array, "*n"]:
+    """Square root with a zero gradient at zero."""
+    positive = variance > 0
+    return jnp.where(positive, jnp.sqrt(jnp.where(positive, variance, 1.0)), 0.0)
