@@ -50,7 +50,6 @@ def test_a_wrong_shape_raises(probe):
 
 
 def test_methods_are_checked_and_jax_may_rebuild_records(probe):
-
     cells = jax.vmap(probe.Cell)(jnp.ones(3))
     assert cells.conductance.shape == (3,)
     with pytest.raises(jaxtyping.TypeCheckError):
