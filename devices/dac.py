@@ -24,6 +24,15 @@ class DAC(Protocol):
         """Word-line levels in [-1, 1] of each step, and the gain of each step."""
         ...
 
+    def energy(self, vdd) -> Float[Array, "..."]:
+        """Energy (J) of applying one input to one word line (all its steps)."""
+        ...
+
+    @property
+    def area(self) -> Float[Array, "..."]:
+        """Area (m^2) of one converter; there is one a word line."""
+        ...
+
 
 @record
 class MultibitDAC:

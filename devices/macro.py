@@ -34,23 +34,3 @@ class AnalogMacro:
 @record
 class Ideal:
     """The exact reference: the digital product to float rounding, free of charge."""
-
-
-@record
-class DigitalUnit:
-    """An exact digital unit beside the arrays, for dynamic products (attention) and vector work, with a cost."""
-
-    energy_per_mac: Float[Array, ""] = leaf(
-        "J", "energy of a multiply-accumulate, operands in registers", low=0
-    )
-    energy_per_op: Float[Array, ""] = leaf(
-        "J", "energy of one vector operation (norms, softmax, activation)", low=0
-    )
-    energy_per_byte: Float[Array, ""] = leaf(
-        "J", "energy of moving an operand's byte to or from its buffer", low=0
-    )
-    bytes_per_operand: Float[Array, ""] = leaf("1", "bytes of an operand", low=0.5)
-    macs_per_second: Float[Array, ""] = leaf("1/s", "multiply-accumulates a second", low=1)
-    ops_per_second: Float[Array, ""] = leaf("1/s", "vector operations a second", low=1)
-    area: Float[Array, ""] = leaf("m^2", "area of the unit", low=0)
-    leakage: Float[Array, ""] = leaf("W", "static power", low=0)
