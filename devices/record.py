@@ -75,6 +75,17 @@ def cast(node: T) -> T:
     return jax.tree.map(lambda value: jnp.asarray(value, jnp.float32), node)
 
 
+def prepare(node: Any) -> Any:
+    """The same record after each part that tabulates something outside jit has done so (its method `prepare`)."""
+    parts = {
+        name: prepare(getattr(node, name))
+        for name, field in fields_of(node).items()
+        if field.metadata["kind"] == "part" and getattr(node, name) is not None
+    }
+    node = dataclasses.replace(node, **parts)
+    return node.prepare() if hasattr(node, "prepare") else node
+
+
 def check(node: Any, where: str) -> None:
     """Raise DeviceError at the first field whose value is not finite, out of range or not one of its choices."""
     for path, field, value in walk(node):

@@ -1,0 +1,163 @@
+"""A device: a model that computes and costs, with the source of every one of its values beside it.
+
+Names, sources and grades stay out of the model, which is what jitted code sees: a string in there would compile anew for
+each device.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from pim.devices.errors import DeviceError, nearest
+from pim.devices.record import check, fields_of, prepare, replace_at, walk
+
+GRADES = {
+    "measured": "refitted from public raw data",
+    "stated": "a figure stated by the source",
+    "derived": "computed from stated figures; the note says how",
+    "recalled": "from memory or unverified; gates nothing",
+    "chosen": "a design choice, not a measurement",
+    "user": "set by the user",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """Where figures come from."""
+
+    citation: str
+    url: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Provenance:
+    """The source of one value."""
+
+    unit: str
+    source: str
+    grade: str
+    note: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Device:
+    """Anything that can be handed a matrix.
+
+    >>> device = pim.preset("rram-techC")
+    >>> device["adc.bits"]
+    8.0
+    """
+
+    name: str
+    family: str
+    summary: str
+    model: Any
+    provenance: Mapping[str, Provenance]
+    sources: Mapping[str, Source]
+
+    def paths(self) -> dict[str, Any]:
+        """Every value of the model by its dotted path; absent effects are left out."""
+        return {path: value for path, _, value in walk(self.model) if value is not None}
+
+    def __getitem__(self, path: str) -> Any:
+        """The value at a dotted path: a float, an integer, a string or an array."""
+        values = self.paths()
+        if path not in values:
+            raise DeviceError(f"{self.name} has no field {path!r}; {nearest(path, values)}")
+        value = values[path]
+        return value.item() if isinstance(value, jax.Array) and value.ndim == 0 else value
+
+    def citations(self) -> dict[str, Source]:
+        """The sources behind the values that this device still has, by their short names."""
+        used = {p.source for p in self.provenance.values()}
+        return {name: source for name, source in self.sources.items() if name in used}
+
+    def __repr__(self) -> str:
+        lines = [f"Device {self.name} ({self.family}): {self.summary}"]
+        for path, field, value in walk(self.model):
+            if value is not None and "z" not in path.rpartition(".")[2][:1]:
+                shown = np.asarray(value)
+                text = f"{shown:g}" if shown.ndim == 0 and shown.dtype.kind == "f" else str(value)
+                text = f"array {shown.shape}" if shown.ndim else text
+                lines.append(
+                    f"  {path} = {text} {field.metadata['unit'] if field.metadata['unit'] != '1' else ''}".rstrip()
+                )
+        return "\n".join(lines)
+
+
+def replace(device: Device, changes: Mapping[str, Any]) -> Device:
+    """The device with the values at dotted paths changed; None removes an effect.
+
+    Raises DeviceError for an unknown path (with the nearest names) and for a value out of its field's range.
+
+    >>> pim.replace(pim.preset("rram-techC"), {"adc.bits": 7, "cell.read_noise": None})
+    """
+    model, provenance = device.model, dict(device.provenance)
+    for path, value in changes.items():
+        try:
+            model = replace_at(
+                model,
+                path,
+                lambda old, field, v=value, p=path: _cast_field(v, old, field, f"{device.name}: {p}"),
+            )
+        except KeyError:
+            raise DeviceError(
+                f"{device.name} has no field {path!r}; {nearest(path, device.paths())}"
+            ) from None
+        provenance[path] = Provenance(unit="1", source="user", grade="user")
+    check(model, device.name)
+    sources = {**device.sources, "user": Source("set by the user")}
+    return dataclasses.replace(device, model=prepare(model), provenance=provenance, sources=sources)
+
+
+def _cast_field(value: Any, old: Any, field: dataclasses.Field, where: str) -> Any:
+    """The value as the field wants it."""
+    kind = field.metadata["kind"]
+    if kind == "part":
+        if value is not None and not dataclasses.is_dataclass(value):
+            raise DeviceError(
+                f"{where} is a part, not a number: name one of its fields ({', '.join(_names(old))}), or None"
+            )
+        return value
+    if kind == "leaf":
+        return cast_leaf(value, where, field.metadata["unit"], shape=None if old is None else np.shape(old))
+    return cast_static(value, field, where)
+
+
+def _names(node: Any) -> list[str]:
+    return sorted(fields_of(node)) if dataclasses.is_dataclass(node) else ["none: it is absent"]
+
+
+def cast_leaf(value: Any, where: str, unit: str, shape: tuple[int, ...] | None = None) -> Any:
+    """A float32 array (a tracer stays a tracer), or None."""
+    if value is None:
+        return None
+    if not isinstance(value, jax.Array):
+        try:
+            value = np.asarray(value, dtype=np.float64)
+        except (TypeError, ValueError):
+            raise DeviceError(f"{where} = {value!r} is not a number; give one in {unit}") from None
+        if not np.isfinite(value).all():
+            raise DeviceError(f"{where} is not finite; give a number in {unit}")
+    if shape is not None and np.shape(value) != shape:
+        raise DeviceError(f"{where} has the shape {np.shape(value)}; it must be {shape or 'a single number'}")
+    return jnp.asarray(value, jnp.float32)
+
+
+def cast_static(value: Any, field: dataclasses.Field, where: str) -> Any:
+    """An integer or a string, as the field is annotated."""
+    wanted = field.type if isinstance(field.type, type) else str
+    if (
+        wanted is int
+        and not isinstance(value, bool)
+        and isinstance(value, (int, float, np.number))
+        and int(value) == value
+    ):
+        return int(value)
+    if wanted is int or not isinstance(value, wanted):
+        raise DeviceError(f"{where} = {value!r} is not {'a whole number' if wanted is int else 'a text'}")
+    return value

@@ -1,0 +1,182 @@
+"""TOML to device: the schema of presets and of a user's own files.
+
+    name = "my-cell"
+    family = "reram"
+    summary = "what it is, in one line"
+    base = "macro-28nm"             # optional: another file whose values this one takes over
+
+    [sources.chen2024]
+    citation = "..."
+
+    [device]                        # the model; each part names its class
+    type = "AnalogMacro"
+    rows = {value = 64, source = "chen2024", grade = "chosen"}
+
+    [device.cell]
+    type = "Cell"
+    g_max = {value = 40e-6, unit = "S", source = "chen2024", grade = "stated", note = "Fig. 2"}
+
+A bare number is allowed in a user's file; its grade is then "user". Units are SI and must be those of the field.
+"""
+
+import dataclasses
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from pim.devices.adc import ADC
+from pim.devices.adc_cost import AndrulisADCCost, ZigzagADCCost
+from pim.devices.cell import Cell
+from pim.devices.dac import BitSerialDAC, MultibitDAC
+from pim.devices.device import GRADES, Device, Provenance, Source, cast_leaf, cast_static
+from pim.devices.digital_unit import DigitalUnit
+from pim.devices.errors import DeviceError, nearest
+from pim.devices.faults import StuckFaults
+from pim.devices.macro import AnalogMacro, Ideal
+from pim.devices.path import LatentPath
+from pim.devices.periphery import Periphery
+from pim.devices.read_noise import AdditiveReadNoise, ProportionalReadNoise
+from pim.devices.record import check, fields_of, prepare
+from pim.devices.relaxation import GaussianRelaxation, StudentRelaxation
+from pim.devices.write_error import GaussianWriteError, StudentWriteError
+
+TYPES = {
+    cls.__name__: cls
+    for cls in (
+        ADC, AdditiveReadNoise, AnalogMacro, AndrulisADCCost, BitSerialDAC, Cell, DigitalUnit, GaussianRelaxation,
+        GaussianWriteError, Ideal, LatentPath, MultibitDAC, Periphery, ProportionalReadNoise, StuckFaults,
+        StudentRelaxation, StudentWriteError, ZigzagADCCost,
+    )
+}  # fmt: skip
+
+PRESETS = Path(__file__).parent / "presets"
+
+
+def load_device(path: str | Path) -> Device:
+    """The device that a TOML file describes.
+
+    Raises DeviceError, naming the file and the field, for anything that is missing, unknown, of another unit, or out of
+    range.
+    """
+    file = Path(path)
+    table = read_table(file)
+    where = file.name
+    for key in ("name", "family", "summary", "device"):
+        if key not in table:
+            raise DeviceError(
+                f"{where}: {key!r} is missing" + (" (the table [device])" if key == "device" else "")
+            )
+    sources = {
+        key: _source(entry, f"{where}: sources.{key}") for key, entry in table.get("sources", {}).items()
+    }
+    provenance: dict[str, Provenance] = {}
+    model = _build(table["device"], "", where, sources, provenance)
+    check(model, where)
+    sources.setdefault("user", Source(f"set in {file.name}"))
+    return Device(table["name"], table["family"], table["summary"], prepare(model), provenance, sources)
+
+
+def read_table(file: Path) -> dict[str, Any]:
+    """The file's table, laid over the one of its `base`."""
+    if not file.is_file():
+        raise DeviceError(f"no device file {file}; give the path of a TOML file, or the name of a preset")
+    try:
+        table = tomllib.loads(file.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise DeviceError(f"{file.name} is not valid TOML: {error}") from None
+    if "base" not in table:
+        return table
+    base = next(
+        (
+            f
+            for f in (file.parent / f"{table['base']}.toml", PRESETS / f"{table['base']}.toml")
+            if f.is_file()
+        ),
+        None,
+    )
+    if base is None or base == file:
+        raise DeviceError(f"{file.name}: no base {table['base']!r} beside it or among the presets")
+    return _overlay(read_table(base), table)
+
+
+def _overlay(base: Mapping[str, Any], top: Mapping[str, Any]) -> dict[str, Any]:
+    """`top` over `base`: tables merge, unless the top one is a value or names another type."""
+    merged = dict(base)
+    for key, value in top.items():
+        old = base.get(key)
+        merges = isinstance(value, Mapping) and isinstance(old, Mapping) and "value" not in value
+        if merges and value.get("type", old.get("type")) == old.get("type"):
+            merged[key] = _overlay(old, value)
+        else:
+            merged[key] = value
+    return merged
+
+
+def _source(entry: Any, where: str) -> Source:
+    if not isinstance(entry, Mapping) or "citation" not in entry:
+        raise DeviceError(f'{where} needs a citation: citation = "authors, title, venue, year"')
+    return Source(str(entry["citation"]), str(entry.get("url", "")))
+
+
+def _build(
+    table: Any, path: str, where: str, sources: Mapping[str, Source], provenance: dict[str, Provenance]
+) -> Any:
+    """The record of one table and, below it, of its parts."""
+    at = f"{where}: {path or 'device'}"
+    if not isinstance(table, Mapping) or "type" not in table:
+        raise DeviceError(f'{at} needs a type: type = "AnalogMacro" for the device, "Cell" for a cell, ...')
+    if table["type"] not in TYPES:
+        raise DeviceError(f"{at}: unknown type {table['type']!r}; {nearest(str(table['type']), TYPES)}")
+    cls = TYPES[table["type"]]
+    fields = fields_of(cls)
+    values: dict[str, Any] = {}
+    for name, entry in table.items():
+        if name == "type":
+            continue
+        here = f"{path}.{name}" if path else name
+        if name not in fields:
+            raise DeviceError(f"{where}: unknown field {here!r} of {cls.__name__}; {nearest(name, fields)}")
+        field = fields[name]
+        if field.metadata["kind"] == "part":
+            values[name] = None if entry == "none" else _build(entry, here, where, sources, provenance)
+        else:
+            values[name], provenance[here] = _value(entry, field, f"{where}: {here}", sources)
+    for missing in _required(fields, values):
+        raise DeviceError(
+            f"{at} ({cls.__name__}): the field {missing!r} is missing ({fields[missing].metadata['doc']})"
+        )
+    return cls(**values)
+
+
+def _required(fields: Mapping[str, dataclasses.Field], values: Mapping[str, Any]) -> Iterator[str]:
+    return (n for n, f in fields.items() if n not in values and f.default is dataclasses.MISSING)
+
+
+def _value(
+    entry: Any, field: dataclasses.Field, where: str, sources: Mapping[str, Source]
+) -> tuple[Any, Provenance]:
+    """A field's value and where it comes from."""
+    unit = field.metadata["unit"]
+    table = (
+        entry
+        if isinstance(entry, Mapping)
+        else {"value": entry, "source": "user", "grade": "user", "unit": unit}
+    )
+    unknown = set(table) - {"value", "unit", "source", "grade", "note"}
+    if unknown or "value" not in table:
+        raise DeviceError(
+            f"{where} must be a number or {{value, unit, source, grade, note}}, not {sorted(table)}"
+        )
+    if table.get("unit", "1") != unit:
+        raise DeviceError(f"{where} has the unit {table.get('unit', '1')!r}; the field is in {unit!r}")
+    source, grade = table.get("source", "user"), table.get("grade", "user")
+    if source != "user" and source not in sources:
+        raise DeviceError(f"{where}: source {source!r} is not among [sources]; {nearest(source, sources)}")
+    if grade not in GRADES:
+        raise DeviceError(f"{where}: grade {grade!r} is none of {', '.join(GRADES)}")
+    if field.metadata["kind"] == "leaf":
+        value = cast_leaf(table["value"], where, unit)
+    else:
+        value = cast_static(table["value"], field, where)
+    return value, Provenance(unit, source, grade, table.get("note", ""))
