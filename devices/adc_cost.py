@@ -1,7 +1,7 @@
 """Cost laws of converters: what one conversion takes in energy and time, and one converter in area.
 
-Tools differ tenfold in what the same converter costs (8 bits at 1 GS/s, 22 to 32 nm: 0.14 pJ to 15.6 pJ), so that the
-law is a named part of a device and never a constant of the cost model.
+Tools differ more than tenfold in what the same converter costs (8 bits at 1 GS/s, 22 to 32 nm: 0.14 to
+1.7 pJ), so that the law is a named part of a device and never a constant of the cost model.
 """
 
 import jax.numpy as jnp
@@ -16,8 +16,9 @@ class ZigzagADCCost:
 
         E = (c_bit b + c_exp 4^b) vdd^2      t = b (t_bit + t_row rows)      A = area_scale 10^(d b) 2^b
 
-    The term in 4^b is the noise-limited capacitor; below ten bits the linear one rules. Published values: c_bit = 100 fF,
-    c_exp = 1 aF, t_bit = 0.640 ns, t_row = 6.53 ps, area_scale = 10^1.206 um^2, d = -0.0369.
+    The term in 4^b is the noise-limited capacitor; up to nine bits the linear one is the larger. Published
+    values: c_bit = 100 fF, c_exp = 1 aF, t_bit = 0.640 ns, t_row = 6.53 ps, area_scale = 10^1.206 um^2,
+    d = -0.0369.
 
     Source: KULeuven-MICAS/zigzag-imc; Houshmand et al., arXiv 2305.18335.
 
@@ -31,9 +32,7 @@ class ZigzagADCCost:
     latency_per_bit: Float[Array, ""] = leaf("s", "time t_bit a bit", low=0)
     latency_per_bit_row: Float[Array, ""] = leaf("s", "time t_row a bit and row of the column", low=0)
     area_scale: Float[Array, ""] = leaf("m^2", "area at zero bits", low=0)
-    area_decades_per_bit: Float[Array, ""] = leaf(
-        "1", "decades d by which the area departs from 2^bits a bit"
-    )
+    area_decades_per_bit: Float[Array, ""] = leaf("1", "decades d by which the area departs from 2^bits a bit")
 
     def energy(self, bits, vdd) -> Float[Array, "..."]:
         """Energy (J) of a conversion."""
@@ -56,12 +55,12 @@ class AndrulisADCCost:
         E = 1 / (2 10^((FoM_S - 6.02 enob - 1.76) / 10)) exp(e_0 + e_node ln(L / nm) - e_enob ln enob)   pJ
         A = exp(a_0 + a_node ln(L / nm) + a_rate ln f + a_energy ln(E / pJ))                             um^2
 
-    The energy bounds the best designs of the survey, which scatter by 0.8 decades above it; the area is a mean. `enob` lies
-    below the bits by `enob_loss` (the 8-bit converter that ISAAC cites has 6.2 effective ones). The law knows no supply, and
-    extrapolates below 16 nm.
+    The energy is fitted to the best designs of the survey; others lie up to a decade above. `enob` lies below
+    the bits by `enob_loss` (the 8-bit converter that ISAAC cites has 6.2 effective ones). The law knows no
+    supply, and extrapolates below 16 nm.
 
-    Source: Andrulis et al., arXiv 2404.06553; hwcomponents-adc. Published values: fom 213.78, 2.872, 128.31, 3.2205;
-    energy 24.58, 1.880, 2.829; area 1.346, 0.993, 0.181, 0.299.
+    Source: Andrulis et al., arXiv 2404.06553, as in hwcomponents-adc. Published values: fom 213.78, 2.872,
+    128.31, 3.2205; energy 24.58, 1.880, 2.829; area 1.346, 0.993, 0.181, 0.299.
     """
 
     node: Float[Array, ""] = leaf("m", "technology node", low=1e-9, high=1e-6)
@@ -87,9 +86,7 @@ class AndrulisADCCost:
             self.fom_base + self.fom_per_bit * jnp.ceil(enob),
         )
         exponent = (6.02 * enob + 1.76 - merit) / 10.0
-        correction = (
-            self.energy_log + self.energy_node * jnp.log(self.node * 1e9) - self.energy_enob * jnp.log(enob)
-        )
+        correction = self.energy_log + self.energy_node * jnp.log(self.node * 1e9) - self.energy_enob * jnp.log(enob)
         return jnp.exp(exponent * jnp.log(10.0) + correction) / 2.0 * 1e-12
 
     def latency(self, bits, rows) -> Float[Array, "..."]:

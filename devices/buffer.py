@@ -9,8 +9,8 @@ from pim.devices.record import leaf, record
 class Buffer:
     """A buffer of `bytes`, scaled from a reference size by a fitted exponent for each figure.
 
-    At 28 nm the figures come from a fit to CACTI 7 (ITRS-HP, 256-bit port, 22 to 65 nm, 2 KB to 1 MB; energy scatters by
-    0.18 in ln): exponents 0.553 (energy a byte), 0.916 (area), 0.952 (leakage). Below 2 KB it is an extrapolation.
+    A fit to CACTI 7 (ITRS-HP, 256-bit port, 22 to 65 nm, 2 KB to 1 MB; its energy scatters by 0.18 in ln) has
+    the exponents 0.553 (energy a byte), 0.916 (area) and 0.952 (leakage). Below 2 KB it is an extrapolation.
     """
 
     bytes: Float[Array, ""] = leaf("1", "bytes it holds", low=1)

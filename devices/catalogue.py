@@ -25,9 +25,7 @@ class PresetTable(tuple[PresetRow, ...]):
 
     def __str__(self) -> str:
         wide = max(len(row.name) for row in self)
-        return "\n".join(
-            f"{row.name:<{wide}}  {row.family:<8}  {row.grade:<8}  {row.summary}" for row in self
-        )
+        return "\n".join(f"{row.name:<{wide}}  {row.family:<8}  {row.grade:<8}  {row.summary}" for row in self)
 
     __repr__ = __str__
 
@@ -50,11 +48,7 @@ def presets() -> PresetTable:
     rows = []
     for name in preset_names():
         table = read_table(PRESETS / f"{name}.toml")
-        rows.append(
-            PresetRow(
-                name, table["family"], table["summary"], table.get("grade", ""), table.get("source", "")
-            )
-        )
+        rows.append(PresetRow(name, table["family"], table["summary"], table.get("grade", ""), table.get("source", "")))
     return PresetTable(rows)
 
 

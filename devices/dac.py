@@ -70,9 +70,7 @@ class BitSerialDAC:
     percentile: Float[Array, ""] = leaf(
         "1", "share (%) of calibration inputs that a static range must hold; the rest clips", low=50, high=100
     )
-    energy_per_bit: Float[Array, ""] = leaf(
-        "F", "capacitance switched by each one-bit step: E = C * vdd^2", low=0
-    )
+    energy_per_bit: Float[Array, ""] = leaf("F", "capacitance switched by each one-bit step: E = C * vdd^2", low=0)
     area: Float[Array, ""] = leaf("m^2", "area of one driver", low=0)
 
     @property

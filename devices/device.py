@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from pim.devices.errors import DeviceError, nearest
-from pim.devices.record import check, fields_of, prepare, replace_at, walk
+from pim.devices.record import check, fields_of, in_unit, prepare, replace_at, walk
 
 GRADES = {
     "measured": "refitted from public raw data",
@@ -79,14 +79,17 @@ class Device:
     def __repr__(self) -> str:
         lines = [f"Device {self.name} ({self.family}): {self.summary}"]
         for path, field, value in walk(self.model):
-            if value is not None and "z" not in path.rpartition(".")[2][:1]:
-                shown = np.asarray(value)
-                text = f"{shown:g}" if shown.ndim == 0 and shown.dtype.kind == "f" else str(value)
-                text = f"array {shown.shape}" if shown.ndim else text
-                lines.append(
-                    f"  {path} = {text} {field.metadata['unit'] if field.metadata['unit'] != '1' else ''}".rstrip()
-                )
+            if value is not None:
+                lines.append(f"  {path} = {_show(value)}{in_unit(field.metadata['unit'], '')}")
         return "\n".join(lines)
+
+
+def _show(value: Any) -> str:
+    """A value in a line."""
+    shape = np.shape(value)
+    if shape:
+        return f"array {shape}"
+    return value if isinstance(value, str) else f"{value:g}"
 
 
 def replace(device: Device, changes: Mapping[str, Any]) -> Device:
@@ -105,9 +108,7 @@ def replace(device: Device, changes: Mapping[str, Any]) -> Device:
                 lambda old, field, v=value, p=path: _cast_field(v, old, field, f"{device.name}: {p}"),
             )
         except KeyError:
-            raise DeviceError(
-                f"{device.name} has no field {path!r}; {nearest(path, device.paths())}"
-            ) from None
+            raise DeviceError(f"{device.name} has no field {path!r}; {nearest(path, device.paths())}") from None
         provenance[path] = Provenance(unit="1", source="user", grade="user")
     check(model, device.name)
     sources = {**device.sources, "user": Source("set by the user")}
@@ -140,9 +141,9 @@ def cast_leaf(value: Any, where: str, unit: str, shape: tuple[int, ...] | None =
         try:
             value = np.asarray(value, dtype=np.float64)
         except (TypeError, ValueError):
-            raise DeviceError(f"{where} = {value!r} is not a number; give one in {unit}") from None
+            raise DeviceError(f"{where} = {value!r} is not a number; give one{in_unit(unit)}") from None
         if not np.isfinite(value).all():
-            raise DeviceError(f"{where} is not finite; give a number in {unit}")
+            raise DeviceError(f"{where} is not finite; give a number{in_unit(unit)}")
     if shape is not None and np.shape(value) != shape:
         raise DeviceError(f"{where} has the shape {np.shape(value)}; it must be {shape or 'a single number'}")
     return jnp.asarray(value, jnp.float32)

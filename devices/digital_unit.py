@@ -10,14 +10,12 @@ from pim.devices.record import leaf, part, record
 class DigitalUnit:
     """An exact digital unit for dynamic products (attention) and vector work, with a cost.
 
-    Products and vector operations run at a rate each; a product waits for its operands where the buffer, which also holds
-    keys and values, is slower than the multipliers.
+    Products and vector operations run at a rate each; a product waits for its operands where the buffer, which
+    also holds keys and values, is slower than the multipliers.
     """
 
     energy_per_mac: Float[Array, ""] = leaf("J", "energy of a multiply-accumulate, operands at hand", low=0)
-    energy_per_op: Float[Array, ""] = leaf(
-        "J", "energy of one vector operation (norms, softmax, activation)", low=0
-    )
+    energy_per_op: Float[Array, ""] = leaf("J", "energy of one vector operation (norms, softmax, activation)", low=0)
     bytes_per_operand: Float[Array, ""] = leaf("1", "bytes of an operand", low=0.125)
     macs_per_second: Float[Array, ""] = leaf("1/s", "multiply-accumulates a second", low=1)
     ops_per_second: Float[Array, ""] = leaf("1/s", "vector operations a second", low=1)

@@ -11,12 +11,8 @@ from pim.devices.record import leaf, record
 class StuckFaults:
     """Cells that ignore programming, independent from cell to cell and the same over the life of a chip."""
 
-    stuck_lrs: Float[Array, ""] = leaf(
-        "1", "share of cells stuck in the low-resistance state (g_max)", low=0, high=1
-    )
-    stuck_hrs: Float[Array, ""] = leaf(
-        "1", "share of cells stuck in the high-resistance state (g_min)", low=0, high=1
-    )
+    stuck_lrs: Float[Array, ""] = leaf("1", "share of cells stuck in the low-resistance state (g_max)", low=0, high=1)
+    stuck_hrs: Float[Array, ""] = leaf("1", "share of cells stuck in the high-resistance state (g_min)", low=0, high=1)
 
     def apply(self, g: Float[Array, "*cells"], g_min, g_max, key: Key[Array, ""]) -> Float[Array, "*cells"]:
         """Conductances (S) with the stuck cells at `g_max` and `g_min`."""

@@ -64,12 +64,8 @@ def load_device(path: str | Path) -> Device:
     where = file.name
     for key in ("name", "family", "summary", "device"):
         if key not in table:
-            raise DeviceError(
-                f"{where}: {key!r} is missing" + (" (the table [device])" if key == "device" else "")
-            )
-    sources = {
-        key: _source(entry, f"{where}: sources.{key}") for key, entry in table.get("sources", {}).items()
-    }
+            raise DeviceError(f"{where}: {key!r} is missing" + (" (the table [device])" if key == "device" else ""))
+    sources = {key: _source(entry, f"{where}: sources.{key}") for key, entry in table.get("sources", {}).items()}
     provenance: dict[str, Provenance] = {}
     model = _build(table["device"], "", where, sources, provenance)
     check(model, where)
@@ -88,11 +84,7 @@ def read_table(file: Path) -> dict[str, Any]:
     if "base" not in table:
         return table
     base = next(
-        (
-            f
-            for f in (file.parent / f"{table['base']}.toml", PRESETS / f"{table['base']}.toml")
-            if f.is_file()
-        ),
+        (f for f in (file.parent / f"{table['base']}.toml", PRESETS / f"{table['base']}.toml") if f.is_file()),
         None,
     )
     if base is None or base == file:
@@ -119,9 +111,7 @@ def _source(entry: Any, where: str) -> Source:
     return Source(str(entry["citation"]), str(entry.get("url", "")))
 
 
-def _build(
-    table: Any, path: str, where: str, sources: Mapping[str, Source], provenance: dict[str, Provenance]
-) -> Any:
+def _build(table: Any, path: str, where: str, sources: Mapping[str, Source], provenance: dict[str, Provenance]) -> Any:
     """The record of one table and, below it, of its parts."""
     at = f"{where}: {path or 'device'}"
     if not isinstance(table, Mapping) or "type" not in table:
@@ -153,21 +143,13 @@ def _required(fields: Mapping[str, dataclasses.Field], values: Mapping[str, Any]
     return (n for n, f in fields.items() if n not in values and f.default is dataclasses.MISSING)
 
 
-def _value(
-    entry: Any, field: dataclasses.Field, where: str, sources: Mapping[str, Source]
-) -> tuple[Any, Provenance]:
+def _value(entry: Any, field: dataclasses.Field, where: str, sources: Mapping[str, Source]) -> tuple[Any, Provenance]:
     """A field's value and where it comes from."""
     unit = field.metadata["unit"]
-    table = (
-        entry
-        if isinstance(entry, Mapping)
-        else {"value": entry, "source": "user", "grade": "user", "unit": unit}
-    )
+    table = entry if isinstance(entry, Mapping) else {"value": entry, "source": "user", "grade": "user", "unit": unit}
     unknown = set(table) - {"value", "unit", "source", "grade", "note"}
     if unknown or "value" not in table:
-        raise DeviceError(
-            f"{where} must be a number or {{value, unit, source, grade, note}}, not {sorted(table)}"
-        )
+        raise DeviceError(f"{where} must be a number or {{value, unit, source, grade, note}}, not {sorted(table)}")
     if table.get("unit", "1") != unit:
         raise DeviceError(f"{where} has the unit {table.get('unit', '1')!r}; the field is in {unit!r}")
     source, grade = table.get("source", "user"), table.get("grade", "user")

@@ -30,9 +30,7 @@ class LatentPath:
         slow = self.slow_share * jnp.exp(-apart / self.slow_decades)
         return jnp.where(apart == 0, 1.0, slow)
 
-    def at(
-        self, draws: Float[Array, "*cells knots"], times: Float[Array, "knots"], time
-    ) -> Float[Array, "*cells"]:
+    def at(self, draws: Float[Array, "*cells knots"], times: Float[Array, "knots"], time) -> Float[Array, "*cells"]:
         """Latent z (unit variance) at `time` (s), from each cell's independent `draws`, one a knot.
 
         Between knots the two neighbours are mixed linearly in log time and rescaled, which keeps the variance one.

@@ -1,4 +1,4 @@
-"""What stands around an array besides its converters: lines, sample-and-hold, shift-and-add, buffer, bus, leakage."""
+"""What stands around an array besides its converters: lines, sample-and-hold, shift-and-add, buffer, bus."""
 
 from jaxtyping import Array, Float
 
@@ -10,30 +10,24 @@ from pim.devices.record import leaf, part, record
 class Periphery:
     """Costs of the parts around the array; the laws that use them are in `pim.macro_cost`.
 
-    Three lines pass a cell: the word line that brings the input, the select line that opens its transistor, and the bit
-    line that gathers its current. Selecting is not free: in NeuRRAM it is a third of the energy.
+    Three lines pass a cell: the word line that brings the input, the select line that opens its transistor, and
+    the bit line that gathers its current. Selecting is not free: in NeuRRAM it is a third of the energy.
     """
 
     wordline_capacitance: Float[Array, ""] = leaf("F", "word-line capacitance a cell it passes", low=0)
     select_capacitance: Float[Array, ""] = leaf("F", "select-line capacitance a cell it passes", low=0)
     select_voltage: Float[Array, ""] = leaf("V", "swing of a select line", low=0, high=10)
     bitline_capacitance: Float[Array, ""] = leaf("F", "bit-line capacitance a cell it passes", low=0)
-    settle: Float[Array, ""] = leaf(
-        "s", "time for which input converters and lines settle before a read", low=0
-    )
+    settle: Float[Array, ""] = leaf("s", "time for which input converters and lines settle before a read", low=0)
     sample_hold_energy: Float[Array, ""] = leaf("J", "energy of holding one column's sum", low=0)
-    sample_hold_area: Float[Array, ""] = leaf(
-        "m^2", "area of one sample-and-hold, one a converted column", low=0
-    )
+    sample_hold_area: Float[Array, ""] = leaf("m^2", "area of one sample-and-hold, one a converted column", low=0)
     shift_add_energy: Float[Array, ""] = leaf("J", "energy of one digital shift-and-add", low=0)
     shift_add_area: Float[Array, ""] = leaf("m^2", "area of one shift-and-add, one a converter", low=0)
     shift_add_latency: Float[Array, ""] = leaf("s", "time of one shift-and-add", low=0)
     buffer: Buffer = part("input and output buffer at each array")
     input_bytes: Float[Array, ""] = leaf("1", "bytes of an input value in the buffer", low=0.125)
     output_bytes: Float[Array, ""] = leaf("1", "bytes of a partial sum in the buffer", low=0.125)
-    bus_energy_per_byte: Float[Array, ""] = leaf(
-        "J", "energy of moving a byte to or from an array's buffer", low=0
-    )
+    bus_energy_per_byte: Float[Array, ""] = leaf("J", "energy of moving a byte to or from an array's buffer", low=0)
     bus_area: Float[Array, ""] = leaf("m^2", "an array's share of the bus", low=0)
     leakage_density: Float[Array, ""] = leaf(
         "W/m^2", "static power an area of output converters, sample-and-holds and shift-and-adds", low=0

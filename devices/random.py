@@ -24,9 +24,7 @@ def name_id(name: str) -> int:
     return zlib.crc32(name.encode())
 
 
-def site_key(
-    root: Key[Array, ""], *, chip=0, layer=0, operator: str = "", tile=0, use: str
-) -> Key[Array, ""]:
+def site_key(root: Key[Array, ""], *, chip=0, layer=0, operator: str = "", tile=0, use: str) -> Key[Array, ""]:
     """The key of one site: every part is folded in, in a fixed order.
 
     `chip`, `layer` and `tile` may be traced integers. `use` is one of `USES`.
@@ -39,8 +37,7 @@ def site_key(
 
 def row_keys(key: Key[Array, ""], rows: UInt32[Array, "rows 2"]) -> Key[Array, "rows"]:
     """One key a row, from its (document, position)."""
-    fold = lambda row: jax.random.fold_in(jax.random.fold_in(key, row[0]), row[1])
-    return jax.vmap(fold)(rows)
+    return jax.vmap(lambda row: jax.random.fold_in(jax.random.fold_in(key, row[0]), row[1]))(rows)
 
 
 def normal(key: Key[Array, ""], shape: tuple[int, ...]) -> Float[Array, "..."]:

@@ -92,17 +92,23 @@ def check(node: Any, where: str) -> None:
         _check_field(field.metadata, value, f"{where}: {path}")
 
 
+def in_unit(unit: str, preposition: str = "in ") -> str:
+    """The end of a message that asks for a number: " in S", or nothing where there is no unit."""
+    return "" if unit == "1" else f" {preposition}{unit}"
+
+
 def _check_field(meta: Any, value: Any, where: str) -> None:
     if meta["kind"] == "leaf":
         if value is None:
             return
         numbers = np.asarray(value, dtype=np.float64)
         if not np.isfinite(numbers).all():
-            raise DeviceError(f"{where} is not finite; give a number in {meta['unit']}")
+            raise DeviceError(f"{where} is not finite; give a number{in_unit(meta['unit'])}")
         if numbers.size and (numbers.min() < meta["low"] or numbers.max() > meta["high"]):
             bad = numbers.min() if numbers.min() < meta["low"] else numbers.max()
             raise DeviceError(
-                f"{where} = {bad:g} is out of range; it may lie in [{meta['low']:g}, {meta['high']:g}] {meta['unit']}"
+                f"{where} = {bad:g} is out of range; it may lie in [{meta['low']:g}, {meta['high']:g}]"
+                f"{in_unit(meta['unit'], '')}"
             )
     else:
         if meta["choices"] and value not in meta["choices"]:

@@ -51,12 +51,8 @@ class GaussianRelaxation:
     coefficients: Float[Array, "knots degree"] = leaf(
         "S", "coefficients of sigma(G) a time, ascending in G / g_reference"
     )
-    g_reference: Float[Array, ""] = leaf(
-        "S", "conductance at which the polynomial's argument is 1", low=1e-12
-    )
-    reference_time: Float[Array, ""] = leaf(
-        "s", "time at which a chip is read where no time is given", low=1e-9
-    )
+    g_reference: Float[Array, ""] = leaf("S", "conductance at which the polynomial's argument is 1", low=1e-12)
+    reference_time: Float[Array, ""] = leaf("s", "time at which a chip is read where no time is given", low=1e-9)
     path: LatentPath = part("correlation between the times")
 
     def sigma(self, g: Float[Array, "*cells"], time) -> Float[Array, "*cells"]:
@@ -81,17 +77,13 @@ class StudentRelaxation:
     Between levels and times the quantiles are interpolated, linearly in conductance and in log time.
     """
 
-    times: Float[Array, "knots"] = leaf(
-        "s", "times since programming at which the shift was measured", low=1e-9
-    )
+    times: Float[Array, "knots"] = leaf("s", "times since programming at which the shift was measured", low=1e-9)
     levels: Float[Array, "levels"] = leaf("S", "target conductances at which the shift was measured", low=0)
     location: Float[Array, "knots levels"] = leaf("S", "location of the truncated Student-t")
     scale: Float[Array, "knots levels"] = leaf("S", "scale of the truncated Student-t", low=0)
     nu: Float[Array, "knots levels"] = leaf("1", "tail index of the truncated Student-t", low=0.5)
     g_limit: Float[Array, ""] = leaf("S", "largest conductance that a cell can shift to", low=1e-12)
-    reference_time: Float[Array, ""] = leaf(
-        "s", "time at which a chip is read where no time is given", low=1e-9
-    )
+    reference_time: Float[Array, ""] = leaf("s", "time at which a chip is read where no time is given", low=1e-9)
     path: LatentPath = part("correlation between the times")
     quantiles: Float[Array, "knots levels z"] | None = leaf(
         "S", "shift at each time and level over the grid of latent z: computed by `prepare`", default=None
@@ -102,9 +94,7 @@ class StudentRelaxation:
         from scipy.special import ndtr
         from scipy.stats import t as student
 
-        location, scale, nu = (
-            np.asarray(v, np.float64)[..., None] for v in (self.location, self.scale, self.nu)
-        )
+        location, scale, nu = (np.asarray(v, np.float64)[..., None] for v in (self.location, self.scale, self.nu))
         levels = np.asarray(self.levels, np.float64)[None, :, None]
         low = student.cdf((-levels - location) / scale, nu)
         high = student.cdf((float(self.g_limit) - levels - location) / scale, nu)
@@ -137,7 +127,10 @@ def _bilinear(
     c = jnp.clip(jnp.floor(column), 0, table.shape[1] - 2).astype(jnp.int32)
     fr, fc = row - r, column - c
     flat, width = table.reshape(-1), table.shape[1]
-    corner = lambda i, j: flat[(r + i) * width + c + j]
+
+    def corner(i: int, j: int):
+        return flat[(r + i) * width + c + j]
+
     top = (1 - fc) * corner(0, 0) + fc * corner(0, 1)
     bottom = (1 - fc) * corner(1, 0) + fc * corner(1, 1)
     return (1 - fr) * top + fr * bottom

@@ -17,9 +17,7 @@ class WriteError(Protocol):
         ...
 
 
-def polynomial(
-    coefficients: Float[Array, "*lead degree"], x: Float[Array, "*cells"]
-) -> Float[Array, "*cells"]:
+def polynomial(coefficients: Float[Array, "*lead degree"], x: Float[Array, "*cells"]) -> Float[Array, "*cells"]:
     """Sum of c_k x^k, coefficients in ascending order, never below zero (a fitted sigma may dip there)."""
     value = jnp.zeros_like(x)
     for k in reversed(range(coefficients.shape[-1])):
@@ -32,9 +30,7 @@ class GaussianWriteError:
     """Normal error with a standard deviation polynomial in the target: sigma(G) = sum_k c_k (G / g_reference)^k."""
 
     coefficients: Float[Array, "degree"] = leaf("S", "coefficients c_k of sigma(G), ascending")
-    g_reference: Float[Array, ""] = leaf(
-        "S", "conductance at which the polynomial's argument is 1", low=1e-12
-    )
+    g_reference: Float[Array, ""] = leaf("S", "conductance at which the polynomial's argument is 1", low=1e-12)
 
     def sigma(self, g: Float[Array, "*cells"]) -> Float[Array, "*cells"]:
         """Standard deviation (S) at target `g` (S)."""
@@ -54,9 +50,7 @@ class StudentWriteError:
     """
 
     coefficients: Float[Array, "degree"] = leaf("S", "coefficients c_k of the scale, ascending")
-    g_reference: Float[Array, ""] = leaf(
-        "S", "conductance at which the polynomial's argument is 1", low=1e-12
-    )
+    g_reference: Float[Array, ""] = leaf("S", "conductance at which the polynomial's argument is 1", low=1e-12)
     nu: Float[Array, ""] = leaf("1", "degrees of freedom: the tail index", low=0.5)
 
     def sample(self, g: Float[Array, "*cells"], key: Key[Array, ""]) -> Float[Array, "*cells"]:

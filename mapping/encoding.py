@@ -25,9 +25,7 @@ class Encoding(Protocol):
         """Variance of `signal` from the variance of each cell."""
         ...
 
-    def combine(
-        self, y: Float[Array, "*batch columns"], n_out: int, arrays: int
-    ) -> Float[Array, "*batch n_out"]:
+    def combine(self, y: Float[Array, "*batch columns"], n_out: int, arrays: int) -> Float[Array, "*batch n_out"]:
         """The digital result of a tile from its converted columns."""
         ...
 
@@ -59,9 +57,7 @@ class Differential:
         """Both cells of the pair add."""
         return variance[0] + variance[1]
 
-    def combine(
-        self, y: Float[Array, "*batch n_out"], n_out: int, arrays: int
-    ) -> Float[Array, "*batch n_out"]:
+    def combine(self, y: Float[Array, "*batch n_out"], n_out: int, arrays: int) -> Float[Array, "*batch n_out"]:
         """Nothing is left to do."""
         return y
 
@@ -98,9 +94,7 @@ class OffsetColumn:
         """In the units of `signal`."""
         return 4.0 * variance[0]
 
-    def combine(
-        self, y: Float[Array, "*batch columns"], n_out: int, arrays: int
-    ) -> Float[Array, "*batch n_out"]:
+    def combine(self, y: Float[Array, "*batch columns"], n_out: int, arrays: int) -> Float[Array, "*batch n_out"]:
         """Outputs less the reference of their array."""
         block = -(-n_out // arrays)
         return y[..., :n_out] - jnp.repeat(y[..., n_out:], block, axis=-1)[..., :n_out]

@@ -35,17 +35,13 @@ class Ranges:
 class Crossbar:
     """A matrix programmed into arrays: what of a chip a product needs."""
 
-    weights: Float[Array, "*layers tiles rows columns"] = leaf(
-        "1", "signed weights of the cells, of all slices"
-    )
+    weights: Float[Array, "*layers tiles rows columns"] = leaf("1", "signed weights of the cells, of all slices")
     variance: Float[Array, "*layers tiles rows columns"] | None = leaf(
         "1", "read-noise variance of each; None: no noise"
     )
     gains: Float[Array, "*layers slices"] = leaf("1", "what each slice counts in the digital sum")
     scale: Float[Array, "*layers n_out"] = leaf("1", "weight of full conductance, by output")
-    conductance: Float[Array, "*layers tiles rows"] = leaf(
-        "S", "sum of the conductances along each word line"
-    )
+    conductance: Float[Array, "*layers tiles rows"] = leaf("S", "sum of the conductances along each word line")
     ranges: Ranges | None = leaf("1", "converter ranges; None: full ranges")
     layer: Int32[Array, "*layers"] = leaf("1", "index of the layer, for the keys of reads")
     n_in: int = static("inputs")
@@ -84,7 +80,10 @@ def program(
             g = cell.program(targets, lambda use: site(use=use), time)
         else:
             g = targets
-        fold = lambda matrix: jnp.moveaxis(matrix, 0, 1).reshape(macro.rows, -1)  # slices into the columns
+
+        def fold(matrix):  # slices into the columns
+            return jnp.moveaxis(matrix, 0, 1).reshape(macro.rows, -1)
+
         signal = fold(jax.vmap(encoding.signal, in_axes=1)(g)) / window
         variance = None
         if cell.read_noise is not None:
@@ -142,8 +141,8 @@ def matmul(
     if tiles * steps * batch * crossbar.weights.shape[2] <= BATCHED_ELEMENTS:
         y = jax.vmap(one_tile)(*every).sum(axis=0)
     else:
-        step = lambda total, tile: (total + one_tile(*tile), None)
-        y, _ = jax.lax.scan(step, jnp.zeros((batch, n_out), jnp.float32), every)
+        zero = jnp.zeros((batch, n_out), jnp.float32)
+        y, _ = jax.lax.scan(lambda total, tile: (total + one_tile(*tile), None), zero, every)
     return y * crossbar.scale[None] * full
 
 
@@ -176,9 +175,7 @@ def calibrate(crossbar: Crossbar, macro: AnalogMacro, x: Float[Array, "batch n_i
 
     def one_tile(tile):
         u, weights = tile
-        sums = (u.reshape(-1, macro.rows) @ weights).reshape(
-            -1, macro.slices, weights.shape[1] // macro.slices
-        )
+        sums = (u.reshape(-1, macro.rows) @ weights).reshape(-1, macro.slices, weights.shape[1] // macro.slices)
         return jnp.percentile(jnp.abs(sums), percentile, axis=(0, 2))
 
     found = jax.lax.map(one_tile, (cut_inputs(planes, macro.rows), crossbar.weights))
