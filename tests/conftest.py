@@ -36,6 +36,7 @@ def check(function: Callable[..., Any]) -> Callable[..., Any]:
 # Every function of `pim`, of whichever wing, checks its annotations; users do not pay for it. The hook only
 # sees what is imported later, and asks for the checker by an expression.
 assert "pim" not in sys.modules, "pim was imported before its annotations could be checked"
+jaxtyping.config.update("jaxtyping_remove_typechecker_stack", True)
 jaxtyping.install_import_hook("pim", f"sys.modules[{__name__!r}].check")
 
 
