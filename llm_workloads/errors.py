@@ -1,11 +1,5 @@
-"""What this wing raises when it is given something it cannot use."""
+"""The error that a model, checkpoint, tokenizer or text can raise."""
 
 
 class WorkloadError(ValueError):
-    """A model, checkpoint, tokenizer or text that cannot be used: the message says what, where and what would be right.
-
-    Example:
-        >>> raise WorkloadError("model/config.json: no such file; a model folder holds config.json")
-        Traceback (most recent call last):
-        pim.llm_workloads.errors.WorkloadError: model/config.json: no such file; a model folder holds config.json
-    """
+    """A model, checkpoint, tokenizer or text that cannot be used; the message says what would be right."""

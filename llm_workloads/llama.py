@@ -2,17 +2,18 @@
 
 A model is a `LlamaConfig` (static under `jax.jit`) and a tree of parameters
 
-    {"embed": [vocab, hidden], "segments": [{name: [layers, ...]}, ...], "norm": [hidden], "head": [hidden, vocab]}
+    {"embed": [vocab, hidden], "segments": [{name: [layers, ...]}, ...], "norm": [hidden],
+     "head": [hidden, vocab]}
 
-("head" is absent when it is tied to the embedding). A segment is a run of layers of the same structure, stacked
+where "head" is absent if it is tied to the embedding. A segment is a run of layers of the same structure, stacked
 along their first axis and scanned; a digital model has one. Matrices are stored [in, out].
 
 Every matrix product goes through one hook, `matmul(operator, w, x, ids)`; `digital_matmul` is the exact one. The
-forward never looks into `w`, so that a hook may be given programmed arrays in place of weights.
+forward never looks into `w`, so that the hook may be given programmed arrays in place of weights.
 
-Sources: Touvron et al., arXiv 2302.13971 and 2307.09288 (the block); Zhang and Sennrich, arXiv 1910.07467 (RMSNorm);
-Su et al., arXiv 2104.09864 (rotary positions), in the half-split order of Hugging Face checkpoints; Ainslie et al.,
-arXiv 2305.13245 (grouped queries); Shazeer, arXiv 2002.05202 (SwiGLU).
+Sources: Touvron et al., arXiv 2302.13971 and 2307.09288 (the block); Zhang and Sennrich, arXiv 1910.07467
+(RMSNorm); Su et al., arXiv 2104.09864 (rotary positions), in the half-split order of Hugging Face checkpoints;
+Ainslie et al., arXiv 2305.13245 (grouped queries); Shazeer, arXiv 2002.05202 (SwiGLU).
 """
 
 from collections.abc import Callable
@@ -23,76 +24,28 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, UInt32
 
+from pim.llm_workloads.config import MATRICES as MATRICES
+from pim.llm_workloads.config import LlamaConfig as LlamaConfig
 from pim.llm_workloads.errors import WorkloadError
 
 Matmul = Callable[[str, Any, Array, Array], Array]
 """`(operator, w, x, ids) -> y`, the hook through which every product goes.
 
-`operator` is "attention.q", "attention.k", "attention.v", "attention.o", "ffn.gate", "ffn.up", "ffn.down", "head", or
-one of the two products of activations, "attention.qk" and "attention.pv". For a static matrix, w is [in, out] as stored
-and x [batch, time, in]; for the other two, w is [batch, kv_heads, in, out] and x [batch, kv_heads, group * time, in], the
-row of query g of its group at time t being `g * time + t`. `ids` [batch, time, 2] (uint32) names each token by its
-document and its position in it: a hook that draws noise from these alone gives decoding the noise of prefill.
+`operator` is one of `MATRICES`, "head", or one of the two products of activations, "attention.qk" and "attention.pv".
+For a static matrix, w is [in, out] as stored and x [batch, time, in]; for the other two, w is
+[batch, kv_heads, in, out] and x [batch, kv_heads, group * time, in], where the query g of its group at time t is row
+`g * time + t`. `ids` [batch, time, 2] (uint32) names each token by its document and its position in it: a hook that
+draws noise from these alone gives decoding the noise of prefill.
 """
-
-
-@dataclass(frozen=True)
-class LlamaConfig:
-    """Shapes and constants of a Llama, under the names of a Hugging Face `config.json`.
-
-    Attributes:
-        vocab_size: rows of the embedding.
-        hidden_size: width of the residual stream.
-        intermediate_size: width of the gated feed-forward layer.
-        num_hidden_layers: number of blocks.
-        num_attention_heads: query heads.
-        num_key_value_heads: key and value heads; each serves `group` query heads.
-        head_dim: width of a head, even.
-        rms_norm_eps: added to the mean square in RMSNorm.
-        rope_theta: base of the rotary angles.
-        tie_word_embeddings: the head is the transposed embedding.
-        max_position_embeddings: longest context that the model was made for, in tokens.
-    """
-
-    vocab_size: int
-    hidden_size: int
-    intermediate_size: int
-    num_hidden_layers: int
-    num_attention_heads: int
-    num_key_value_heads: int
-    head_dim: int
-    rms_norm_eps: float = 1e-5
-    rope_theta: float = 10000.0
-    tie_word_embeddings: bool = False
-    max_position_embeddings: int = 2048
-
-    def __post_init__(self):
-        for name in ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
-                     "num_key_value_heads", "head_dim", "max_position_embeddings"):  # fmt: skip
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise WorkloadError(f"{name} must be a whole number of at least 1, not {value!r}")
-        if self.num_attention_heads % self.num_key_value_heads:
-            raise WorkloadError(
-                f"num_attention_heads ({self.num_attention_heads}) must be a multiple of "
-                f"num_key_value_heads ({self.num_key_value_heads})"
-            )
-        if self.head_dim % 2:
-            raise WorkloadError(f"head_dim must be even for rotary positions, not {self.head_dim}")
-
-    @property
-    def group(self) -> int:
-        """Query heads that share one key and value head."""
-        return self.num_attention_heads // self.num_key_value_heads
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Cache:
-    """Keys and values of the tokens already read, of one layer or (with a leading layer axis on every leaf) of all.
+    """Keys and values of the tokens already read: of one layer, or of all with a layer axis in front.
 
-    With `keys` and `values` None nothing is stored yet and nothing will be appended to later storage: the keys of the next
-    tokens are taken as they are. Training and scoring start so, and save the copy into a larger array.
+    With a capacity of 0 nothing was read and nothing is to follow, as in training and scoring: the keys of the
+    tokens at hand are then used as they are, not copied into a larger array.
 
     Attributes:
         keys: after the rotation by position; slots from `position` on are unused.
@@ -101,14 +54,14 @@ class Cache:
         document: identity of each sequence, handed on to the hook.
     """
 
-    keys: Float[Array, "*layers batch kv_heads capacity head_dim"] | None
-    values: Float[Array, "*layers batch kv_heads capacity head_dim"] | None
+    keys: Float[Array, "*layers batch kv_heads capacity head_dim"]
+    values: Float[Array, "*layers batch kv_heads capacity head_dim"]
     position: Int[Array, "*layers batch"]
     document: UInt32[Array, "*layers batch"]
 
 
 def digital_matmul(operator: str, w: Array, x: Array, ids: Array) -> Array:
-    """The exact product, the default of the hook: `x @ w` in float32 (on accelerators too, hence `HIGHEST`)."""
+    """The exact product, the default of the hook: `x @ w`, in full float32 on accelerators too."""
     return jnp.matmul(x, w, precision=jax.lax.Precision.HIGHEST)
 
 
@@ -119,17 +72,12 @@ def init_cache(
 
     `documents` names the sequences, 0 to batch - 1 by default.
     """
-    shape = (config.num_hidden_layers, batch, config.num_key_value_heads, capacity, config.head_dim)
-    zeros = jnp.zeros(shape, jnp.float32)
-    return replace(_unstored(config, batch, documents), keys=zeros, values=zeros)
-
-
-def _unstored(config: LlamaConfig, batch: int, documents: UInt32[Array, " batch"] | None) -> Cache:
-    documents = jnp.arange(batch, dtype=jnp.uint32) if documents is None else documents
     layers = config.num_hidden_layers
+    zeros = jnp.zeros((layers, batch, config.num_key_value_heads, capacity, config.head_dim), jnp.float32)
+    documents = jnp.arange(batch, dtype=jnp.uint32) if documents is None else documents
     return Cache(
-        keys=None,
-        values=None,
+        keys=zeros,
+        values=zeros,
         position=jnp.zeros((layers, batch), jnp.int32),
         document=jnp.broadcast_to(documents, (layers, batch)),
     )
@@ -146,7 +94,7 @@ def rms_norm(
 def rotate(
     x: Float[Array, "batch time heads head_dim"], positions: Int[Array, "batch time"], theta: float
 ) -> Float[Array, "batch time heads head_dim"]:
-    """Turn the pair (x_i, x_{i + head_dim/2}) by the angle `position * theta^(-2i / head_dim)` (arXiv 2104.09864)."""
+    """Turn each pair (x_i, x_{i + head_dim/2}) by `position * theta^(-2i / head_dim)` (arXiv 2104.09864)."""
     half = x.shape[-1] // 2
     frequency = theta ** (-jnp.arange(half, dtype=jnp.float32) / half)
     angle = positions[:, :, None, None].astype(jnp.float32) * frequency[None, None, None, :]
@@ -158,7 +106,7 @@ def rotate(
 def _append(cache: Cache, keys: Array, values: Array) -> Cache:
     """Store the keys and values [batch, kv_heads, time, head_dim] of the next tokens, and count them."""
     position = cache.position + keys.shape[2]
-    if cache.keys is None:
+    if cache.keys.shape[2] == 0:
         return replace(cache, keys=keys, values=values, position=position)
     write = jax.vmap(lambda old, new, start: jax.lax.dynamic_update_slice_in_dim(old, new, start, axis=1))
     return replace(
@@ -180,17 +128,21 @@ def _attend(
     batch, time, heads, dim = query.shape
     keys, values = cache.keys, cache.values
     kv_heads, capacity = keys.shape[1:3]
-    rows = (
-        query.reshape(batch, time, kv_heads, -1, dim)
-        .transpose(0, 2, 3, 1, 4)
-        .reshape(batch, kv_heads, -1, dim)
-    )
+    rows = query.reshape(batch, time, kv_heads, -1, dim).transpose(0, 2, 3, 1, 4).reshape(batch, kv_heads, -1, dim)
     scores = matmul("attention.qk", jnp.swapaxes(keys, -1, -2), rows, ids) * dim**-0.5
     scores = scores.reshape(batch, kv_heads, -1, time, capacity)
     hidden = jnp.finfo(scores.dtype).min
     weights = jax.nn.softmax(jnp.where(visible[:, None, None], scores, hidden), axis=-1)
     mixed = matmul("attention.pv", values, weights.reshape(batch, kv_heads, -1, capacity), ids)
     return mixed.reshape(batch, heads, time, dim).transpose(0, 2, 1, 3).reshape(batch, time, heads * dim)
+
+
+def _name_tokens(
+    position: Int[Array, " batch"], document: UInt32[Array, " batch"], time: int
+) -> UInt32[Array, "batch time 2"]:
+    """(document, position) of the next `time` tokens of each sequence."""
+    positions = position.astype(jnp.uint32)[:, None] + jnp.arange(time, dtype=jnp.uint32)[None, :]
+    return jnp.stack([jnp.broadcast_to(document[:, None], positions.shape), positions], axis=-1)
 
 
 def layer_step(
@@ -204,7 +156,7 @@ def layer_step(
 
     Args:
         config: shapes and constants.
-        layer: "input_norm", "attention.q", ... "ffn.down" of one layer; matrices are handed to `matmul` unopened.
+        layer: "input_norm", "post_norm" and `MATRICES` of one layer; a matrix goes to `matmul` unopened.
         x: residual stream of the new tokens.
         cache: keys and values of this layer so far.
         matmul: the hook, see `Matmul`.
@@ -213,9 +165,8 @@ def layer_step(
         The residual stream behind the block, and the cache with the new tokens in it.
     """
     batch, time, _ = x.shape
-    positions = cache.position[:, None] + jnp.arange(time, dtype=jnp.int32)[None, :]
-    documents = jnp.broadcast_to(cache.document[:, None], (batch, time))
-    ids = jnp.stack([documents, positions.astype(jnp.uint32)], axis=-1)
+    ids = _name_tokens(cache.position, cache.document, time)
+    positions = ids[:, :, 1].astype(jnp.int32)
 
     def project(operator: str, source: Array) -> Array:
         return matmul(operator, layer[operator], source, ids)
@@ -263,27 +214,34 @@ def advance(
         >>> token = logits[:, -1:].argmax(-1)
         >>> logits, cache = advance(config, params, token, cache)           # decode
     """
-    batch, time = tokens.shape
-    start, document = cache.position[0], cache.document[0]
+    _check_room(cache, tokens.shape[1])
+    ids = _name_tokens(cache.position[0], cache.document[0], tokens.shape[1])
+
+    def step(x: Array, layer_and_cache: tuple[dict[str, Any], Cache]) -> tuple[Array, Cache]:
+        layer, layer_cache = layer_and_cache
+        return layer_step(config, layer, x, layer_cache, matmul)
+
     x = params["embed"][tokens]
-    filled, first = [], 0
+    parts, first = [], 0
     for segment in params["segments"]:
-        layers = segment["input_norm"].shape[0]
-        part = jax.tree.map(lambda leaf, a=first, b=first + layers: leaf[a:b], cache)
-
-        def step(x: Array, layer_and_cache: tuple[dict[str, Any], Cache]) -> tuple[Array, Cache]:
-            layer, layer_cache = layer_and_cache
-            return layer_step(config, layer, x, layer_cache, matmul)
-
+        last = first + segment["input_norm"].shape[0]
+        part = jax.tree.map(lambda leaf, layers=slice(first, last): leaf[layers], cache)
         x, part = jax.lax.scan(step, x, (segment, part))
-        filled.append(part)
-        first += layers
+        parts.append(part)
+        first = last
     x = rms_norm(x, params["norm"], config.rms_norm_eps)
     head = params["head"] if "head" in params else params["embed"].T
-    positions = start[:, None] + jnp.arange(time, dtype=jnp.int32)[None, :]
-    documents = jnp.broadcast_to(document[:, None], (batch, time))
-    ids = jnp.stack([documents, positions.astype(jnp.uint32)], axis=-1)
-    return matmul("head", head, x, ids), jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *filled)
+    return matmul("head", head, x, ids), jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *parts)
+
+
+def _check_room(cache: Cache, time: int) -> None:
+    """Refuse to write behind the end of a cache, where its position is known (not while tracing)."""
+    capacity = cache.keys.shape[-2]
+    if capacity == 0 or isinstance(cache.position, jax.core.Tracer):
+        return
+    needed = int(cache.position.max()) + time
+    if needed > capacity:
+        raise WorkloadError(f"the cache has room for {capacity} tokens, {needed} are to be in it: make it larger")
 
 
 def forward(
@@ -306,4 +264,30 @@ def forward(
     Example:
         >>> logits = jax.jit(forward, static_argnums=0)(config, params, tokens)
     """
-    return advance(config, params, tokens, _unstored(config, tokens.shape[0], documents), matmul=matmul)[0]
+    cache = init_cache(config, tokens.shape[0], capacity=0, documents=documents)
+    return advance(config, params, tokens, cache, matmul=matmul)[0]
+
+
+def generate(
+    config: LlamaConfig,
+    params: dict[str, Any],
+    prompt: Int[Array, "batch time"],
+    count: int,
+    *,
+    matmul: Matmul = digital_matmul,
+) -> Int[Array, "batch count"]:
+    """The `count` tokens that follow the prompts, always the likeliest one (greedy), token by token.
+
+    Example:
+        >>> ids = jax.jit(generate, static_argnums=(0, 3))(config, params, prompt, 50)
+    """
+    batch, time = prompt.shape
+    logits, cache = advance(config, params, prompt, init_cache(config, batch, time + count), matmul=matmul)
+
+    def step(state: tuple[Array, Cache], _: None) -> tuple[tuple[Array, Cache], Array]:
+        token, cache = state
+        logits, cache = advance(config, params, token[:, None], cache, matmul=matmul)
+        return (logits[:, -1].argmax(-1).astype(token.dtype), cache), token
+
+    first = logits[:, -1].argmax(-1).astype(prompt.dtype)
+    return jax.lax.scan(step, (first, cache), length=count)[1].T
