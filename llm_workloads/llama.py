@@ -22,6 +22,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, Int, UInt32
 
 from pim.llm_workloads.config import MATRICES as MATRICES
@@ -237,7 +238,7 @@ def advance(
 def _check_room(cache: Cache, time: int) -> None:
     """Refuse to write behind the end of a cache, where its position is known (not while tracing)."""
     capacity = cache.keys.shape[-2]
-    if capacity == 0 or isinstance(cache.position, jax.core.Tracer):
+    if capacity == 0 or isinstance(cache.position, Tracer):
         return
     needed = int(cache.position.max()) + time
     if needed > capacity:
