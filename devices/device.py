@@ -1,7 +1,7 @@
 """A device: a model that computes and costs, with the source of every one of its values beside it.
 
-Names, sources and grades stay out of the model, which is what jitted code sees: a string in there would compile anew for
-each device.
+Names, sources and grades stay out of the model, which is what jitted code sees: a string in there would compile anew
+for each device.
 """
 
 import dataclasses

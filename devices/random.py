@@ -24,13 +24,18 @@ def name_id(name: str) -> int:
     return zlib.crc32(name.encode())
 
 
-def site_key(root: Key[Array, ""], *, chip=0, layer=0, operator: str = "", tile=0, use: str) -> Key[Array, ""]:
-    """The key of one site: every part is folded in, in a fixed order.
+def chip_key(root: Key[Array, ""], chip) -> Key[Array, ""]:
+    """The key of one chip: more chips never change earlier ones."""
+    return jax.random.fold_in(root, chip)
 
-    `chip`, `layer` and `tile` may be traced integers. `use` is one of `USES`.
+
+def site_key(chip: Key[Array, ""], *, layer=0, operator: str = "", tile=0, use: str) -> Key[Array, ""]:
+    """The key of one site of a chip: every part is folded in, in a fixed order.
+
+    `layer` and `tile` may be traced integers. `use` is one of `USES`.
     """
-    key = jax.random.fold_in(root, USES.index(use))
-    for number in (chip, layer, name_id(operator), tile):
+    key = jax.random.fold_in(chip, USES.index(use))
+    for number in (layer, name_id(operator), tile):
         key = jax.random.fold_in(key, number)
     return key
 

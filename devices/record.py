@@ -118,7 +118,7 @@ def _check_field(meta: Any, value: Any, where: str) -> None:
 
 
 def replace_at(node: Any, path: str, update: Callable[[Any, dataclasses.Field], Any]) -> Any:
-    """A copy of `node` in which `update(value, field)` stands at the dotted `path`; KeyError names the first unknown part."""
+    """A copy of `node` with `update(value, field)` at the dotted `path`; KeyError names the first unknown part."""
     head, _, rest = path.partition(".")
     fields = fields_of(node)
     if head not in fields:

@@ -7,7 +7,8 @@ from jaxtyping import Array, Float
 def weight_scale(weights: Float[Array, "n_in n_out"], granularity: str) -> Float[Array, "n_out"]:
     """The weight that maps to full conductance, for each column: its own largest magnitude, or the matrix's.
 
-    The granularity matters more than sigma: with one scale a matrix, an outlier elsewhere shrinks a column into the noise.
+    The granularity matters more than sigma: with one scale a matrix, an outlier elsewhere shrinks a column into the
+    noise.
     A column of zeros has scale 1.
     """
     largest = jnp.max(jnp.abs(weights), axis=0 if granularity == "column" else None, keepdims=True)

@@ -22,6 +22,8 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 hypothesis.settings.register_profile("pim", deadline=None, derandomize=True, database=None, max_examples=25)
 hypothesis.settings.load_profile("pim")
 
+CHECKER = beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))  # an int is a float, as for pyright
+
 
 def check(function: Callable[..., Any]) -> Callable[..., Any]:
     """Check a function's annotations with beartype, but leave dataclasses' fields alone.
@@ -30,7 +32,7 @@ def check(function: Callable[..., Any]) -> Callable[..., Any]:
     `vmap`, `None`, bare objects), so that fields do not keep their annotated shapes; the functions that
     take them apart do.
     """
-    return function if function.__name__ == "__init__" else beartype.beartype(function)
+    return function if function.__name__ == "__init__" else CHECKER(function)
 
 
 # Every function of `pim`, of whichever wing, checks its annotations; users do not pay for it. The hook only

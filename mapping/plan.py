@@ -1,0 +1,83 @@
+"""A plan: a model placed on a system, operator by operator."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from pim.devices.macro import AnalogMacro
+from pim.llm_workloads.llama import LlamaConfig
+from pim.llm_workloads.model import Model, load_model
+from pim.llm_workloads.operators import DYNAMIC, STATIC, layer_path
+from pim.mapping.errors import MappingError
+from pim.mapping.system import System
+from pim.mapping.tiles import column_arrays
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Which device each operator of a model runs on, and the converter ranges found for it.
+
+    Attributes:
+        config: shapes of the model.
+        system: devices and rules.
+        assignment: name of the device, by path of the operator.
+        model: the weights; None where only a config was placed, which is enough for cost.
+        ranges: converter ranges by path, once calibrated.
+        operands: statistics of what each operator multiplies, by path, once calibrated.
+        calibration: what the ranges were found on, for the protocol of results.
+    """
+
+    config: LlamaConfig
+    system: System
+    assignment: Mapping[str, str]
+    model: Model | None = None
+    ranges: Mapping[str, Any] = field(default_factory=dict)
+    operands: Mapping[str, Any] = field(default_factory=dict)
+    calibration: Mapping[str, Any] | None = None
+
+    def model_of(self, path: str) -> Any:
+        """The device model that the operator at `path` runs on."""
+        return self.system.devices[self.assignment[path]].model
+
+    def segments(self) -> list[range]:
+        """Runs of layers whose operators all go to the same devices."""
+        layers = [tuple(self.assignment[layer_path(i, op)] for op in (*STATIC, *DYNAMIC)) for i in self._layers()]
+        starts = [i for i in self._layers() if i == 0 or layers[i] != layers[i - 1]]
+        return [range(a, b) for a, b in zip(starts, [*starts[1:], len(layers)], strict=True)]
+
+    def _layers(self) -> range:
+        return range(self.config.num_hidden_layers)
+
+    def replace(self, changes: Mapping[str, Any]) -> "Plan":
+        """The plan with values of its devices changed, by paths such as `weights.adc.bits`; ranges stay as calibrated."""
+        return replace(self, system=self.system.replace(changes))
+
+
+def place(model: Model | LlamaConfig | str, system: System) -> Plan:
+    """Place every operator of a model on a system.
+
+    Args:
+        model: a model, the name or folder of one, or a config alone (enough for cost).
+        system: devices and rules.
+
+    Raises MappingError if a product of two activations would go to an analog array, which holds weights only, or if an
+    array is too narrow for one weight.
+
+    >>> plan = pim.place("tiny-stories", pim.inference_system(pim.preset("rram-techC"), pim.preset("digital-28nm")))
+    """
+    if isinstance(model, str):
+        model = load_model(model)
+    config = model.config if isinstance(model, Model) else model
+    paths = [layer_path(i, op) for i in range(config.num_hidden_layers) for op in (*STATIC, *DYNAMIC)]
+    assignment = {path: system.device_for(path) for path in [*paths, "head"]}
+    for path, name in assignment.items():
+        target = system.devices[name].model
+        if not isinstance(target, AnalogMacro):
+            continue
+        if path.endswith(DYNAMIC):
+            raise MappingError(
+                f"{path} multiplies two activations, but goes to {name!r}, whose arrays hold weights: "
+                f"add a rule that sends it to a digital device, such as ({path.replace('.0.', '.*.')!r}, 'digital')"
+            )
+        column_arrays(1, target)
+    return Plan(config, system, assignment, model if isinstance(model, Model) else None)

@@ -1,0 +1,96 @@
+"""Calibration: the static ranges of input and output converters, found on text that is not scored.
+
+The model runs exactly, layer by layer; at each matrix on an analog device the inputs are driven into the nominal array,
+and the ranges that hold the given percentile of inputs and of column sums become leaves of the plan. So do the
+statistics that its energy depends on.
+"""
+
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from pim import crossbar
+from pim.crossbar import Crossbar, Ranges
+from pim.devices.macro import AnalogMacro
+from pim.emulation import macros, program_model
+from pim.errors import StudyError
+from pim.llm_workloads import llama
+from pim.llm_workloads.llama import LlamaConfig
+from pim.llm_workloads.operators import STATIC, layer_path
+from pim.llm_workloads.text import ScoredText, as_scored
+from pim.mapping.plan import Plan
+from pim.operands import Operands, measure_operands
+
+CALIBRATION_TOKENS = 1024
+
+
+def calibrate(plan: Plan, text: str | ScoredText, *, context: int = 256, tokens: int = CALIBRATION_TOKENS) -> Plan:
+    """The plan with converter ranges, and operand statistics, found on a text.
+
+    Args:
+        plan: with a model.
+        text: text that will not be scored: `evaluate` refuses a text that overlaps it.
+        context: tokens a sequence.
+        tokens: about how many tokens are used.
+
+    Raises StudyError if the plan has no weights.
+    """
+    if plan.model is None:
+        raise StudyError("this plan was placed from a config alone; calibration needs the model's weights")
+    sample = as_scored(text, plan.model.tokenizer, context=context, max_tokens=tokens)
+    nominal = program_model(plan, None, errors=False)  # type: ignore[arg-type]
+    devices = macros(plan)
+    found: dict[str, tuple[Ranges, Operands]] = {}
+    x = plan.model.params["embed"][sample.tokens]
+    valid = sample.valid_tokens()
+    layer_index = 0
+    for segment in nominal["segments"]:
+        for k in range(segment["input_norm"].shape[0]):
+            layer = jax.tree.map(lambda leaf, k=k: leaf[k], segment)
+            digital = {**layer, **_matrices(plan, layer_index)}
+            x, stats = _layer(plan.config, layer, digital, devices, x, valid)
+            found |= {layer_path(layer_index, operator): stat for operator, stat in stats.items()}
+            layer_index += 1
+    if isinstance(nominal.get("head"), Crossbar):
+        hidden = llama.rms_norm(x, nominal["norm"], plan.config.rms_norm_eps)
+        found["head"] = _measure(nominal["head"], devices[nominal["head"].device], hidden, valid)
+    record = {"sha256": sample.sha256, "tokens": int(valid.sum()), "context": context, "protocol": sample.protocol}
+    return replace(
+        plan,
+        ranges={path: ranges for path, (ranges, _) in found.items()},
+        operands={path: operands for path, (_, operands) in found.items()},
+        calibration={**record, "text": sample},
+    )
+
+
+def _matrices(plan: Plan, layer: int) -> dict[str, Array]:
+    assert plan.model is not None
+    return {operator: plan.model.params["segments"][0][operator][layer] for operator in STATIC}
+
+
+@partial(jax.jit, static_argnums=0)
+def _layer(config: LlamaConfig, nominal: Any, digital: Any, devices: Any, x: Array, valid: Array):
+    """One exact layer, and what its inputs do to the nominal arrays."""
+    stats = {}
+
+    def observe(operator: str, w: Array, inputs: Array, ids: Array) -> Array:
+        programmed = nominal.get(operator)
+        if isinstance(programmed, Crossbar):
+            stats[operator] = _measure(programmed, devices[programmed.device], inputs, valid)
+        return llama.digital_matmul(operator, w, inputs, ids)
+
+    cache = jax.tree.map(lambda leaf: leaf[0], llama._unstored(config, x.shape[0], None))
+    y, _ = llama.layer_step(config, digital, x, cache, observe)
+    return y, stats
+
+
+def _measure(programmed: Crossbar, macro: AnalogMacro, x: Array, valid: Array) -> tuple[Ranges, Operands]:
+    """Ranges and statistics on the valid tokens: padding is replaced by copies of the first token."""
+    flat = x.reshape(-1, x.shape[-1])
+    flat = jnp.where(valid.reshape(-1)[:, None], flat, flat[:1])
+    ranges = crossbar.calibrate(programmed, macro, flat)
+    return ranges, measure_operands(replace(programmed, ranges=ranges), macro, flat)

@@ -1,0 +1,155 @@
+"""A chip: one programmed instance of a device holding given weights."""
+
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Key, UInt32
+
+from pim import crossbar as engine
+from pim.crossbar import Crossbar, Ranges
+from pim.devices.device import Device
+from pim.devices.errors import DeviceError
+from pim.devices.macro import AnalogMacro
+from pim.devices.record import leaf, part, record
+from pim.devices.relaxation import check_time
+from pim.operands import Operands, measure_operands
+
+
+@record
+class Chip:
+    """A matrix programmed into a device: its write errors, mismatch and faults are frozen in it.
+
+    Attributes of interest: `time` (s since programming), `crossbar` (the programmed cells; None on an exact device).
+    """
+
+    weights: Float[Array, "n_in n_out"] = leaf("1", "the weights it was asked to hold")
+    model: object = part("model of the device")
+    key: Key[Array, ""] = leaf("1", "key of the chip")
+    time: Float[Array, ""] | None = leaf("s", "time since programming; None: its device does not age")
+    crossbar: Crossbar | None = part("the programmed cells")
+
+    def at(self, time, temperature=None) -> "Chip":
+        """The same chip later: a path of its cells, not a new draw.
+
+        Args:
+            time: time since programming in s; may be traced (outside the measured times a traced one gives NaN).
+            temperature: in K; no shipped law knows it yet, so that anything but None is an error.
+
+        Raises DeviceError if `time` is outside the measured times of the device.
+        """
+        if temperature is not None:
+            raise DeviceError("this device has no law of temperature; leave temperature=None")
+        if self.crossbar is None:
+            return self
+        assert isinstance(self.model, AnalogMacro)
+        time = reading_time(self.model, time)
+        programmed = _program(self.weights, self.model, self.key, time, self.crossbar.ranges)
+        return replace(self, time=time, crossbar=programmed)
+
+    def matmul(
+        self, x: Float[Array, "*batch n_in"], *, key: Key[Array, ""] | None, rows: UInt32[Array, "*batch"] | None = None
+    ) -> Float[Array, "*batch n_out"]:
+        """The product x W with all the errors of this chip.
+
+        Args:
+            x: inputs; any leading dimensions.
+            key: key of the reads; None reads without noise.
+            rows: identity of each input vector, which decides its draws; by default its place in `x`.
+
+        Raises DeviceError if the width of `x` is not that of the matrix.
+        """
+        n_in = self.weights.shape[0]
+        if x.ndim < 1 or x.shape[-1] != n_in:
+            raise DeviceError(f"x has the shape {x.shape}; its last axis must be {n_in}, the inputs of this matrix")
+        flat = x.reshape(-1, n_in)
+        ids = jnp.arange(flat.shape[0]) if rows is None else jnp.asarray(rows).reshape(-1)
+        if ids.shape[0] != flat.shape[0]:
+            raise DeviceError(f"rows has {ids.shape[0]} entries; x has {flat.shape[0]} vectors")
+        pairs = jnp.stack([jnp.zeros(ids.shape, jnp.uint32), ids.astype(jnp.uint32)], axis=1)
+        return _matmul(self.weights, self.crossbar, self.model, flat, pairs, key).reshape(*x.shape[:-1], -1)
+
+    def operands(self, x: Float[Array, "*batch n_in"]) -> Operands:
+        """Statistics of the inputs `x` on this chip's cells, for `pim.cost`."""
+        if self.crossbar is None:
+            raise DeviceError("an exact device has no cells whose energy depends on its operands")
+        assert isinstance(self.model, AnalogMacro)
+        return measure_operands(self.crossbar, self.model, x.reshape(-1, self.weights.shape[0]))
+
+
+def program(
+    weights: Float[Array, "n_in n_out"],
+    device: Device,
+    *,
+    key: Key[Array, ""],
+    calibration: Float[Array, "n n_in"] | None = None,
+    time: float | None = None,
+) -> Chip:
+    """Program a matrix into a device.
+
+    Args:
+        weights: the matrix, [in, out]; y = x W.
+        device: a preset or a loaded device.
+        key: key of the chip: the same key and device give the same cells.
+        calibration: inputs that set the ranges of DAC and ADC; without them the DAC follows each vector's largest
+            value and the ADC spans the largest sum that its array could give.
+        time: s since programming at which it is read; by default the reference time of the device.
+
+    Raises:
+        DeviceError: weights that are no finite matrix, calibration of another width, a time that was not measured.
+
+    >>> chip = pim.program(w, pim.preset("rram-techC"), key=jax.random.key(0), calibration=x)
+    >>> y = chip.matmul(x, key=jax.random.key(1))
+    """
+    weights = jnp.asarray(weights, jnp.float32)
+    _check_matrix(weights, "weights")
+    model = device.model
+    if not isinstance(model, AnalogMacro):
+        return Chip(weights=weights, model=model, key=key, time=None, crossbar=None)
+    when, ranges = reading_time(model, time), None
+    if calibration is not None:
+        calibration = jnp.asarray(calibration, jnp.float32)
+        _check_matrix(calibration, "calibration")
+        if calibration.shape[1] != weights.shape[0]:
+            raise DeviceError(f"calibration is {calibration.shape}; it must be [n, {weights.shape[0]}]")
+        ranges = _calibrate(weights, model, calibration)
+    return Chip(weights=weights, model=model, key=key, time=when, crossbar=_program(weights, model, key, when, ranges))
+
+
+def reading_time(macro: AnalogMacro, time) -> Float[Array, ""] | None:
+    """The time (s) at which a chip is read: the one given, if it was measured, else the device's reference time."""
+    relaxation = macro.cell.relaxation
+    if relaxation is None:
+        return None
+    if time is None:
+        return relaxation.reference_time
+    if not isinstance(time, jax.core.Tracer) and not isinstance(relaxation.times, jax.core.Tracer):
+        check_time(relaxation.times, float(time))
+    return jnp.asarray(time, jnp.float32)
+
+
+def _check_matrix(matrix: Array, name: str) -> None:
+    if matrix.ndim != 2 or 0 in matrix.shape:
+        raise DeviceError(f"{name} has the shape {matrix.shape}; it must be a matrix with rows and columns")
+    if not isinstance(matrix, jax.core.Tracer) and not np.isfinite(matrix).all():
+        bad = int(np.size(matrix) - np.isfinite(matrix).sum())
+        raise DeviceError(f"{name} holds {bad} values that are NaN or infinite; every value must be finite")
+
+
+@jax.jit
+def _program(weights, macro, key, time, ranges: Ranges | None):
+    return engine.program(weights, macro, key, time, ranges=ranges)
+
+
+@jax.jit
+def _calibrate(weights, macro, x):
+    nominal = engine.program(weights, macro, None, None, errors=False)
+    return engine.calibrate(nominal, macro, x)
+
+
+@jax.jit
+def _matmul(weights, programmed, macro, x, rows, key):
+    if programmed is None:
+        return jnp.matmul(x, weights, precision=jax.lax.Precision.HIGHEST)
+    return engine.matmul(programmed, macro, x, rows, key)

@@ -1,0 +1,117 @@
+"""A model on its devices: programming every matrix of a plan, and the hook that runs its products there."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Key
+
+from pim import crossbar
+from pim.chip import reading_time
+from pim.crossbar import Crossbar, Ranges
+from pim.devices.macro import AnalogMacro
+from pim.llm_workloads.llama import Matmul, digital_matmul
+from pim.llm_workloads.operators import STATIC, layer_path
+from pim.mapping.plan import Plan
+
+
+def macros(plan: Plan) -> dict[str, AnalogMacro]:
+    """The analog devices of a plan's system, by name: what jitted code needs of them."""
+    models = {name: device.model for name, device in plan.system.devices.items()}
+    return {name: model for name, model in models.items() if isinstance(model, AnalogMacro)}
+
+
+def hook(devices: Mapping[str, AnalogMacro], key: Key[Array, ""] | None) -> Matmul:
+    """The hook that runs programmed matrices on their device and all other products exactly.
+
+    `key` is that of the chip's reads; None reads without noise.
+    """
+
+    def matmul(operator: str, w: Any, x: Array, ids: Array) -> Array:
+        if not isinstance(w, Crossbar):
+            return digital_matmul(operator, w, x, ids)
+        flat = x.reshape(-1, x.shape[-1])
+        y = crossbar.matmul(w, devices[w.device], flat, ids.reshape(-1, 2), key)
+        return y.reshape(*x.shape[:-1], -1)
+
+    return matmul
+
+
+def program_model(plan: Plan, key: Key[Array, ""], time: float | None = None, *, errors: bool = True) -> dict[str, Any]:
+    """The parameters of a plan's model with every matrix that goes to an analog device programmed there.
+
+    Args:
+        plan: with a model.
+        key: key of the chip.
+        time: s since programming; by default each device's reference time.
+        errors: False gives the nominal chip, without write error, drift and faults.
+
+    Returns a tree like the model's own, split into the plan's segments, for `llama.forward` with `hook`.
+    """
+    assert plan.model is not None, "a plan of a config alone has no weights to program"
+    params = plan.model.params
+    (digital,) = params["segments"]
+    segments = []
+    for layers in plan.segments():
+        segment = jax.tree.map(lambda leaf, a=layers.start, b=layers.stop: leaf[a:b], digital)
+        for operator in STATIC:
+            programmed = _program_run(plan, operator, layers, segment[operator], key, time, errors)
+            segment[operator] = segment[operator] if programmed is None else programmed
+        segments.append(segment)
+    head = _program_head(plan, params, key, time, errors)
+    return {**params, "segments": segments, **({} if head is None else {"head": head})}
+
+
+def _program_run(plan: Plan, operator: str, layers: range, weights: Array, key, time, errors: bool) -> Crossbar | None:
+    """The matrices of one operator in a run of layers, on the run's device; None if that is exact."""
+    path = layer_path(layers.start, operator)
+    macro = plan.model_of(path)
+    if not isinstance(macro, AnalogMacro):
+        return None
+    ranges = [plan.ranges.get(layer_path(i, operator)) for i in layers]
+    stacked = None if None in ranges else jax.tree.map(lambda *r: jnp.stack(r), *ranges)
+    index = jnp.arange(layers.start, layers.stop, dtype=jnp.int32)
+    when = reading_time(macro, time)
+    return _program_layers(weights, index, stacked, macro, key, when, operator, plan.assignment[path], errors)
+
+
+def _program_head(plan: Plan, params: Mapping[str, Any], key, time, errors: bool) -> Crossbar | None:
+    macro = plan.model_of("head")
+    if not isinstance(macro, AnalogMacro):
+        return None
+    weights = params["head"] if "head" in params else params["embed"].T
+    ranges = plan.ranges.get("head")
+    stacked = None if ranges is None else jax.tree.map(lambda r: r[None], ranges)
+    layer = jnp.asarray([plan.config.num_hidden_layers], jnp.int32)
+    when = reading_time(macro, time)
+    run = _program_layers(weights[None], layer, stacked, macro, key, when, "head", plan.assignment["head"], errors)
+    return jax.tree.map(lambda leaf: leaf[0], run)
+
+
+@partial(jax.jit, static_argnames=("operator", "device", "errors"))
+def _program_layers(
+    weights: Float[Array, "layers n_in n_out"],
+    layers: Array,
+    ranges: Ranges | None,
+    macro: AnalogMacro,
+    key,
+    time,
+    operator: str,
+    device: str,
+    errors: bool,
+) -> Crossbar:
+    def one(args):
+        w, layer, r = args
+        return crossbar.program(
+            w, macro, key, time, layer=layer, operator=operator, device=device, ranges=r, errors=errors
+        )
+
+    return jax.lax.map(one, (weights, layers, ranges))
+
+
+def with_ranges(plan: Plan, ranges: Mapping[str, Ranges], **changes: Any) -> Plan:
+    """The plan with converter ranges."""
+    return replace(plan, ranges=dict(ranges), **changes)

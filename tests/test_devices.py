@@ -1,0 +1,124 @@
+"""Presets, dotted paths and device files: what is accepted, what is refused, and in which words."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+
+from pim.devices.catalogue import preset, preset_names, presets
+from pim.devices.device import GRADES, replace
+from pim.devices.errors import DeviceError
+from pim.devices.loader import PRESETS, load_device
+from pim.devices.record import walk
+
+CELL = """
+name = "mine"
+family = "reram"
+summary = "a cell of my own"
+base = "macro-28nm"
+
+[device.cell]
+type = "Cell"
+g_min = 1e-6
+g_max = 50e-6
+area = 1e-13
+"""
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_every_value_of_every_preset_has_unit_source_and_grade(name):
+    device = preset(name)
+    for path, field, value in walk(device.model):
+        if value is None or path.endswith(".quantiles"):
+            continue
+        entry = device.provenance[path]
+        assert entry.unit == field.metadata["unit"], path
+        assert entry.grade in GRADES and entry.grade != "user", path
+        assert entry.source in device.sources, path
+        assert entry.grade != "derived" or entry.note or np.ndim(value) == 2, f"{path} is derived, but not how"
+
+
+def test_the_catalogue_prints_each_preset_once():
+    assert [line.split()[0] for line in str(presets()).splitlines()] == preset_names()
+    assert "<table>" in presets()._repr_html_()
+
+
+def test_values_are_read_and_replaced_by_dotted_path():
+    device = preset("rram-techC")
+    changed = replace(device, {"adc.bits": 7, "rows": 128, "cell.read_noise": None, "encoding": "offset"})
+    assert (device["adc.bits"], device["rows"]) == (8.0, 64)
+    assert (changed["adc.bits"], changed["rows"], changed["encoding"]) == (7.0, 128, "offset")
+    assert changed.model.cell.read_noise is None
+    assert changed.provenance["adc.bits"].grade == "user"
+    assert all(leaf.dtype == np.float32 for leaf in jax.tree.leaves(changed.model))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"adc.bit": 7}, "did you mean adc.bits"),
+        ({"adc.bits": 0}, r"adc.bits = 0 is out of range; it may lie in \[2, 16\]"),
+        ({"adc.bits": 40}, "out of range"),
+        ({"adc.bits": "many"}, "not a number"),
+        ({"adc.bits": [6, 7]}, "shape"),
+        ({"adc.bits": float("nan")}, "not finite"),
+        ({"rows": 0}, "too small"),
+        ({"rows": 64.5}, "whole number"),
+        ({"encoding": "twos-complement"}, "none of differential, offset"),
+        ({"adc": 7}, "is a part"),
+        ({"nothing.at.all": 1}, "has no field"),
+    ],
+)
+def test_a_bad_change_names_the_field_and_the_remedy(change, words):
+    with pytest.raises(DeviceError, match=words):
+        replace(preset("rram-techC"), change)
+
+
+def test_an_unknown_preset_names_the_nearest():
+    with pytest.raises(DeviceError, match="did you mean rram-techC"):
+        preset("rram-tecC")
+
+
+def test_a_users_file_is_a_device_like_any_preset(tmp_path):
+    file = tmp_path / "mine.toml"
+    file.write_text(CELL)
+    device = load_device(file)
+    assert device["cell.g_max"] == pytest.approx(50e-6)
+    assert device.provenance["cell.g_max"].grade == "user"
+    assert device.provenance["adc.bits"].source == "house"
+    assert "user" in device.citations()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ('name = "mine"', "", "'name' is missing"),
+        ("g_max = 50e-6", 'g_max = {value = 50, unit = "uS"}', "has the unit 'uS'; the field is in 'S'"),
+        ("g_max = 50e-6", "g_mx = 50e-6", "unknown field 'cell.g_mx'.*did you mean g_max"),
+        ("g_max = 50e-6", 'g_max = {value = 5e-5, unit = "S", source = "me"}', "source 'me' is not among"),
+        ("g_max = 50e-6", 'g_max = {value = 5e-5, unit = "S", grade = "sure"}', "grade 'sure' is none of"),
+        ("g_max = 50e-6", "g_max = nan", "not finite"),
+        ("g_max = 50e-6", "", "the field 'g_max' is missing"),
+        ('type = "Cell"', 'type = "Cel"', "unknown type 'Cel'; did you mean Cell"),
+        ("[device.cell]", "[device.cell", "not valid TOML"),
+        ('base = "macro-28nm"', 'base = "macro-7nm"', "no base 'macro-7nm'"),
+    ],
+)
+def test_a_bad_device_file_names_the_place_and_the_remedy(tmp_path, old, new, words):
+    file = tmp_path / "mine.toml"
+    file.write_text(CELL.replace(old, new))
+    with pytest.raises(DeviceError, match=words):
+        load_device(file)
+
+
+def test_a_missing_device_file_says_so(tmp_path):
+    with pytest.raises(DeviceError, match="no device file"):
+        load_device(tmp_path / "nowhere.toml")
+
+
+def test_two_presets_of_a_family_share_one_structure():
+    shapes = [jax.tree.structure(dataclasses.replace(preset(n).model.cell, relaxation=None, write_error=None))
+              for n in ("rram-techC", "rram-wan2022")]  # fmt: skip
+    assert shapes[0] == shapes[1]
+    assert all(file.suffix == ".toml" for file in PRESETS.iterdir() if file.suffix not in (".py", ""))
