@@ -51,9 +51,7 @@ class OutputFolder:
         """
         existing = next(folder for folder in self._with_parents() if folder.exists())
         if not existing.is_dir():
-            raise StudyError(
-                f"cannot make the folder {self.path}: {existing} is a file; choose another folder"
-            )
+            raise StudyError(f"cannot make the folder {self.path}: {existing} is a file; choose another folder")
         if not os.access(existing, os.W_OK | os.X_OK):
             raise StudyError(f"no permission to write in {existing}: choose another folder")
         free = shutil.disk_usage(existing).free

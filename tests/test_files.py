@@ -15,9 +15,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
-@pytest.mark.parametrize(
-    ("content", "stored"), [("G = 40 µS\n", "G = 40 µS\n".encode()), (b"\0\r\n", b"\0\r\n")]
-)
+@pytest.mark.parametrize(("content", "stored"), [("G = 40 µS\n", "G = 40 µS\n".encode()), (b"\0\r\n", b"\0\r\n")])
 def test_atomic_write_stores_exactly_what_it_is_given(tmp_path: Path, content, stored):
     path = tmp_path / "it"
     path.write_text("before")
@@ -56,9 +54,7 @@ OutputFolder(Path(sys.argv[1])).write({"small": b"x", "large": b"x" * 5000})
 """
     resource = pytest.importorskip("resource", reason="needs POSIX resource limits")
     assert resource.RLIMIT_FSIZE is not None
-    run = subprocess.run(
-        [sys.executable, "-c", program, str(tmp_path / "new" / "out")], capture_output=True, text=True
-    )
+    run = subprocess.run([sys.executable, "-c", program, str(tmp_path / "new" / "out")], capture_output=True, text=True)
     assert "File too large" in run.stderr
     assert contents(tmp_path) == {}
 
