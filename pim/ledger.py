@@ -1,0 +1,167 @@
+"""The ledger: energy, latency and area of every component of every operator. Totals are sums of its rows, always."""
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from html import escape
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from pim.devices.record import leaf, record, static
+from pim.errors import StudyError
+
+LAYER = re.compile(r"^layers\.\d+\.")
+
+
+@record
+class Ledger:
+    """Rows of (operator, component): energy adds up, latency adds up along the critical path, area adds up.
+
+    A component that works behind another's back has latency 0. The figures may carry the axes of a sweep behind the
+    axis of the rows; `ledger.at(i)` is the ledger of one of its points.
+
+    Example:
+        >>> ledger = pim.cost(device, (128, 128)).ledger
+        >>> print(ledger)                                     # a table, largest energy first
+        >>> ledger.by_component().to_dict()["rows"][0]
+    """
+
+    operators: tuple[str, ...] = static("operator of each row")
+    components: tuple[str, ...] = static("component of each row")
+    energy: Float[Array, "rows *shape"] = leaf("J", "energy")
+    latency: Float[Array, "rows *shape"] = leaf("s", "time on the critical path")
+    area: Float[Array, "rows *shape"] = leaf("m^2", "area")
+
+    def total(self) -> "Ledger":
+        """One row: the sums of all."""
+        return self._grouped(["total"] * len(self.operators), ["all"] * len(self.operators))
+
+    def by_operator(self) -> "Ledger":
+        """One row for each kind of operator ("attention.q"), layers and components summed."""
+        return self._grouped([kind(name) for name in self.operators], ["all"] * len(self.operators))
+
+    def by_component(self) -> "Ledger":
+        """One row for each component, operators summed."""
+        return self._grouped(["all"] * len(self.components), list(self.components))
+
+    def _grouped(self, operators: list[str], components: list[str]) -> "Ledger":
+        labels = list(zip(operators, components, strict=True))
+        groups = list(dict.fromkeys(labels))
+        of_row = np.array([groups.index(label) for label in labels])
+        summed = self.map(lambda values: jax.ops.segment_sum(values, of_row, len(groups)))
+        return replace(summed, operators=tuple(o for o, _ in groups), components=tuple(c for _, c in groups))
+
+    def named(self, operator: str) -> "Ledger":
+        """The same rows under the name of an operator."""
+        return replace(self, operators=(operator,) * len(self.operators))
+
+    def map(self, change: Callable[[Any], Any]) -> "Ledger":
+        """The same rows with `change` made to each array of figures."""
+        return replace(self, **{name: change(getattr(self, name)) for name in FIGURES})
+
+    def at(self, index: Any) -> "Ledger":
+        """The ledger of one point of a sweep."""
+        where = index if isinstance(index, tuple) else (index,)
+        return self.map(lambda values: values[(slice(None), *where)])
+
+    def spread(self, operators: Sequence[str]) -> "Ledger":
+        """The ledger of a sweep over operators as rows: the one axis behind the rows gives each operator its own."""
+        spread = self.map(lambda values: values.T.reshape(-1))
+        named = tuple(operator for operator in operators for _ in self.components)
+        return replace(spread, operators=named, components=self.components * len(operators))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Rows and totals as plain numbers (nested lists for a sweep), ready for JSON."""
+        figures = {name: np.asarray(getattr(self, name), np.float64) for name in FIGURES}
+        return {
+            "units": FIGURES,
+            "rows": [
+                {"operator": operator, "component": component}
+                | {name: values[i].tolist() for name, values in figures.items()}
+                for i, (operator, component) in enumerate(zip(self.operators, self.components, strict=True))
+            ],
+            "total": {name: values.sum(axis=0).tolist() for name, values in figures.items()},
+        }
+
+    def _table(self) -> list[tuple[str, ...]]:
+        """Printed rows, largest energy first, the total last."""
+        if self.energy.ndim > 1:
+            raise StudyError(f"a ledger of shape {self.energy.shape[1:]} is no table: choose a point with .at(index)")
+        figures = np.stack([np.asarray(getattr(self, name), np.float64) for name in FIGURES], axis=1)
+        total = figures.sum(axis=0)
+        order = np.argsort(-figures[:, 0], kind="stable")
+        rows = [(self.operators[i], self.components[i], *_printed(figures[i], total)) for i in order]
+        return [*rows, ("total", "", *_printed(total, total))]
+
+    def __str__(self) -> str:
+        if self.energy.ndim > 1:
+            return f"Ledger of {len(self.operators)} rows over {self.energy.shape[1:]}: print one point, .at(index)"
+        table = [HEAD, *self._table()]
+        widths = [max(len(row[column]) for row in table) for column in range(len(HEAD))]
+        aligned = ("<", "<", ">", ">", ">", ">")
+        form = "  ".join(f"{{:{side}{width}}}" for side, width in zip(aligned, widths, strict=True))
+        return "\n".join(form.format(*row).rstrip() for row in table)
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        if self.energy.ndim > 1:
+            return f"<p>{escape(str(self))}</p>"
+        body = "".join(f"<tr>{_tagged('td', cells)}</tr>" for cells in self._table())
+        return f"<table><thead><tr>{_tagged('th', HEAD)}</tr></thead><tbody>{body}</tbody></table>"
+
+
+FIGURES = {"energy": "J", "latency": "s", "area": "m^2"}
+HEAD = ("operator", "component", "energy", "share", "latency", "area")
+
+
+def ledger_of(rows: Sequence[tuple[str, Any, Any, Any]], operator: str = "") -> Ledger:
+    """The ledger of one operator from rows (component, energy, latency, area), broadcast to a common shape."""
+    shape = jnp.broadcast_shapes(*(jnp.shape(value) for row in rows for value in row[1:]))
+    columns = [
+        jnp.stack([jnp.broadcast_to(jnp.asarray(value, jnp.float32), shape) for value in values])
+        for values in zip(*(row[1:] for row in rows), strict=True)
+    ]
+    return Ledger((operator,) * len(rows), tuple(row[0] for row in rows), *columns)
+
+
+def join(ledgers: Iterable[Ledger]) -> Ledger:
+    """All rows of several ledgers of the same shape."""
+    parts = list(ledgers)
+    figures = [jnp.concatenate([getattr(part, name) for part in parts]) for name in FIGURES]
+    return Ledger(sum((p.operators for p in parts), ()), sum((p.components for p in parts), ()), *figures)
+
+
+def kind(operator: str) -> str:
+    """The kind of an operator: its path without the layer.
+
+    >>> kind("layers.3.attention.q")
+    'attention.q'
+    """
+    return LAYER.sub("", operator)
+
+
+def quantity(value: float, unit: str) -> str:
+    """A figure with four digits and an SI prefix.
+
+    >>> quantity(4.89e-13, "J")
+    '489 fJ'
+    """
+    if value == 0:
+        return f"0 {unit}"
+    exponent = int(np.clip(np.floor(np.log10(abs(value)) / 3), -6, 3))
+    return f"{value / 1000.0**exponent:.4g} {'afpnµm kMG'[exponent + 6].strip()}{unit}"
+
+
+def _printed(figures: np.ndarray, total: np.ndarray) -> tuple[str, str, str, str]:
+    energy, latency, area = (float(value) for value in figures)
+    share = energy / float(total[0]) if total[0] > 0 else 0.0
+    return quantity(energy, "J"), f"{share:.1%}", quantity(latency, "s"), f"{area * 1e6:.4g} mm²"
+
+
+def _tagged(tag: str, cells: Sequence[str]) -> str:
+    return "".join(f"<{tag}>{escape(cell)}</{tag}>" for cell in cells)

@@ -1,0 +1,214 @@
+"""What a matrix product costs on analog arrays: a closed form in arrays of shapes.
+
+A matrix takes T x A arrays: T tiles along its inputs, A side by side along its outputs. All of them work in parallel.
+An input vector takes `steps` reads (one with a multi-bit DAC), and a step runs
+
+    settle -> read for t_read -> the columns of each ADC, one after another -> shift-and-add
+
+without overlap between steps or vectors; the sums of the T tiles then meet in a tree of adders. Buffers and bus work
+behind the converters' backs, so that their latency is 0. Area counts whole arrays, full or not.
+
+Not counted: writing the cells, amplifiers that hold the bit lines, what the drivers burn beyond the charge they deliver
+at the read voltage, and clock and control.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from pim.devices.adc import ADC
+from pim.devices.macro import AnalogMacro
+from pim.ledger import Ledger, ledger_of
+from pim.mapping.encoding import ENCODINGS
+from pim.mapping.tiles import column_arrays
+from pim.operands import Operands, uniform_operands
+
+Row = tuple[str, Any, Any, Any]
+"""A component, its energy (J), its latency (s), its area (m^2)."""
+
+
+class Counts(NamedTuple):
+    """How much of a macro a matrix takes, and what happens there for one input vector."""
+
+    tiles: Any  # row tiles, T
+    arrays: Any  # all arrays, T x A
+    lines: Any  # word lines driven, in all arrays
+    cells: Any  # cells that carry current
+    columns: Any  # columns of cells in use, in all arrays
+    conversions: Any  # conversions a step
+    turns: Any  # conversions that one ADC makes a step, one after another
+    adcs: Any  # converters of an array
+    signals: int  # signals to convert in a full array
+    partial_sums: Any  # digital results that leave the arrays
+    depth: Any  # additions, one after another, that sum up the tiles
+
+
+def counts(macro: AnalogMacro, n_in, n_out) -> Counts:
+    """The counts of an [n_in, n_out] matrix; both may be integer arrays of one shape."""
+    encoding = ENCODINGS[macro.encoding]
+    column_arrays(1, macro)  # raises where an array cannot hold a weight
+    per_array = encoding.outputs_per_array(macro.columns, macro.slices)
+    whole = -(-n_in // macro.rows)
+    n_in, n_out, tiles, side = (
+        jnp.asarray(count, jnp.float32) for count in (n_in, n_out, whole, -(-n_out // per_array))
+    )  # floats from here on: products of counts overflow int32
+    columns = encoding.cell_columns(n_out, side) * macro.slices
+    signals = int(encoding.converted(per_array, 1)) * macro.slices
+    in_use = encoding.converted(jnp.minimum(n_out, per_array), 1) * macro.slices
+    shared = macro.adc.columns_per_adc if macro.adc is not None else 1.0
+    return Counts(
+        tiles=tiles,
+        arrays=tiles * side,
+        lines=n_in * side,
+        cells=n_in * columns,
+        columns=tiles * columns,
+        conversions=tiles * encoding.converted(n_out, side) * macro.slices,
+        turns=jnp.minimum(shared, in_use),
+        adcs=jnp.ceil(signals / shared),
+        signals=signals,
+        partial_sums=tiles * n_out,
+        depth=32 - jax.lax.clz(whole - 1),  # ceil(log2(tiles)), exactly
+    )
+
+
+def matrix_cost(
+    macro: AnalogMacro,
+    n_in: Any,
+    n_out: Any,
+    vectors: Any = 1,
+    operands: Operands | None = None,
+    operator: str = "product",
+) -> Ledger:
+    """The ledger of `vectors` products with an [n_in, n_out] matrix that stays in its arrays.
+
+    Args:
+        macro: the device.
+        n_in, n_out, vectors: integers or arrays that broadcast; one call prices them all.
+        operands: statistics of inputs and cells; uniform ones if none are given (an assumption, and a high one).
+        operator: name for the rows.
+
+    Example:
+        >>> matrix_cost(macro, np.array([128, 4096]), 128).energy.sum(axis=0)
+    """
+    operands = operands if operands is not None else uniform_operands(macro)
+    shape = (jnp.asarray(size, jnp.int32) for size in (n_in, n_out))
+    amounts = (jnp.asarray(value, jnp.float32) for value in (vectors, operands.u2, operands.g))
+    return _priced(macro, *jnp.broadcast_arrays(*shape, *amounts)).named(operator)
+
+
+@jax.jit
+def _priced(macro: AnalogMacro, n_in, n_out, vectors, u2, g) -> Ledger:
+    n = counts(macro, n_in, n_out)
+    rows = [
+        cells_cost(macro, n, vectors, u2, g),
+        lines_cost(macro, n, vectors, u2),
+        dac_cost(macro, n, vectors),
+        *columns_cost(macro, n, vectors),
+        *digital_rows(macro, n, n_in, vectors),
+    ]
+    latency = sum(row[2] for row in rows)
+    rows.append(("leakage", leakage_power(macro, n_in, n_out) * latency, 0.0, 0.0))
+    return ledger_of(rows)
+
+
+def cells_cost(macro: AnalogMacro, n: Counts, vectors, u2, g) -> Row:
+    """Current through the cells: steps * t_read * sum over cells of v_read^2 u^2 G."""
+    reads = vectors * macro.dac.steps
+    energy = reads * macro.t_read * macro.v_read**2 * u2 * g * n.cells
+    return "cells", energy, reads * macro.t_read, n.arrays * (macro.rows * macro.columns * macro.cell.area)
+
+
+def lines_cost(macro: AnalogMacro, n: Counts, vectors, u2) -> Row:
+    """Charging lines, C V^2 a step: word lines to their level, select lines by their full swing, and bit lines.
+
+    A bit line settles at a weighted mean of the levels, whose square is at most their mean square: that is taken.
+    """
+    around = macro.periphery
+    if around is None:
+        return "lines", 0.0, 0.0, 0.0
+    level = macro.v_read**2 * u2
+    wordlines = n.lines * macro.columns * around.wordline_capacitance * level
+    selects = n.lines * macro.columns * around.select_capacitance * around.select_voltage**2
+    bitlines = n.columns * macro.rows * around.bitline_capacitance * level
+    return "lines", vectors * macro.dac.steps * (wordlines + selects + bitlines), 0.0, 0.0
+
+
+def dac_cost(macro: AnalogMacro, n: Counts, vectors) -> Row:
+    """Input conversion: one a word line and vector, for every array that the line's input goes to."""
+    settle = macro.periphery.settle * macro.dac.steps if macro.periphery is not None else 0.0
+    energy = vectors * n.lines * macro.dac.energy(macro.vdd)
+    return "dac", energy, vectors * settle, n.arrays * macro.rows * macro.dac.area
+
+
+def columns_cost(macro: AnalogMacro, n: Counts, vectors) -> list[Row]:
+    """Holding and converting the columns' sums."""
+    around, adc = macro.periphery, macro.adc
+    events = vectors * macro.dac.steps
+    rows: list[Row] = [("sample_hold", 0.0, 0.0, 0.0), ("adc", 0.0, 0.0, 0.0)]
+    if around is not None:
+        area = n.arrays * n.signals * around.sample_hold_area
+        rows[0] = ("sample_hold", events * n.conversions * around.sample_hold_energy, 0.0, area)
+    if adc is not None and adc.cost is not None:
+        energy = events * n.conversions * adc.cost.energy(adc.bits, macro.vdd)
+        latency = events * n.turns * adc.cost.latency(adc.bits, macro.rows)
+        rows[1] = ("adc", energy, latency, n.arrays * n.adcs * adc.cost.area(adc.bits))
+    return rows
+
+
+def digital_rows(macro: AnalogMacro, n: Counts, n_in, vectors) -> list[Row]:
+    """Shift-and-add (one a conversion: steps, slices and tiles are all summed by it), buffers and bus."""
+    around = macro.periphery
+    if around is None:
+        return [(name, 0.0, 0.0, 0.0) for name in ("shift_add", "buffer", "bus")]
+    steps = macro.dac.steps
+    adds = vectors * steps * n.conversions
+    inputs = n.lines * around.input_bytes
+    outputs = n.partial_sums * around.output_bytes
+    moved = n_in * around.input_bytes + outputs  # the bus brings an input to all arrays of its tile at once
+    return [
+        (
+            "shift_add",
+            adds * around.shift_add_energy,
+            vectors * (steps + n.depth) * around.shift_add_latency,
+            n.arrays * n.adcs * around.shift_add_area,
+        ),
+        (
+            "buffer",
+            vectors * 2 * (inputs + outputs) * around.buffer.energy_per_byte(),  # each byte is written and read
+            0.0,
+            n.arrays * around.buffer.area(),
+        ),
+        ("bus", vectors * moved * around.bus_energy_per_byte, 0.0, n.arrays * around.bus_area),
+    ]
+
+
+def leakage_power(macro: AnalogMacro, n_in, n_out) -> Float[Array, "..."]:
+    """Static power (W) of the arrays that hold an [n_in, n_out] matrix: circuits by their area, and buffers.
+
+    Resistive cells hold their state without power, and capacitor DACs do not leak.
+    """
+    around = macro.periphery
+    n = counts(macro, jnp.asarray(n_in, jnp.int32), jnp.asarray(n_out, jnp.int32))
+    if around is None:
+        return jnp.zeros(jnp.shape(n.arrays))
+    converter = _adc_area(macro.adc) + around.shift_add_area
+    circuits = n.adcs * converter + n.signals * around.sample_hold_area
+    return n.arrays * (circuits * around.leakage_density + around.buffer.leakage())
+
+
+def _adc_area(adc: ADC | None) -> Any:
+    return adc.cost.area(adc.bits) if adc is not None and adc.cost is not None else 0.0
+
+
+def uncounted(macro: AnalogMacro) -> tuple[str, ...]:
+    """What a macro's description leaves out, so that its cost is 0 here: to be told with every result."""
+    notes = []
+    if macro.adc is None:
+        notes.append("no ADC: sums are read exactly and free of charge")
+    elif macro.adc.cost is None:
+        notes.append("the ADC has no cost law: conversions are free of charge")
+    if macro.periphery is None:
+        notes.append("no periphery: lines, sample-and-hold, shift-and-add, buffers, bus and leakage are left out")
+    return tuple(notes)

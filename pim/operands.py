@@ -1,0 +1,60 @@
+"""Statistics of what a product multiplies: they decide the energy that flows through the cells.
+
+The charge through a cell is V G t, and its energy V^2 G t. Fixed energies an operation miss real layers by 28 % on
+average and 70 % at most, where statistics come within 3 % (Andrulis et al., CiMLoop, ISPASS 2024, section IV-A).
+"""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from pim.crossbar import Crossbar, drive
+from pim.devices.macro import AnalogMacro
+from pim.devices.record import leaf, record, static
+from pim.mapping.encoding import ENCODINGS
+from pim.mapping.tiles import column_arrays, cut_inputs
+from pim.mapping.weights import slice_weights
+
+UNIFORM = "assumed: inputs and weights uniform over their ranges"
+
+
+@record
+class Operands:
+    """Mean square of the word-line levels, and the conductance they meet.
+
+    With u the level of a word line in a step, in [-1, 1], `u2` is the mean of u^2 over lines, steps and vectors, and
+    `g` the mean of G over cells, each weighted by the u^2 of its line, so that n_in * cells a line * u2 * g is the sum
+    of u^2 G over all cells exactly, correlated or not.
+    """
+
+    u2: Float[Array, "*shape"] = leaf("1", "mean square of the scaled input on a word line and step", low=0, high=1)
+    g: Float[Array, "*shape"] = leaf("S", "mean conductance of a cell, weighted by that square", low=0)
+    source: str = static("where the statistics come from", default="given")
+
+
+@jax.jit
+def uniform_operands(macro: AnalogMacro) -> Operands:
+    """What a macro would see of inputs and weights that are uniform over their ranges and independent.
+
+    An assumption to fall back on: real activations and weights are smaller, and cost less.
+    """
+    encoding = ENCODINGS[macro.encoding]
+    grid = jnp.linspace(-1.0, 1.0, 2001)
+    levels, _ = macro.dac.planes(grid)
+    digits, _ = slice_weights(grid[:, None], macro.weight_bits, macro.slices)
+    targets = jnp.stack([macro.cell.targets(encoding.fractions(digit, 1)).mean() for digit in digits])
+    return Operands(u2=jnp.mean(levels**2), g=targets.mean(), source=UNIFORM)
+
+
+def measure_operands(crossbar: Crossbar, macro: AnalogMacro, x: Float[Array, "batch n_in"]) -> Operands:
+    """The statistics of inputs `x` on a programmed matrix, write errors, drift and faults included."""
+    _, planes, _ = drive(crossbar, macro, x)
+    tiles, rows = crossbar.conductance.shape
+    square = jnp.mean(cut_inputs(planes, macro.rows) ** 2, axis=(1, 2))  # [tiles, rows]; rows beyond n_in are zero
+    n_out = crossbar.scale.shape[0]
+    cells = ENCODINGS[macro.encoding].cell_columns(n_out, column_arrays(n_out, macro)) * macro.slices
+    total = square.sum()
+    silent = total == 0
+    weighted = (square * crossbar.conductance).sum() / (jnp.where(silent, 1.0, total) * cells)
+    g = jnp.where(silent, crossbar.conductance.sum() / (tiles * rows * cells), weighted)
+    return Operands(u2=total / crossbar.n_in, g=g, source="measured on inputs")
