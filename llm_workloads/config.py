@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from pim.llm_workloads.errors import WorkloadError
 
-MATRICES = (
+STATIC = (
     "attention.q",
     "attention.k",
     "attention.v",
@@ -14,7 +14,10 @@ MATRICES = (
     "ffn.up",
     "ffn.down",
 )
-"""The static matrices of a layer, in the order in which it uses them."""
+"""The products of a layer with a matrix of weights, in the order in which it uses them."""
+
+DYNAMIC = ("attention.qk", "attention.pv")
+"""The products of two activations in a layer: scores with the keys, and mixing of the values."""
 
 _COUNTS = (
     "vocab_size",
@@ -76,6 +79,9 @@ class LlamaConfig:
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < math.inf:
                 raise WorkloadError(f"{name} must be a positive number, not {value!r}")
 
+        if not isinstance(self.tie_word_embeddings, bool):
+            raise WorkloadError(f"tie_word_embeddings must be true or false, not {self.tie_word_embeddings!r}")
+
     @property
     def group(self) -> int:
         """Query heads that share one key and value head."""
@@ -83,7 +89,7 @@ class LlamaConfig:
 
     @property
     def matrix_shapes(self) -> dict[str, tuple[int, int]]:
-        """The shape (in, out) of each of `MATRICES`."""
+        """The shape (in, out) of each of `STATIC`."""
         hidden, inner = self.hidden_size, self.intermediate_size
         queries, keys = self.num_attention_heads * self.head_dim, self.num_key_value_heads * self.head_dim
         return {

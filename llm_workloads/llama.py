@@ -25,18 +25,16 @@ import jax.numpy as jnp
 from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, Int, UInt32
 
-from pim.llm_workloads.config import MATRICES as MATRICES
 from pim.llm_workloads.config import LlamaConfig as LlamaConfig
 from pim.llm_workloads.errors import WorkloadError
 
 Matmul = Callable[[str, Any, Array, Array], Array]
 """`(operator, w, x, ids) -> y`, the hook through which every product goes.
 
-`operator` is one of `MATRICES`, "head", or one of the two products of activations, "attention.qk" and "attention.pv".
-For a static matrix, w is [in, out] as stored and x [batch, time, in]; for the other two, w is
-[batch, kv_heads, in, out] and x [batch, kv_heads, group * time, in], where the query g of its group at time t is row
-`g * time + t`. `ids` [batch, time, 2] (uint32) names each token by its document and its position in it: a hook that
-draws noise from these alone gives decoding the noise of prefill.
+`operator` is one of `STATIC` and `DYNAMIC` in `config.py`, or "head". For a static matrix, w is [in, out] as stored and
+x [batch, time, in]; for a dynamic one, w is [batch, kv_heads, in, out] and x [batch, kv_heads, group * time, in], where
+the query g of its group at time t is row `g * time + t`. `ids` [batch, time, 2] (uint32) names each token by its
+document and its position in it: a hook that draws noise from these alone gives decoding the noise of prefill.
 """
 
 
@@ -157,7 +155,7 @@ def layer_step(
 
     Args:
         config: shapes and constants.
-        layer: "input_norm", "post_norm" and `MATRICES` of one layer; a matrix goes to `matmul` unopened.
+        layer: "input_norm", "post_norm" and `STATIC` of one layer; a matrix goes to `matmul` unopened.
         x: residual stream of the new tokens.
         cache: keys and values of this layer so far.
         matmul: the hook, see `Matmul`.
