@@ -130,9 +130,7 @@ def _check_family(path: Path, found: Mapping[str, Any]) -> None:
     architectures = found.get("architectures")
     named = architectures if isinstance(architectures, list) and architectures else [found.get("model_type")]
     if named[0] not in (ARCHITECTURE, "llama"):
-        raise WorkloadError(
-            f"{path}: architecture {named[0]!r} is not supported; what is is the Llama family ({ARCHITECTURE})"
-        )
+        raise WorkloadError(f"{path}: architecture {named[0]!r} is not supported; the Llama family ({ARCHITECTURE}) is")
 
 
 def _check_features(path: Path, found: Mapping[str, Any]) -> None:
