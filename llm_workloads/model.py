@@ -1,6 +1,6 @@
 """A model ready to run: its shapes, its weights, its tokenizer."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -12,8 +12,6 @@ from pim.llm_workloads.config import LlamaConfig
 from pim.llm_workloads.errors import WorkloadError
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, Float
-
     from pim.llm_workloads.tokenizers import Tokenizer
 
 _SHIPPED = Path(__file__).parent / "data"
@@ -35,11 +33,11 @@ class Model:
     params: Mapping[str, Any]
     tokenizer: "Tokenizer"
 
-    def logits(self, tokens: "np.ndarray | Array | Sequence[Sequence[int]]") -> "Float[Array, 'batch time vocab']":
-        """The exact digital logits behind every token.
+    def logits(self, tokens: Any) -> Any:
+        """The exact digital logits [batch, time, vocab] behind every token.
 
         Args:
-            tokens: ids [batch, time], each row from its beginning (with BOS).
+            tokens: array or lists [batch, time] of ids, each row from its beginning (with BOS).
 
         Raises:
             WorkloadError: tokens of another rank or type, or an id that is not in the vocabulary.
@@ -53,7 +51,7 @@ class Model:
             raise WorkloadError(f"tokens must be whole numbers [batch, time], not {ids.dtype} of shape {ids.shape}")
         if ids.min() < 0 or ids.max() >= self.config.vocab_size:
             raise WorkloadError(
-                f"token ids run from {ids.min()} to {ids.max()}, but {self.name} knows 0 to {self.config.vocab_size - 1}"
+                f"token ids run from {ids.min()} to {ids.max()}, but {self.name} has a vocabulary of {self.config.vocab_size}"
             )
         return _logits(self.config, self.params, ids.astype(np.int32))
 
@@ -105,6 +103,6 @@ def _find(model: str | Path) -> Path:
     near = get_close_matches(str(model), shipped, n=1)
     hint = f"did you mean {near[0]!r}? " if near else ""
     raise WorkloadError(
-        f"no model {str(model)!r}: {hint}shipped are {', '.join(shipped) or 'none'}; otherwise give a folder that holds "
+        f"no model {str(model)!r}: {hint}shipped are {', '.join(shipped) or 'none'}; otherwise give a folder with "
         "config.json, model.safetensors and tokenizer.json of a Llama"
     )

@@ -1,11 +1,10 @@
 """The operators of a model, with the counts that mapping and cost need; a config alone is enough.
 
-Products with a matrix of weights (static) and products of two activations (dynamic) are different things to a memory that
-computes: the first are written once, the second with every token. Vector work is the rest. Counts follow the closed
-formulas that LLM-Viewer (Yuan et al., arXiv 2402.16363) and its kin share; a multiply-accumulate counts once.
+Products with a matrix of weights (static) and products of two activations (dynamic) are different things to a memory
+that computes: the first are written once, the second with every token. Vector work is the rest. Counts follow the
+closed formulas that LLM-Viewer (Yuan et al., arXiv 2402.16363) and its kin share; a multiply-accumulate counts once.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,8 +18,8 @@ Count = int | float | np.ndarray
 """A count, or an array of them: the formulas are plain arithmetic."""
 
 OPS = {"norm": 7, "softmax": 5, "residual": 1, "rope": 3, "activation": 5}
-"""Operations per element (softmax: per score). The first three are LLM-Viewer's; a rotated element takes two products and
-a sum; SwiGLU's takes exp, sum and division of the sigmoid and two products."""
+"""Operations per element (softmax: per score). The first three are LLM-Viewer's; a rotated element takes two products
+and a sum; SwiGLU's takes exp, sum and division of the sigmoid and two products."""
 
 
 def layer_path(layer: int, operator: str) -> str:
@@ -36,7 +35,7 @@ def layer_path(layer: int, operator: str) -> str:
 class Phase:
     """A stretch of work on `batch` sequences: prefill reads many new tokens at once, decode one.
 
-    Counts may be arrays that broadcast: the 128 steps of a decode are `Phase(tokens=1, context=512 + np.arange(1, 129))`.
+    Counts may be arrays that broadcast: 128 steps of decoding are `Phase(tokens=1, context=512 + np.arange(1, 129))`.
 
     Attributes:
         batch: sequences.

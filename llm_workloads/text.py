@@ -210,8 +210,8 @@ def _scored_text(
 def overlap(calibration: ScoredText, scored: ScoredText) -> str | None:
     """Where the scored text repeats the calibration text, in words; None if it does not.
 
-    It does if they have a sequence (of 8 tokens or more) or 32 tokens in a row in common. What is calibrated on scored text looks better than
-    it is: the caller raises.
+    It does if they have a sequence (of 8 tokens or more) or 32 tokens in a row in common. What is calibrated on scored
+    text looks better than it is: the caller raises.
     """
     runs = {run for row in calibration.rows() for run in _runs(row[1:])}
     for number, row in enumerate(scored.rows()):
