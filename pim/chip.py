@@ -5,7 +5,8 @@ from dataclasses import replace
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Key, UInt32
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float, Int, Key
 
 from pim import crossbar as engine
 from pim.crossbar import Crossbar, Ranges
@@ -49,7 +50,7 @@ class Chip:
         return replace(self, time=time, crossbar=programmed)
 
     def matmul(
-        self, x: Float[Array, "*batch n_in"], *, key: Key[Array, ""] | None, rows: UInt32[Array, "*batch"] | None = None
+        self, x: Float[ArrayLike, "*batch n_in"], *, key: Key[Array, ""] | None, rows: Int[ArrayLike, "*batch"] | None = None
     ) -> Float[Array, "*batch n_out"]:
         """The product x W with all the errors of this chip.
 
@@ -60,7 +61,7 @@ class Chip:
 
         Raises DeviceError if the width of `x` is not that of the matrix.
         """
-        n_in = self.weights.shape[0]
+        x, n_in = jnp.asarray(x, jnp.float32), self.weights.shape[0]
         if x.ndim < 1 or x.shape[-1] != n_in:
             raise DeviceError(f"x has the shape {x.shape}; its last axis must be {n_in}, the inputs of this matrix")
         flat = x.reshape(-1, n_in)
@@ -70,20 +71,20 @@ class Chip:
         pairs = jnp.stack([jnp.zeros(ids.shape, jnp.uint32), ids.astype(jnp.uint32)], axis=1)
         return _matmul(self.weights, self.crossbar, self.model, flat, pairs, key).reshape(*x.shape[:-1], -1)
 
-    def operands(self, x: Float[Array, "*batch n_in"]) -> Operands:
+    def operands(self, x: Float[ArrayLike, "*batch n_in"]) -> Operands:
         """Statistics of the inputs `x` on this chip's cells, for `pim.cost`."""
         if self.crossbar is None:
             raise DeviceError("an exact device has no cells whose energy depends on its operands")
         assert isinstance(self.model, AnalogMacro)
-        return measure_operands(self.crossbar, self.model, x.reshape(-1, self.weights.shape[0]))
+        return measure_operands(self.crossbar, self.model, jnp.asarray(x, jnp.float32).reshape(-1, self.weights.shape[0]))
 
 
 def program(
-    weights: Float[Array, "n_in n_out"],
+    weights: Float[ArrayLike, "n_in n_out"],
     device: Device,
     *,
     key: Key[Array, ""],
-    calibration: Float[Array, "n n_in"] | None = None,
+    calibration: Float[ArrayLike, "n n_in"] | None = None,
     time: float | None = None,
 ) -> Chip:
     """Program a matrix into a device.

@@ -52,7 +52,7 @@ class Crossbar:
 def program(
     weights: Float[Array, "n_in n_out"],
     macro: AnalogMacro,
-    key: Key[Array, ""],
+    key: Key[Array, ""] | None,
     time,
     *,
     layer=0,
@@ -63,7 +63,8 @@ def program(
 ) -> Crossbar:
     """Program a matrix: tiles one after another, so that only one tile's cells are at hand at a time.
 
-    `errors=False` gives the nominal matrix, as the designer intends it: targets without write error, drift and faults.
+    `errors=False` gives the nominal matrix, as the designer intends it: targets without write error, drift and faults. It
+    needs no key.
     """
     encoding, cell = ENCODINGS[macro.encoding], macro.cell
     n_in, n_out = weights.shape

@@ -1,0 +1,285 @@
+"""The emulated product against a slow one that loops over every tile, slice, step and column, and against its statistics."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pim import crossbar
+from pim.chip import program
+from pim.crossbar import Ranges
+from pim.devices.adc import ADC
+from pim.devices.catalogue import preset
+from pim.devices.cell import Cell
+from pim.devices.dac import BitSerialDAC, MultibitDAC
+from pim.devices.device import replace
+from pim.devices.errors import DeviceError
+from pim.devices.macro import AnalogMacro
+from pim.devices.random import root_key
+from pim.devices.read_noise import AdditiveReadNoise, ProportionalReadNoise
+from pim.devices.record import cast
+from pim.devices.write_error import GaussianWriteError
+
+KEY = root_key(3)
+
+
+def macro(dac=None, adc_bits=8.0, g_min=0.0, **fields) -> AnalogMacro:
+    """A macro without any error but those asked for."""
+    cell = {k: fields.pop(k) for k in ("write_error", "read_noise", "levels", "faults") if k in fields}
+    settings = {"rows": 16, "columns": 32, "slices": 1, "encoding": "differential", "weight_scale": "column"}
+    return cast(
+        AnalogMacro(
+            **{**settings, "input_range": "calibrated", **fields},
+            v_read=0.2,
+            t_read=1e-8,
+            vdd=0.9,
+            cell=Cell(g_min, 40e-6, 1e-13, **cell),
+            dac=dac or MultibitDAC(8.0, 100.0, 0.0, 0.0),
+            adc=None if adc_bits is None else ADC(adc_bits, 100.0, 8.0),
+        )
+    )
+
+
+def serial(bits: int) -> BitSerialDAC:
+    return BitSerialDAC(bits, 100.0, 0.0, 0.0)
+
+
+def matrix(n_in: int, n_out: int, seed: int = 0):
+    rng = np.random.default_rng(seed)
+    return rng.normal(size=(n_in, n_out)).astype(np.float32), rng.normal(size=(5, n_in)).astype(np.float32)
+
+
+def row_ids(n: int):
+    return jnp.stack([jnp.zeros(n, jnp.uint32), jnp.arange(n, dtype=jnp.uint32)], axis=1)
+
+
+def emulate(w, x, m, key=None, program_key=KEY):
+    w, x = jnp.asarray(w), jnp.asarray(x)
+    nominal = crossbar.program(w, m, None, None, errors=False)
+    ranges = crossbar.calibrate(nominal, m, x)
+    programmed = crossbar.program(w, m, program_key, None, ranges=ranges)
+    return np.asarray(crossbar.matmul(programmed, m, x, row_ids(len(x)), key)), programmed
+
+
+def slow_product(w, x, m, ranges) -> np.ndarray:
+    """y = x W with integers and loops, in float64: one conversion a step, slice, tile and column."""
+    w, x = np.asarray(w, np.float64), np.asarray(x, np.float64)
+    scale = np.abs(w).max(axis=0)
+    bits = float(m.weight_bits)
+    limit = 2 ** (bits - 1) - 1
+    width = int(np.ceil((bits - 1) / m.slices))
+    code = np.rint(np.abs(w) / scale * limit).astype(int)
+    full, step_bits = float(ranges.x), m.dac.steps
+    top = 2**step_bits - 1 if isinstance(m.dac, BitSerialDAC) else 2 ** (float(m.dac.bits) - 1) - 1
+    x_code = np.clip(np.rint(np.abs(x) / full * top), 0, top).astype(int)
+    adc_top = 2 ** (float(m.adc.bits) - 1) - 1
+    y = np.zeros((len(x), w.shape[1]))
+    for b in range(len(x)):
+        for n in range(w.shape[1]):
+            for t in range(-(-w.shape[0] // m.rows)):
+                rows = range(t * m.rows, min((t + 1) * m.rows, w.shape[0]))
+                for s in range(m.slices):
+                    for k in range(step_bits):
+                        total = 0.0
+                        for i in rows:
+                            digit = (code[i, n] >> (width * s)) % 2**width / (2**width - 1)
+                            level = (x_code[b, i] >> k) & 1 if isinstance(m.dac, BitSerialDAC) else x_code[b, i] / top
+                            total += np.sign(w[i, n]) * digit * np.sign(x[b, i]) * level
+                        step = float(ranges.adc[t, s]) / adc_top
+                        read = np.clip(np.rint(total / step), -adc_top, adc_top) * step
+                        place = 2 ** (width * s) * (2**width - 1) / limit
+                        y[b, n] += read * place * (2**k / top if isinstance(m.dac, BitSerialDAC) else 1.0)
+    return y * scale * full
+
+
+@pytest.mark.parametrize("dac", [MultibitDAC(8.0, 100.0, 0.0, 0.0), serial(5)], ids=["multibit", "bit-serial"])
+@pytest.mark.parametrize(("slices", "weight_bits"), [(1, 5.0), (2, 8.0), (4, 8.0)])
+def test_it_is_the_slow_product(dac, slices, weight_bits):
+    w, x = matrix(37, 6)
+    m = macro(dac=cast(dac), slices=slices, weight_bits=weight_bits, adc_bits=6.0)
+    _, programmed = emulate(w, x, m)
+    ranges = Ranges(x=programmed.ranges.x, adc=programmed.ranges.adc * 0.8713)  # clips some, and ties are rare
+    programmed = dataclasses.replace(programmed, ranges=ranges)
+    y = np.asarray(crossbar.matmul(programmed, m, jnp.asarray(x), row_ids(5), None))
+    expected = slow_product(w, x, m, ranges)
+    # float32 may fall on the other side of a tie: one code of one conversion, in few of the outputs
+    off = np.abs(y - expected) > 1e-4 * np.abs(expected).max()
+    assert off.mean() <= 0.05
+    np.testing.assert_allclose(y[~off], expected[~off], atol=1e-4 * np.abs(expected).max())
+
+
+@settings(max_examples=10)  # each shape compiles
+@given(
+    n_in=st.integers(1, 70),
+    n_out=st.integers(1, 40),
+    rows=st.integers(1, 33),
+    slices=st.integers(1, 4),
+    encoding=st.sampled_from(["differential", "offset"]),
+    bits=st.integers(5, 8),
+)
+def test_without_adc_it_is_the_integer_product_for_any_shape(n_in, n_out, rows, slices, encoding, bits):
+    w, x = matrix(n_in, n_out)
+    m = macro(
+        dac=serial(bits),
+        adc_bits=None,
+        rows=rows,
+        slices=slices,
+        encoding=encoding,
+        columns=64,
+        weight_bits=float(bits),
+    )
+    y, programmed = emulate(w, x, m)
+    top, scale = 2 ** (bits - 1) - 1, np.abs(w).max(axis=0)
+    full = float(programmed.ranges.x)
+    exact = np.rint(x / full * top) @ np.rint(w / scale * top) / top**2 * scale * full
+    np.testing.assert_allclose(y, exact, atol=2e-5 * max(np.abs(exact).max(), np.abs(w).max() * full))
+
+
+@settings(max_examples=6)
+@given(st.integers(2, 12))
+def test_where_nothing_clips_the_error_is_under_half_a_step_a_tile(bits):
+    w, x = matrix(64, 24)
+    fine = macro(adc_bits=None, dac=MultibitDAC(12.0, 100.0, 0.0, 0.0))
+    coarse = macro(adc_bits=float(bits), dac=MultibitDAC(12.0, 100.0, 0.0, 0.0))
+    (exact, programmed), (y, _) = emulate(w, x, fine), emulate(w, x, coarse)
+    steps = np.asarray(programmed.ranges.adc).sum() / (2 ** (bits - 1) - 1)
+    bound = 0.5 * steps * np.abs(w).max(axis=0) * float(programmed.ranges.x)
+    assert (np.abs(y - exact) <= bound[None] * 1.001 + 1e-4).all()
+
+
+@pytest.mark.parametrize("encoding", ["differential", "offset"])
+def test_scaling_weights_scales_outputs(encoding):
+    w, x = matrix(40, 9)
+    m = macro(encoding=encoding, write_error=GaussianWriteError(jnp.array([1e-6]), 40e-6))
+    y, _ = emulate(w, x, m)
+    doubled, _ = emulate(2 * w, x, m)
+    np.testing.assert_allclose(doubled, 2 * y, rtol=1e-5)
+
+
+@pytest.mark.parametrize("dac", [MultibitDAC(8.0, 100.0, 0.0, 0.0), serial(4)], ids=["multibit", "bit-serial"])
+@pytest.mark.parametrize("law", [ProportionalReadNoise(0.05), AdditiveReadNoise(1e-6)], ids=["relative", "additive"])
+@pytest.mark.parametrize("encoding", ["differential", "offset"])
+def test_read_noise_at_the_column_is_that_of_cells_drawn_anew(dac, law, encoding):
+    """Spread of the outputs against a redraw of every cell, of pairs and references too, at every read and step."""
+    w, x = matrix(20, 3)
+    m = macro(dac=cast(dac), encoding=encoding, read_noise=cast(law), adc_bits=None, rows=8)
+    _, programmed = emulate(w, x[:1], m)
+    reads = 4000
+    ours = np.asarray(crossbar.matmul(programmed, m, jnp.tile(jnp.asarray(x[:1]), (reads, 1)), row_ids(reads), KEY))
+
+    rng = np.random.default_rng(1)
+    digit = w / np.abs(w).max(axis=0)
+    if encoding == "differential":
+        cells, signs = [np.maximum(digit, 0), np.maximum(-digit, 0)], [1.0, -1.0]
+    else:
+        cells, signs = [(digit + 1) / 2, np.full((20, 1), 0.5)], [2.0, -2.0]
+    full, planes, gains = (np.asarray(a) for a in crossbar.drive(programmed, m, jnp.asarray(x[:1])))
+    redrawn = np.zeros((reads, 3))
+    for level, gain in zip(planes[:, 0], gains, strict=True):
+        for cell, sign in zip(cells, signs, strict=True):
+            sigma = 0.05 * cell if isinstance(law, ProportionalReadNoise) else np.full_like(cell, 1 / 40)
+            noisy = cell + sigma * rng.normal(size=(reads, *cell.shape))
+            redrawn = redrawn + gain * sign * np.einsum("i,rij->rj", level, noisy)
+    redrawn = redrawn * np.abs(w).max(axis=0) * float(full.squeeze())
+
+    error = 5 * redrawn.std(axis=0) / np.sqrt(reads)
+    assert (np.abs(ours.mean(axis=0) - redrawn.mean(axis=0)) < 1.5 * error).all()
+    assert (np.abs(ours.var(axis=0) / redrawn.var(axis=0) - 1) < 5 * np.sqrt(4 / reads)).all()
+    both = [np.corrcoef(sample.T)[np.triu_indices(3, 1)] for sample in (ours, redrawn)]
+    assert (np.abs(both[0] - both[1]) < 0.1).all(), "a reference column is common to the outputs of its array"
+
+
+def test_write_errors_are_frozen_and_differ_between_cells():
+    w, x = matrix(64, 32)
+    m = macro(write_error=GaussianWriteError(jnp.array([1e-6]), 40e-6), adc_bits=None)
+    first, second = emulate(w, x, m)[0], emulate(w, x, m)[0]
+    other, _ = emulate(w, x, m, program_key=root_key(4))
+    np.testing.assert_array_equal(first, second)
+    assert np.abs(first - other).max() > 1e-3
+
+
+def test_levels_without_bits_round_the_conductance():
+    w, _ = matrix(30, 4)
+    nominal = crossbar.program(jnp.asarray(w), macro(levels=5.0), None, None, errors=False)
+    assert set(np.unique(np.asarray(nominal.weights).round(5))) <= set(np.linspace(-1, 1, 9).round(5))
+
+
+# ---------------------------------------------------------------- through the public verbs
+
+
+@pytest.fixture
+def sample():
+    return matrix(150, 40)
+
+
+@pytest.mark.parametrize("name", ["ideal", "digital-28nm"])
+def test_an_exact_device_is_the_digital_product(sample, name):
+    w, x = sample
+    chip = program(w, preset(name), key=KEY)
+    np.testing.assert_allclose(chip.matmul(x, key=None), x @ w, rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["rram-techC", "rram-wan2022", "rram-wan2022-crosssim"])
+def test_draws_belong_to_rows_and_not_to_batches(sample, name):
+    w, x = sample
+    chip = program(w, preset(name), key=KEY, calibration=x)
+    together = np.asarray(chip.matmul(x.reshape(5, 1, 150), key=root_key(1)))
+    assert together.shape == (5, 1, 40)
+    alone = np.concatenate([chip.matmul(x[i : i + 1], key=root_key(1), rows=jnp.array([i])) for i in range(5)])
+    np.testing.assert_allclose(alone, together[:, 0], rtol=1e-5, atol=1e-4)
+    assert np.abs(np.asarray(chip.matmul(x, key=root_key(2))) - alone).max() > 1e-3
+
+
+def test_a_chip_ages_along_one_path(sample):
+    w, x = sample
+    device = replace(preset("rram-techC"), {"adc": None, "cell.read_noise": None})
+    chip = program(w, device, key=KEY, calibration=x)
+    error = lambda time: float(jnp.linalg.norm(chip.at(time).matmul(x, key=None) - x @ w))
+    assert error(0.01) < error(1.0) < error(1e5)
+    np.testing.assert_array_equal(chip.at(1.0).matmul(x, key=None), chip.matmul(x, key=None))
+    moved = jax.jit(lambda t: chip.at(t).matmul(x, key=None))(jnp.float32(100.0))
+    np.testing.assert_allclose(moved, chip.at(100.0).matmul(x, key=None), rtol=1e-4, atol=1e-4)
+    slope = jax.grad(lambda t: (chip.at(t).matmul(x, key=None) ** 2).sum())(jnp.float32(2.0))
+    assert np.isfinite(slope) and slope != 0
+
+
+def test_one_compilation_serves_a_sweep_of_values_and_two_presets_of_a_structure(sample):
+    w, x = sample
+    compiled = jax.jit(crossbar.matmul)
+    device = preset("rram-wan2022")
+    for bits in (4, 6, 8):
+        for sigma in (0.2e-6, 0.4e-6):
+            m = replace(device, {"adc.bits": bits, "cell.read_noise.sigma": sigma}).model
+            programmed = crossbar.program(jnp.asarray(w), m, KEY, m.cell.relaxation.reference_time)
+            compiled(programmed, m, jnp.asarray(x), row_ids(5), KEY).block_until_ready()
+    assert compiled._cache_size() == 1
+
+
+@pytest.mark.parametrize(
+    ("weights", "words"),
+    [
+        (np.full((4, 3), np.nan), "12 values that are NaN"),
+        (np.zeros((2, 3, 4)), "must be a matrix"),
+        (np.zeros((0, 3)), "must be a matrix"),
+    ],
+)
+def test_bad_weights_are_named(unchecked, weights, words):
+    with pytest.raises(DeviceError, match=words):
+        program(weights, preset("rram-techC"), key=KEY)
+
+
+def test_bad_inputs_are_named(unchecked, sample):
+    w, x = sample
+    chip = program(w, preset("rram-techC"), key=KEY)
+    with pytest.raises(DeviceError, match="last axis must be 150"):
+        chip.matmul(x[:, :7], key=None)
+    with pytest.raises(DeviceError, match=r"must be \[n, 150\]"):
+        program(w, preset("rram-techC"), key=KEY, calibration=x[:, :9])
+    with pytest.raises(DeviceError, match="choose 0.01 s"):
+        chip.at(1e9)
+    with pytest.raises(DeviceError, match="temperature"):
+        chip.at(1.0, temperature=350.0)
