@@ -51,7 +51,7 @@ class Model:
             raise WorkloadError(f"tokens must be whole numbers [batch, time], not {ids.dtype} of shape {ids.shape}")
         if ids.min() < 0 or ids.max() >= self.config.vocab_size:
             raise WorkloadError(
-                f"token ids run from {ids.min()} to {ids.max()}, but {self.name} has a vocabulary of {self.config.vocab_size}"
+                f"token ids run from {ids.min()} to {ids.max()}, but the vocabulary is {self.config.vocab_size}"
             )
         return _logits(self.config, self.params, ids.astype(np.int32))
 

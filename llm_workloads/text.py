@@ -141,25 +141,33 @@ def cut_documents(text: str, tokenizer: Tokenizer, *, context: int, max_tokens: 
     Without a BOS the first token of a block is not scored. Blank blocks are left out.
     """
     _check_sizes(context, max_tokens)
-    bos = [] if tokenizer.bos_id is None else [tokenizer.bos_id]
+    front, begins = _front(tokenizer)
     blocks = (block.strip() for block in text.split(SEPARATOR))
-    rows = (bos + tokenizer.encode(block) for block in blocks if block)
-    begins = "BOS in front, every token behind it scored" if bos else "the first token unscored"
+    rows = ((front + tokenizer.encode(block))[:context] for block in blocks if block)
     protocol = f"documents: each {SEPARATOR} block alone, {begins}, cut at {context} tokens"
-    return _scored_text((row[:context] for row in rows), text, tokenizer, context, max_tokens, protocol)
+    return _scored_text(rows, text, tokenizer, context, max_tokens, protocol)
 
 
 def cut_windows(text: str, tokenizer: Tokenizer, *, context: int, max_tokens: int | None = None) -> ScoredText:
-    """Windows of `context` tokens that do not overlap, without BOS; the first token of each is not scored.
+    """Windows that do not overlap: BOS and the next `context - 1` tokens, each behind BOS scored.
 
-    What is left at the end is not scored either, unless the text is shorter than one window.
+    Without a BOS a window is `context` tokens, the first of them not scored. What is left at the end is not scored
+    either, unless the text is shorter than one window.
     """
     _check_sizes(context, max_tokens)
-    ids = tokenizer.encode(text)
-    starts = range(0, max(1, len(ids) - context + 1), context)
-    protocol = f"windows: {context} tokens each, no overlap, no BOS, the first token of each unscored"
-    rows = (ids[start : start + context] for start in starts)
+    front, begins = _front(tokenizer)
+    ids, step = tokenizer.encode(text), context - len(front)
+    starts = range(0, max(1, len(ids) - step + 1), step)
+    rows = (front + ids[start : start + step] for start in starts)
+    protocol = f"windows: {context} tokens each, no overlap, {begins}"
     return _scored_text(rows, text, tokenizer, context, max_tokens, protocol)
+
+
+def _front(tokenizer: Tokenizer) -> tuple[list[int], str]:
+    """What begins a sequence, and how that is scored, in words."""
+    if tokenizer.bos_id is None:
+        return [], "the first token unscored"
+    return [tokenizer.bos_id], "BOS in front, every token behind it scored"
 
 
 def _check_sizes(context: int, max_tokens: int | None) -> None:

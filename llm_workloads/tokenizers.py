@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import tokenizers
 
@@ -19,6 +19,7 @@ from pim.llm_workloads.checkpoint import read_json
 from pim.llm_workloads.errors import WorkloadError
 
 
+@runtime_checkable
 class Tokenizer(Protocol):
     """What a model's text goes through.
 
