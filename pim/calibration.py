@@ -19,7 +19,7 @@ from pim.devices.macro import AnalogMacro
 from pim.emulation import macros, program_model
 from pim.errors import StudyError
 from pim.llm_workloads import llama
-from pim.llm_workloads.llama import LlamaConfig
+from pim.llm_workloads.config import LlamaConfig
 from pim.llm_workloads.operators import STATIC, layer_path
 from pim.llm_workloads.text import ScoredText, as_scored
 from pim.mapping.plan import Plan
@@ -58,7 +58,17 @@ def calibrate(plan: Plan, text: str | ScoredText, *, context: int = 256, tokens:
     if isinstance(nominal.get("head"), Crossbar):
         hidden = llama.rms_norm(x, nominal["norm"], plan.config.rms_norm_eps)
         found["head"] = _measure(nominal["head"], devices[nominal["head"].device], hidden, valid)
-    record = {"sha256": sample.sha256, "tokens": int(valid.sum()), "context": context, "protocol": sample.protocol}
+    percentiles = {
+        name: {"input": float(macro.dac.percentile), "adc": None if macro.adc is None else float(macro.adc.percentile)}
+        for name, macro in devices.items()
+    }
+    record = {
+        "sha256": sample.sha256,
+        "tokens": int(valid.sum()),
+        "context": context,
+        "protocol": sample.protocol,
+        "percentiles": percentiles,
+    }
     return replace(
         plan,
         ranges={path: ranges for path, (ranges, _) in found.items()},
@@ -83,7 +93,7 @@ def _layer(config: LlamaConfig, nominal: Any, digital: Any, devices: Any, x: Arr
             stats[operator] = _measure(programmed, devices[programmed.device], inputs, valid)
         return llama.digital_matmul(operator, w, inputs, ids)
 
-    cache = jax.tree.map(lambda leaf: leaf[0], llama._unstored(config, x.shape[0], None))
+    cache = jax.tree.map(lambda leaf: leaf[0], llama.init_cache(config, x.shape[0], capacity=0))
     y, _ = llama.layer_step(config, digital, x, cache, observe)
     return y, stats
 

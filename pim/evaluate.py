@@ -1,0 +1,139 @@
+"""The verbs `evaluate` and `sweep`: accuracy and cost of a plan on a text, in one run."""
+
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from pim._version import __version__
+from pim.devices.macro import AnalogMacro
+from pim.errors import StudyError
+from pim.llm_workloads.text import ScoredText, as_scored, overlap
+from pim.mapping.plan import Plan
+from pim.plan_cost import plan_cost
+from pim.result import Result, combinations
+from pim.scoring import score
+
+
+def evaluate(
+    plan: Plan,
+    text: str | ScoredText,
+    *,
+    context: int = 256,
+    chips: int = 4,
+    seed: int = 0,
+    tokens: int | None = None,
+    time: float | None = None,
+    progress: bool = True,
+) -> Result:
+    """What a model loses on its devices, and what it costs there.
+
+    Args:
+        plan: a model placed on a system; its static ranges must have been calibrated (`pim.calibrate`).
+        text: the text to score; `<|endoftext|>` separates documents, else it is scored in windows.
+        context: most tokens of a sequence.
+        chips: instances of the hardware; more never change earlier ones.
+        seed: of chips and reads.
+        tokens: most tokens to score; all by default.
+        time: s since programming; by default each device's reference time.
+        progress: show a bar on standard error after two seconds.
+
+    Raises:
+        StudyError: a plan without weights or without ranges, a text that overlaps the calibration text, no chips.
+
+    >>> result = pim.evaluate(pim.calibrate(plan, calibration_text), text, tokens=2048)
+    >>> result.perplexity, result.points[0].cost.energy_per_token
+    """
+    return study(
+        plan, {}, text, context=context, chips=chips, seed=seed, tokens=tokens, time=time, progress=progress
+    )
+
+
+def sweep(plan: Plan, axes: Mapping[str, Sequence[Any]], text: str | ScoredText, **options: Any) -> xr.Dataset:
+    """Evaluate a plan over values of its devices' fields, all on the same tokens, chips and reads.
+
+    Args:
+        plan: as for `evaluate`, as are the options.
+        axes: values to try by path, such as {"weights.adc.bits": [4, 6, 8]}; several axes make a grid.
+        text: the text to score.
+
+    Returns a dataset with an axis for each path (see `Result.to_dataset`).
+    """
+    return study(plan, axes, text, **options).to_dataset()
+
+
+def study(
+    plan: Plan,
+    axes: Mapping[str, Sequence[Any]],
+    text: str | ScoredText,
+    *,
+    context: int = 256,
+    chips: int = 4,
+    seed: int = 0,
+    tokens: int | None = None,
+    time: float | None = None,
+    progress: bool = True,
+) -> Result:
+    """The result of a sweep (of one point, if there are no axes), as `Result`; see `evaluate`."""
+    if plan.model is None:
+        raise StudyError("this plan was placed from a config alone; accuracy needs the model's weights")
+    if chips < 1:
+        raise StudyError(f"chips = {chips}: give at least one")
+    empty = [path for path, values in axes.items() if not len(values)]
+    if empty:
+        raise StudyError(f"the sweep over {empty[0]!r} has no values: give at least one")
+    scored = as_scored(text, plan.model.tokenizer, context=context, max_tokens=tokens)
+    _check_ranges(plan, scored)
+    plans = [plan.replace(changes) for changes in combinations(axes)]
+    scores = score(plans, scored, chips=chips, seed=seed, time=time, progress=progress)
+    if not np.isfinite(scores.nll).all():
+        point, chip, document = np.argwhere(~np.isfinite(scores.nll))[0]
+        raise StudyError(
+            f"the loss of point {point}, chip {chip}, document {document} is not finite: a conductance or an activation "
+            "has overflowed; check the device's ranges and errors"
+        )
+    return Result(plan, dict(axes), scores, [plan_cost(p) for p in plans], _protocol(plan, scored, chips, seed, time))
+
+
+def _check_ranges(plan: Plan, scored: ScoredText) -> None:
+    """Static ranges exist where they are needed, and come from other text."""
+    needs = [
+        path
+        for path in plan.assignment
+        if isinstance(macro := plan.model_of(path), AnalogMacro) and macro.input_range == "calibrated"
+    ]
+    missing = [path for path in needs if path not in plan.ranges]
+    if missing:
+        raise StudyError(
+            f"{missing[0]} (and {len(missing) - 1} more) has no converter ranges: call pim.calibrate(plan, text) first, "
+            "or give its device input_range = 'token'"
+        )
+    if plan.calibration is not None:
+        shared = overlap(plan.calibration["text"], scored)
+        if shared is not None:
+            raise StudyError(f"the calibration text overlaps the scored text: {shared}; calibrate on other text")
+
+
+def _protocol(plan: Plan, scored: ScoredText, chips: int, seed: int, time: float | None) -> dict[str, Any]:
+    """Under what the result was found."""
+    assert plan.model is not None
+    calibration = plan.calibration or {}
+    return {
+        "model": plan.model.name,
+        "system": plan.system.name,
+        "devices": {name: device.name for name, device in plan.system.devices.items()},
+        "rules": [list(rule) for rule in plan.system.rules],
+        "text_sha256": scored.sha256,
+        "text_protocol": scored.protocol,
+        "documents": scored.count,
+        "scored_tokens": int(scored.scored_tokens().sum()),
+        "context": scored.context,
+        "calibration": {k: v for k, v in calibration.items() if k != "text"} or None,
+        "chips": chips,
+        "seed": seed,
+        "time_s": time if time is not None else "reference time of each device",
+        "versions": {"pim": __version__, **{name: version(name) for name in ("jax", "jaxlib", "numpy")}},
+    }
+
