@@ -11,7 +11,8 @@ class DigitalUnit:
     """An exact digital unit for dynamic products (attention) and vector work, with a cost.
 
     Products and vector operations run at a rate each; a product waits for its operands where the buffer, which
-    also holds keys and values, is slower than the multipliers.
+    also holds keys, values and weights, is slower than the multipliers. A matrix is read once for every `reuse`
+    vectors, whose sums stay in registers meanwhile.
     """
 
     energy_per_mac: Float[Array, ""] = leaf("J", "energy of a multiply-accumulate, operands at hand", low=0)
@@ -20,6 +21,7 @@ class DigitalUnit:
     macs_per_second: Float[Array, ""] = leaf("1/s", "multiply-accumulates a second", low=1)
     ops_per_second: Float[Array, ""] = leaf("1/s", "vector operations a second", low=1)
     bytes_per_second: Float[Array, ""] = leaf("1/s", "bytes a second that the buffer gives or takes", low=1)
+    reuse: Float[Array, ""] = leaf("1", "input vectors that share one reading of a matrix", low=1)
     area: Float[Array, ""] = leaf("m^2", "area of the arithmetic", low=0)
     leakage: Float[Array, ""] = leaf("W", "static power of the arithmetic", low=0)
     buffer: Buffer = part("where operands, keys and values lie")

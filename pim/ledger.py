@@ -1,4 +1,4 @@
-"""The ledger: energy, latency and area of every component of every operator. Totals are sums of its rows, always."""
+"""The ledger: energy, latency and area of every component of every operator. Totals are sums of its rows."""
 
 import re
 from collections.abc import Callable, Iterable, Sequence
@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from pim.devices.record import leaf, record, static
+from pim.devices.record import leaf, part, record, static
 from pim.errors import StudyError
 
 LAYER = re.compile(r"^layers\.\d+\.")
@@ -68,6 +68,14 @@ class Ledger:
         where = index if isinstance(index, tuple) else (index,)
         return self.map(lambda values: values[(slice(None), *where)])
 
+    def without(self, component: str) -> "Ledger":
+        """The ledger less the rows of one component."""
+        kept = np.array([i for i, name in enumerate(self.components) if name != component], np.int32)
+        rest = self.map(lambda values: values[kept])
+        names = ((self.operators[i], self.components[i]) for i in kept)
+        operators, components = zip(*names, strict=True)
+        return replace(rest, operators=operators, components=components)
+
     def spread(self, operators: Sequence[str]) -> "Ledger":
         """The ledger of a sweep over operators as rows: the one axis behind the rows gives each operator its own."""
         spread = self.map(lambda values: values.T.reshape(-1))
@@ -115,6 +123,43 @@ class Ledger:
         return f"<table><thead><tr>{_tagged('th', HEAD)}</tr></thead><tbody>{body}</tbody></table>"
 
 
+@record
+class Cost:
+    """Energy (J), latency (s) and area (m^2), the ledger whose rows sum to them, and what was assumed."""
+
+    ledger: Ledger = part("energy, latency and area by operator and component")
+    notes: tuple[str, ...] = static("assumptions, and what is left out")
+
+    @property
+    def energy(self) -> Float[Array, "*shape"]:
+        """Energy in J."""
+        return self.ledger.energy.sum(axis=0)
+
+    @property
+    def latency(self) -> Float[Array, "*shape"]:
+        """Time in s, from the first input to the last output."""
+        return self.ledger.latency.sum(axis=0)
+
+    @property
+    def area(self) -> Float[Array, "*shape"]:
+        """Area in m^2."""
+        return self.ledger.area.sum(axis=0)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Totals, rows and notes as plain values, ready for JSON."""
+        return {**self.ledger.to_dict(), "notes": list(self.notes)}
+
+    def __str__(self) -> str:
+        return "\n".join([str(self.ledger), *(f"note: {note}" for note in self.notes)])
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        notes = "".join(f"<li>{escape(note)}</li>" for note in self.notes)
+        return f"{self.ledger._repr_html_()}<ul>{notes}</ul>"
+
+
+FREE = "the ideal device is the exact reference and costs nothing: a multiple of its cost means nothing"
 FIGURES = {"energy": "J", "latency": "s", "area": "m^2"}
 HEAD = ("operator", "component", "energy", "share", "latency", "area")
 

@@ -27,7 +27,7 @@ from pim.devices.periphery import Periphery
 from pim.devices.random import root_key
 from pim.devices.record import cast, replace_at
 from pim.devices.write_error import GaussianWriteError
-from pim.digital_cost import digital_cost
+from pim.digital_cost import digital_cost, product_values
 from pim.errors import StudyError
 from pim.ledger import Ledger, join, kind, quantity
 from pim.macro_cost import leakage_power, matrix_cost
@@ -45,8 +45,8 @@ def made(cls: Any, *values: Any, **fields: Any) -> Any:
 ZIGZAG = made(ZigzagADCCost, 100e-15, 1e-18, 0.640e-9, 6.53e-12, 10**1.206 * 1e-12, -0.0369)
 
 
-def buffer(size: float) -> Buffer:
-    return made(Buffer, size, 65536.0, 0.594e-12, 1.138e-7, 10.3e-6, 0.553, 0.916, 0.952)
+def buffer(size: float, banks: float = 1.0) -> Buffer:
+    return made(Buffer, size, banks, 65536.0, 0.594e-12, 1.138e-7, 10.3e-6, 0.553, 0.916, 0.952)
 
 
 MACRO = made(
@@ -84,7 +84,17 @@ MACRO = made(
     ),
 )
 UNIT = made(
-    DigitalUnit, 1e-12, 1.2e-12, 2.0, 2.56e11, 6.4e10, 2.56e11, area=0.8e-6, leakage=23e-6, buffer=buffer(2.0**20)
+    DigitalUnit,
+    1e-12,
+    1.2e-12,
+    2.0,
+    2.56e11,
+    6.4e10,
+    5.12e11,
+    reuse=16.0,
+    area=0.8e-6,
+    leakage=23e-6,
+    buffer=buffer(2.0**20, 16.0),
 )
 SERIAL = replace(MACRO, dac=made(BitSerialDAC, bits=8, percentile=99.99, energy_per_bit=1e-15, area=1e-13))
 OFFSET = replace(MACRO, encoding="offset")
@@ -131,7 +141,7 @@ def test_the_converter_is_swappable_and_lost_bits_are_cheaper():
 
 def test_a_small_product_by_hand():
     """6 x 5 on arrays of 4 x 8, two columns an ADC: 2 row tiles x 2 arrays (4 pairs each) side by side."""
-    flat = made(Buffer, 1.0, 1.0, 1e-13, 1e-10, 1e-6, 0.5, 1.0, 1.0)
+    flat = made(Buffer, 1.0, 1.0, 1.0, 1e-13, 1e-10, 1e-6, 0.5, 1.0, 1.0)
     around = made(Periphery,
         wordline_capacitance=1e-15, select_capacitance=2e-15, select_voltage=1.0, bitline_capacitance=3e-15,
         settle=1e-9, sample_hold_energy=1e-15, sample_hold_area=1e-13, shift_add_energy=2e-14,
@@ -346,7 +356,19 @@ def test_a_digital_unit_pays_for_products_vectors_and_bytes():
     assert rows["buffer"][0] == pytest.approx(2e3 * float(UNIT.buffer.energy_per_byte()))
     assert rows["buffer"][1] == 0  # the multipliers are the slower part
     waiting = digital_cost(UNIT, macs=1e3, values=1e6)
-    assert float(waiting.latency.sum()) == pytest.approx(2e6 / 2.56e11)
+    assert float(waiting.latency.sum()) == pytest.approx(2e6 / 5.12e11)
+
+
+def test_a_digital_unit_reads_a_matrix_once_for_several_vectors():
+    read = [float(product_values(UNIT, 1000, vectors, moved=7 * vectors)) for vectors in (1, 16, 17)]
+    assert read == [1007, 1112, 2119]
+    found = cost(UNIT, (100, 200), vectors=3)
+    unit = UNIT.area + UNIT.buffer.area()
+    assert float(found.area) == pytest.approx(float(unit))
+    leaking = float((UNIT.leakage + UNIT.buffer.leakage()) * found.latency)
+    assert float(found.energy) == pytest.approx(
+        6e4 * 1e-12 + 2 * (2e4 + 900) * float(UNIT.buffer.energy_per_byte()) + leaking, rel=1e-5
+    )
 
 
 def test_a_buffer_follows_its_power_laws():
@@ -355,6 +377,9 @@ def test_a_buffer_follows_its_power_laws():
     assert float(large.area()) == pytest.approx(1.138e-7)
     assert float(large.energy_per_byte() / small.energy_per_byte()) == pytest.approx(64**0.553)
     assert float(large.leakage() / small.leakage()) == pytest.approx(64**0.952)
+    banked = buffer(4 * 65536.0, banks=4.0)
+    assert float(banked.energy_per_byte()) == pytest.approx(float(large.energy_per_byte()))
+    assert float(banked.area()) == pytest.approx(4 * float(large.area()))
 
 
 def test_a_buffer_that_is_too_small_is_told():
