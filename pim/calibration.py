@@ -46,7 +46,7 @@ def calibrate(plan: Plan, text: str | ScoredText, *, context: int = 256, tokens:
     devices = macros(plan)
     found: dict[str, tuple[Ranges, Operands]] = {}
     x = plan.model.params["embed"][sample.tokens]
-    valid = sample.valid_tokens()
+    valid = jnp.asarray(sample.valid_tokens())
     layer_index = 0
     for segment in nominal["segments"]:
         for k in range(segment["input_norm"].shape[0]):

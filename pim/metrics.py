@@ -24,15 +24,17 @@ class Interval:
         return f"{self.mean:+.4f} [{self.low:+.4f}, {self.high:+.4f}]"
 
 
-def perplexity(nll: Float[np.ndarray, "*lead documents"], tokens: Int[np.ndarray, "documents"]) -> np.ndarray:
+def perplexity(
+    nll: Float[np.ndarray, "*lead documents"], tokens: Int[np.ndarray, " documents"]
+) -> Float[np.ndarray, "*lead"]:
     """exp of the mean loss a token; `nll` are sums of nats over the scored tokens of each document."""
-    return np.exp(nll.sum(axis=-1) / tokens.sum())
+    return np.asarray(np.exp(nll.sum(axis=-1) / tokens.sum()))
 
 
 def paired_difference(
     nll: Float[np.ndarray, "chips documents"],
-    digital: Float[np.ndarray, "documents"],
-    tokens: Int[np.ndarray, "documents"],
+    digital: Float[np.ndarray, " documents"],
+    tokens: Int[np.ndarray, " documents"],
     seed: int = 0,
 ) -> Interval:
     """Loss a token beyond the digital model's, in nats, with a 95 % bootstrap interval over documents and chips.
