@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pim.cost import cost
+from pim.costing import cost
 from pim.crossbar import program
 from pim.devices.adc import ADC
 from pim.devices.adc_cost import AndrulisADCCost, ZigzagADCCost

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from jax.core import Tracer
 
-from pim import doctor as doctor_module
+from pim import health as doctor_module
 from pim.canary import Canary, Finding, canaries, examine
-from pim.doctor import Report, canary_problems, doctor, version_problems
+from pim.health import Report, canary_problems, doctor, version_problems
 
 MATRIX = np.random.default_rng(0).standard_normal((32, 32)).astype(np.float32)
 

@@ -13,7 +13,7 @@ from pim.devices.device import replace
 from pim.devices.random import chip_key, root_key
 from pim.emulation import hook, macros, program_model
 from pim.errors import StudyError
-from pim.evaluate import evaluate, study, sweep
+from pim.evaluation import evaluate, study, sweep
 from pim.llm_workloads.config import LlamaConfig
 from pim.llm_workloads.llama import advance, forward, init_cache
 from pim.llm_workloads.model import Model

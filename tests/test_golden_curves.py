@@ -21,7 +21,7 @@ from pim.devices.device import Device
 from pim.devices.macro import AnalogMacro, Ideal
 from pim.devices.record import cast
 from pim.devices.write_error import GaussianWriteError
-from pim.evaluate import evaluate
+from pim.evaluation import evaluate
 from pim.llm_workloads.model import load_model
 from pim.mapping.plan import place
 from pim.mapping.system import inference_system

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pim.cost import cost
+from pim.costing import cost
 from pim.devices.adc import ADC
 from pim.devices.adc_cost import ZigzagADCCost
 from pim.devices.buffer import Buffer
