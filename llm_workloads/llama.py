@@ -22,6 +22,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, Int, UInt32
 
@@ -238,7 +239,7 @@ def _check_room(cache: Cache, time: int) -> None:
     capacity = cache.keys.shape[-2]
     if capacity == 0 or isinstance(cache.position, Tracer):
         return
-    needed = int(cache.position.max()) + time
+    needed = int(np.asarray(cache.position).max()) + time
     if needed > capacity:
         raise WorkloadError(f"the cache has room for {capacity} tokens, {needed} are to be in it: make it larger")
 
