@@ -1,0 +1,1 @@
+"""The model `tiny-stories`: configuration, weights, tokenizer and model card."""

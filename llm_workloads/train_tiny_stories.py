@@ -1,0 +1,203 @@
+"""Train the shipped model `tiny-stories` from nothing: `python -m pim.llm_workloads.train_tiny_stories --out DIR`.
+
+Stories of `pim.llm_workloads.stories` are told on the fly, so no story is seen twice; a byte-level BPE of 1,024 tokens
+is trained on the first of them. Each row of a batch is one story, `<s> story <|endoftext|>`; rows of a batch have
+similar lengths, so little of it is padding. AdamW (arXiv 1711.05101) with gradient clipping, a short warm-up and a
+cosine to zero. Two cores do it in about an hour; the extra `train` brings optax.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import math
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+from pim.llm_workloads.checkpoint import save_checkpoint
+from pim.llm_workloads.errors import WorkloadError
+from pim.llm_workloads.stories import SEPARATOR, stories
+
+VOCABULARY = 1024
+EOS, BOS = 0, 1
+CONTEXT = 256
+TRAINING_SEED = 0
+"""Seed of the stories that the shipped model was trained on; every other seed tells stories it has not seen."""
+
+TOKENIZER_STORIES = 20_000
+POOL = 2048
+"""Stories that are sorted by length at a time before they are cut into batches."""
+
+
+def train_tokenizer(seed: int) -> Tokenizer:
+    """A byte-level BPE, lossless on any text, trained on the first stories of a seed."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=VOCABULARY,
+        special_tokens=[SEPARATOR, "<s>"],
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator((story.text for story in stories(seed, TOKENIZER_STORIES)), trainer)
+    return tokenizer
+
+
+def batches(tokenizer: Tokenizer, seed: int, rows: int) -> Iterator[np.ndarray]:
+    """Endless token arrays [rows, time], one story a row between BOS and EOS, padded with EOS.
+
+    The time is a multiple of 32 and at most 256, so that few shapes are compiled.
+    """
+    order = np.random.default_rng(seed)
+    start = 0
+    while True:
+        texts = [story.text for story in stories(seed, POOL, start)]
+        start += POOL
+        ids = sorted(([BOS, *encoding.ids, EOS] for encoding in tokenizer.encode_batch(texts)), key=len)
+        for first in order.permutation(np.arange(0, POOL - rows + 1, rows)):
+            batch = ids[first : first + rows]
+            width = min(CONTEXT, 32 * math.ceil(len(batch[-1]) / 32))
+            padded = np.full((rows, width), EOS, np.int32)
+            for row, story in zip(padded, batch, strict=True):
+                row[: len(story)] = story[:width]
+            yield padded
+
+
+def initial_parameters(config: Any, seed: int) -> dict[str, Any]:
+    """Normal weights of standard deviation 1/sqrt(inputs), over sqrt(2 layers) where they add to the residual stream.
+
+    The tree is that of `pim.llm_workloads.llama`, float32, each layer its own segment: the gradient of six unrolled
+    layers is faster than that of a scan.
+    """
+    draw = np.random.default_rng(seed)
+    layers, hidden, inner = config.num_hidden_layers, config.hidden_size, config.intermediate_size
+    queries, keys = config.num_attention_heads * config.head_dim, config.num_key_value_heads * config.head_dim
+    shapes = {
+        "attention.q": (hidden, queries),
+        "attention.k": (hidden, keys),
+        "attention.v": (hidden, keys),
+        "attention.o": (queries, hidden),
+        "ffn.gate": (hidden, inner),
+        "ffn.up": (hidden, inner),
+        "ffn.down": (inner, hidden),
+    }
+    segment = {name: np.ones((layers, hidden), np.float32) for name in ("input_norm", "post_norm")}
+    for name, shape in shapes.items():
+        residual = math.sqrt(2 * layers) if name in ("attention.o", "ffn.down") else 1.0
+        weights = draw.standard_normal((layers, *shape)) / math.sqrt(shape[0]) / residual
+        segment[name] = weights.astype(np.float32)
+    return {
+        "embed": (0.05 * draw.standard_normal((config.vocab_size, hidden))).astype(np.float32),
+        "segments": [{name: stack[layer : layer + 1] for name, stack in segment.items()} for layer in range(layers)],
+        "norm": np.ones(hidden, np.float32),
+    }
+
+
+def learning_rate(progress: float, peak: float, warmup: float = 0.02) -> float:
+    """Rises linearly over the warm-up, then falls as a cosine to zero; `progress` runs from 0 to 1."""
+    if progress < warmup:
+        return peak * progress / warmup
+    return peak * 0.5 * (1 + math.cos(math.pi * min(1.0, (progress - warmup) / (1 - warmup))))
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Train and save; see the module's head."""
+    options = _options(arguments)
+    try:
+        import jax
+        import jax.numpy as jnp
+        import optax
+    except ImportError as error:
+        raise WorkloadError(f"training needs {error.name}: python -m pip install 'pim-emulator[train]'") from error
+    from pim.llm_workloads.llama import LlamaConfig, forward
+
+    config = LlamaConfig(
+        vocab_size=VOCABULARY,
+        hidden_size=128,
+        intermediate_size=344,
+        num_hidden_layers=6,
+        num_attention_heads=8,
+        num_key_value_heads=4,
+        head_dim=16,
+        tie_word_embeddings=True,
+        max_position_embeddings=CONTEXT,
+    )
+    tokenizer = train_tokenizer(options.seed)
+    params = jax.tree.map(jnp.asarray, initial_parameters(config, options.seed))
+    decayed = {
+        "embed": True,
+        "segments": [{name: "norm" not in name for name in segment} for segment in params["segments"]],
+        "norm": False,
+    }
+    optimizer = optax.chain(
+        optax.clip_by_global_norm(1.0),
+        optax.scale_by_adam(b1=0.9, b2=0.97),
+        optax.add_decayed_weights(0.1, mask=decayed),
+    )
+
+    def matmul(operator: str, w: Any, x: Any, ids: Any) -> Any:
+        """The digital product, all rows of a batch in one."""
+        return jnp.matmul(x, w) if w.ndim > 2 else (x.reshape(-1, x.shape[-1]) @ w).reshape(*x.shape[:-1], -1)
+
+    def loss(params: Any, tokens: Any) -> Any:
+        logits = forward(config, params, tokens[:, :-1], matmul=matmul)
+        targets = tokens[:, 1:]
+        # The first EOS of a row is a target, the padding behind it is not.
+        told = jnp.concatenate([jnp.ones_like(targets[:, :1]), targets[:, :-1] != EOS], axis=1)
+        losses = optax.softmax_cross_entropy_with_integer_labels(logits, targets)
+        return jnp.sum(losses * told) / jnp.sum(told)
+
+    @functools.partial(jax.jit, donate_argnums=(0, 1))
+    def step(params: Any, state: Any, tokens: Any, rate: Any) -> tuple[Any, Any, Any]:
+        value, gradient = jax.value_and_grad(loss)(params, tokens)
+        updates, state = optimizer.update(gradient, state, params)
+        return optax.apply_updates(params, jax.tree.map(lambda u: -rate * u, updates)), state, value
+
+    state = optimizer.init(params)
+    began, seen, recent = time.monotonic(), 0, []
+    for number, tokens in enumerate(batches(tokenizer, options.seed, options.rows)):
+        minutes = (time.monotonic() - began) / 60
+        progress = number / options.steps if options.steps else minutes / options.minutes
+        if progress >= 1:
+            break
+        rate = np.float32(learning_rate(progress, options.rate))
+        params, state, value = step(params, state, tokens, rate)
+        seen += int((tokens[:, 1:] != EOS).sum()) + len(tokens)
+        recent.append(float(value))
+        if number % 100 == 99:
+            mean = float(np.mean(recent))
+            recent.clear()
+            print(f"step {number + 1}  {minutes:.1f} min  {seen:,} tokens  loss {mean:.4f}", flush=True)
+        if number % 300 == 299:
+            save(options.out, config, params, tokenizer)
+    save(options.out, config, params, tokenizer)
+    print(f"{options.out}: {number} steps, {seen:,} tokens, {(time.monotonic() - began) / 60:.1f} min")
+
+
+def save(folder: Path, config: Any, params: dict[str, Any], tokenizer: Tokenizer) -> None:
+    """Write config.json, model.safetensors (float16) and tokenizer.json."""
+    layers = [{name: np.asarray(leaf) for name, leaf in segment.items()} for segment in params["segments"]]
+    stacked = {name: np.concatenate([layer[name] for layer in layers]) for name in layers[0]}
+    save_checkpoint(folder, config, {**params, "segments": [stacked]}, bos_id=BOS, eos_id=EOS)
+    tokenizer.save(str(folder / "tokenizer.json"))
+
+
+def _options(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--out", type=Path, required=True, help="folder to write the model to")
+    parser.add_argument("--seed", type=int, default=TRAINING_SEED, help="of the stories and of the first weights")
+    parser.add_argument("--steps", type=int, default=0, help="length of the run; the same steps, the same model")
+    parser.add_argument("--minutes", type=float, default=60.0, help="length of the run where no steps are given")
+    parser.add_argument("--rows", type=int, default=24, help="stories in a batch")
+    parser.add_argument("--rate", type=float, default=3e-3, help="highest learning rate")
+    return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    main()
