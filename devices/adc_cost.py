@@ -27,8 +27,8 @@ class ZigzagADCCost:
         7.01e-13
     """
 
-    energy_per_bit: Float[Array, ""] = leaf("F", "capacitance c_bit switched a bit", low=0)
-    energy_exponential: Float[Array, ""] = leaf("F", "capacitance c_exp that grows as 4^bits", low=0)
+    capacitance_per_bit: Float[Array, ""] = leaf("F", "capacitance c_bit switched a bit", low=0)
+    capacitance_exponential: Float[Array, ""] = leaf("F", "capacitance c_exp that grows as 4^bits", low=0)
     latency_per_bit: Float[Array, ""] = leaf("s", "time t_bit a bit", low=0)
     latency_per_bit_row: Float[Array, ""] = leaf("s", "time t_row a bit and row of the column", low=0)
     area_scale: Float[Array, ""] = leaf("m^2", "area at zero bits", low=0)
@@ -36,7 +36,7 @@ class ZigzagADCCost:
 
     def energy(self, bits, vdd) -> Float[Array, "..."]:
         """Energy (J) of a conversion."""
-        return (self.energy_per_bit * bits + self.energy_exponential * 4.0**bits) * vdd**2
+        return (self.capacitance_per_bit * bits + self.capacitance_exponential * 4.0**bits) * vdd**2
 
     def latency(self, bits, rows) -> Float[Array, "..."]:
         """Time (s) of a conversion."""

@@ -42,7 +42,7 @@ class MultibitDAC:
     percentile: Float[Array, ""] = leaf(
         "1", "share (%) of calibration inputs that a static range must hold; the rest clips", low=50, high=100
     )
-    energy_per_bit: Float[Array, ""] = leaf(
+    capacitance_per_bit: Float[Array, ""] = leaf(
         "F", "capacitance switched a bit and conversion: E = C * bits * vdd^2", low=0
     )
     area: Float[Array, ""] = leaf("m^2", "area of one converter", low=0)
@@ -59,7 +59,7 @@ class MultibitDAC:
 
     def energy(self, vdd) -> Float[Array, ""]:
         """Energy (J) of applying one input to one word line (all its steps)."""
-        return self.energy_per_bit * self.bits * vdd**2
+        return self.capacitance_per_bit * self.bits * vdd**2
 
 
 @record
@@ -70,7 +70,7 @@ class BitSerialDAC:
     percentile: Float[Array, ""] = leaf(
         "1", "share (%) of calibration inputs that a static range must hold; the rest clips", low=50, high=100
     )
-    energy_per_bit: Float[Array, ""] = leaf("F", "capacitance switched by each one-bit step: E = C * vdd^2", low=0)
+    capacitance_per_bit: Float[Array, ""] = leaf("F", "capacitance switched by each one-bit step: E = C * vdd^2", low=0)
     area: Float[Array, ""] = leaf("m^2", "area of one driver", low=0)
 
     @property
@@ -88,4 +88,4 @@ class BitSerialDAC:
 
     def energy(self, vdd) -> Float[Array, ""]:
         """Energy (J) of applying one input to one word line (all its steps)."""
-        return self.energy_per_bit * self.steps * vdd**2
+        return self.capacitance_per_bit * self.steps * vdd**2

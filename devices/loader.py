@@ -27,6 +27,7 @@ from typing import Any
 
 from pim.devices.adc import ADC
 from pim.devices.adc_cost import AndrulisADCCost, ZigzagADCCost
+from pim.devices.buffer import Buffer
 from pim.devices.cell import Cell
 from pim.devices.dac import BitSerialDAC, MultibitDAC
 from pim.devices.device import GRADES, Device, Provenance, Source, cast_leaf, cast_static
@@ -44,9 +45,9 @@ from pim.devices.write_error import GaussianWriteError, StudentWriteError
 TYPES = {
     cls.__name__: cls
     for cls in (
-        ADC, AdditiveReadNoise, AnalogMacro, AndrulisADCCost, BitSerialDAC, Cell, DigitalUnit, GaussianRelaxation,
-        GaussianWriteError, Ideal, LatentPath, MultibitDAC, Periphery, ProportionalReadNoise, StuckFaults,
-        StudentRelaxation, StudentWriteError, ZigzagADCCost,
+        ADC, AdditiveReadNoise, AnalogMacro, AndrulisADCCost, BitSerialDAC, Buffer, Cell, DigitalUnit,
+        GaussianRelaxation, GaussianWriteError, Ideal, LatentPath, MultibitDAC, Periphery, ProportionalReadNoise,
+        StuckFaults, StudentRelaxation, StudentWriteError, ZigzagADCCost,
     )
 }  # fmt: skip
 

@@ -70,7 +70,7 @@ class GaussianRelaxation:
 
 @record
 class StudentRelaxation:
-    """Heavy-tailed shift: at each time and level a Student-t, truncated where the conductance leaves its window.
+    """Heavy-tailed shift: at each time and level a Student-t, truncated where conductance leaves its window.
 
     The shift of a cell with target G follows location + scale * t_nu, conditioned on 0 <= G + shift <= g_limit. Measured
     shifts have nu between 1.2 (10 ms) and 4 (1e5 s): below 2 only the truncation makes their variance finite.

@@ -61,7 +61,7 @@ MACRO = made(
     t_read=10e-9,
     vdd=0.9,
     cell=made(Cell, g_min=1e-6, g_max=40e-6, area=9.86e-14),
-    dac=made(MultibitDAC, bits=8.0, percentile=99.99, energy_per_bit=50e-15, area=212e-12),
+    dac=made(MultibitDAC, bits=8.0, percentile=99.99, capacitance_per_bit=50e-15, area=212e-12),
     adc=made(ADC, bits=6.0, percentile=99.99, columns_per_adc=8.0, cost=ZIGZAG),
     periphery=made(
         Periphery,
@@ -96,7 +96,7 @@ UNIT = made(
     leakage=23e-6,
     buffer=buffer(2.0**20, 16.0),
 )
-SERIAL = replace(MACRO, dac=made(BitSerialDAC, bits=8, percentile=99.99, energy_per_bit=1e-15, area=1e-13))
+SERIAL = replace(MACRO, dac=made(BitSerialDAC, bits=8, percentile=99.99, capacitance_per_bit=1e-15, area=1e-13))
 OFFSET = replace(MACRO, encoding="offset")
 
 
