@@ -97,7 +97,7 @@ class Result:
         `component`; the protocol is in its attributes.
         """
         dims, shape, points = tuple(self.axes), self._shape(), self.points
-        lead = lambda values: np.asarray(values, np.float64).reshape(*shape, *np.shape(values)[1:])
+        lead = lambda values: np.asarray(values, np.float64).reshape((*shape, *np.shape(values)[1:]))
         scores = self.scores
         operators, components = _names(self.costs)
         data = {
