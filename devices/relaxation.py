@@ -72,8 +72,8 @@ class GaussianRelaxation:
 class StudentRelaxation:
     """Heavy-tailed shift: at each time and level a Student-t, truncated where conductance leaves its window.
 
-    The shift of a cell with target G follows location + scale * t_nu, conditioned on 0 <= G + shift <= g_limit. Measured
-    shifts have nu between 1.2 (10 ms) and 4 (1e5 s): below 2 only the truncation makes their variance finite.
+    The shift of a cell with target G follows location + scale * t_nu, conditioned on 0 <= G + shift <= g_limit.
+    Measured shifts have nu between 1.2 (10 ms) and 4 (1e5 s): below 2 only the truncation makes their variance finite.
     Between levels and times the quantiles are interpolated, linearly in conductance and in log time.
     """
 

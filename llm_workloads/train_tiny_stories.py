@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from pim.llm_workloads.checkpoint import save_checkpoint
+from pim.llm_workloads.checkpoint import load_checkpoint, save_checkpoint
 from pim.llm_workloads.errors import WorkloadError
 from pim.llm_workloads.stories import SEPARATOR, stories
 
@@ -49,20 +49,20 @@ def train_tokenizer(seed: int) -> Tokenizer:
     return tokenizer
 
 
-def batches(tokenizer: Tokenizer, seed: int, rows: int) -> Iterator[np.ndarray]:
+def batches(tokenizer: Tokenizer, seed: int, rows: int, start: int = 0) -> Iterator[np.ndarray]:
     """Endless token arrays [rows, time], one story a row between BOS and EOS, padded with EOS.
 
-    The time is a multiple of 32 and at most 256, so that few shapes are compiled.
+    The time is a multiple of 64 and at most 256, so that few shapes are compiled. `start` is the number of the first
+    story.
     """
-    order = np.random.default_rng(seed)
-    start = 0
+    order = np.random.default_rng([seed, start])
     while True:
         texts = [story.text for story in stories(seed, POOL, start)]
         start += POOL
         ids = sorted(([BOS, *encoding.ids, EOS] for encoding in tokenizer.encode_batch(texts)), key=len)
         for first in order.permutation(np.arange(0, POOL - rows + 1, rows)):
             batch = ids[first : first + rows]
-            width = min(CONTEXT, 32 * math.ceil(len(batch[-1]) / 32))
+            width = min(CONTEXT, 64 * math.ceil(len(batch[-1]) / 64))
             padded = np.full((rows, width), EOS, np.int32)
             for row, story in zip(padded, batch, strict=True):
                 row[: len(story)] = story[:width]
@@ -72,8 +72,7 @@ def batches(tokenizer: Tokenizer, seed: int, rows: int) -> Iterator[np.ndarray]:
 def initial_parameters(config: Any, seed: int) -> dict[str, Any]:
     """Normal weights of standard deviation 1/sqrt(inputs), over sqrt(2 layers) where they add to the residual stream.
 
-    The tree is that of `pim.llm_workloads.llama`, float32, each layer its own segment: the gradient of six unrolled
-    layers is faster than that of a scan.
+    The tree is that of `pim.llm_workloads.llama`, float32, unrolled.
     """
     draw = np.random.default_rng(seed)
     layers, hidden, inner = config.num_hidden_layers, config.hidden_size, config.intermediate_size
@@ -128,8 +127,14 @@ def main(arguments: list[str] | None = None) -> None:
         tie_word_embeddings=True,
         max_position_embeddings=CONTEXT,
     )
-    tokenizer = train_tokenizer(options.seed)
-    params = jax.tree.map(jnp.asarray, initial_parameters(config, options.seed))
+    if options.resume:
+        tokenizer = Tokenizer.from_file(str(options.resume / "tokenizer.json"))
+        config, params = load_checkpoint(options.resume)
+        params = unrolled(params)
+    else:
+        tokenizer = train_tokenizer(options.seed)
+        params = initial_parameters(config, options.seed)
+    params = jax.tree.map(jnp.asarray, params)
     decayed = {
         "embed": True,
         "segments": [{name: "norm" not in name for name in segment} for segment in params["segments"]],
@@ -161,7 +166,7 @@ def main(arguments: list[str] | None = None) -> None:
 
     state = optimizer.init(params)
     began, seen, recent = time.monotonic(), 0, []
-    for number, tokens in enumerate(batches(tokenizer, options.seed, options.rows)):
+    for number, tokens in enumerate(batches(tokenizer, options.seed, options.rows, options.start)):
         minutes = (time.monotonic() - began) / 60
         progress = number / options.steps if options.steps else minutes / options.minutes
         if progress >= 1:
@@ -182,9 +187,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 def save(folder: Path, config: Any, params: dict[str, Any], tokenizer: Tokenizer) -> None:
     """Write config.json, model.safetensors (float16) and tokenizer.json."""
-    layers = [{name: np.asarray(leaf) for name, leaf in segment.items()} for segment in params["segments"]]
-    stacked = {name: np.concatenate([layer[name] for layer in layers]) for name in layers[0]}
-    save_checkpoint(folder, config, {**params, "segments": [stacked]}, bos_id=BOS, eos_id=EOS)
+    save_checkpoint(folder, config, params, bos_id=BOS, eos_id=EOS)
     tokenizer.save(str(folder / "tokenizer.json"))
 
 
@@ -194,7 +197,9 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=TRAINING_SEED, help="of the stories and of the first weights")
     parser.add_argument("--steps", type=int, default=0, help="length of the run; the same steps, the same model")
     parser.add_argument("--minutes", type=float, default=60.0, help="length of the run where no steps are given")
-    parser.add_argument("--rows", type=int, default=24, help="stories in a batch")
+    parser.add_argument("--resume", type=Path, help="folder of a model to go on from; Adam's moments start anew")
+    parser.add_argument("--start", type=int, default=0, help="number of the first story: as many as were seen before")
+    parser.add_argument("--rows", type=int, default=8, help="stories in a batch")
     parser.add_argument("--rate", type=float, default=3e-3, help="highest learning rate")
     return parser.parse_args(arguments)
 

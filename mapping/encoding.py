@@ -1,7 +1,8 @@
 """Encodings: signed digits to the conductances of cells, and cells back to the signed column sum.
 
 An encoding says which columns a matrix occupies, the target of each cell, and how the columns of a tile combine into
-the digital result: in front of the ADC (a differential pair) or behind it (a reference column with conversions of its own).
+the digital result: in front of the ADC (a differential pair) or behind it (a reference column with conversions of its
+own).
 """
 
 from typing import Protocol

@@ -49,7 +49,7 @@ class Plan:
         return range(self.config.num_hidden_layers)
 
     def replace(self, changes: Mapping[str, Any]) -> "Plan":
-        """The plan with values of its devices changed, by paths such as `weights.adc.bits`; ranges stay as calibrated."""
+        """The plan with values of its devices changed, by paths such as `weights.adc.bits`; ranges stay."""
         return replace(self, system=self.system.replace(changes))
 
 

@@ -34,7 +34,8 @@ class System:
             raise MappingError("a system needs at least one device")
         for pattern, device in self.rules:
             if device not in self.devices:
-                raise MappingError(f"the rule for {pattern!r} names the device {device!r}; {nearest(device, self.devices)}")
+                hint = nearest(device, self.devices)
+                raise MappingError(f"the rule for {pattern!r} names the device {device!r}; {hint}")
 
     def device_for(self, path: str) -> str:
         """Name of the device that the operator at `path` goes to."""

@@ -50,7 +50,11 @@ class Chip:
         return replace(self, time=time, crossbar=programmed)
 
     def matmul(
-        self, x: Float[ArrayLike, "*batch n_in"], *, key: Key[Array, ""] | None, rows: Int[ArrayLike, "*batch"] | None = None
+        self,
+        x: Float[ArrayLike, "*batch n_in"],
+        *,
+        key: Key[Array, ""] | None,
+        rows: Int[ArrayLike, "*batch"] | None = None,
     ) -> Float[Array, "*batch n_out"]:
         """The product x W with all the errors of this chip.
 
@@ -76,7 +80,8 @@ class Chip:
         if self.crossbar is None:
             raise DeviceError("an exact device has no cells whose energy depends on its operands")
         assert isinstance(self.model, AnalogMacro)
-        return measure_operands(self.crossbar, self.model, jnp.asarray(x, jnp.float32).reshape(-1, self.weights.shape[0]))
+        flat = jnp.asarray(x, jnp.float32).reshape(-1, self.weights.shape[0])
+        return measure_operands(self.crossbar, self.model, flat)
 
 
 def program(

@@ -63,8 +63,8 @@ def program(
 ) -> Crossbar:
     """Program a matrix: tiles one after another, so that only one tile's cells are at hand at a time.
 
-    `errors=False` gives the nominal matrix, as the designer intends it: targets without write error, drift and faults. It
-    needs no key.
+    `errors=False` gives the nominal matrix, as the designer intends it: targets without write error, drift and faults,
+    and no key.
     """
     encoding, cell = ENCODINGS[macro.encoding], macro.cell
     n_in, n_out = weights.shape

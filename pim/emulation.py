@@ -40,7 +40,9 @@ def hook(devices: Mapping[str, AnalogMacro], key: Key[Array, ""] | None) -> Matm
     return matmul
 
 
-def program_model(plan: Plan, key: Key[Array, ""] | None, time: float | None = None, *, errors: bool = True) -> dict[str, Any]:
+def program_model(
+    plan: Plan, key: Key[Array, ""] | None, time: float | None = None, *, errors: bool = True
+) -> dict[str, Any]:
     """The parameters of a plan's model with every matrix that goes to an analog device programmed there.
 
     Args:

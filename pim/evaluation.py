@@ -46,9 +46,7 @@ def evaluate(
     >>> result = pim.evaluate(pim.calibrate(plan, calibration_text), text, tokens=2048)
     >>> result.perplexity, result.points[0].cost.energy_per_token
     """
-    return study(
-        plan, {}, text, context=context, chips=chips, seed=seed, tokens=tokens, time=time, progress=progress
-    )
+    return study(plan, {}, text, context=context, chips=chips, seed=seed, tokens=tokens, time=time, progress=progress)
 
 
 def sweep(plan: Plan, axes: Mapping[str, Sequence[Any]], text: str | ScoredText, **options: Any) -> xr.Dataset:
@@ -91,8 +89,8 @@ def study(
     if not np.isfinite(scores.nll).all():
         point, chip, document = np.argwhere(~np.isfinite(scores.nll))[0]
         raise StudyError(
-            f"the loss of point {point}, chip {chip}, document {document} is not finite: a conductance or an activation "
-            "has overflowed; check the device's ranges and errors"
+            f"the loss of point {point}, chip {chip}, document {document} is not finite: a conductance or an "
+            "activation has overflowed; check the device's ranges and errors"
         )
     return Result(plan, dict(axes), scores, [plan_cost(p) for p in plans], _protocol(plan, scored, chips, seed, time))
 
@@ -107,8 +105,8 @@ def _check_ranges(plan: Plan, scored: ScoredText) -> None:
     missing = [path for path in needs if path not in plan.ranges]
     if missing:
         raise StudyError(
-            f"{missing[0]} (and {len(missing) - 1} more) has no converter ranges: call pim.calibrate(plan, text) first, "
-            "or give its device input_range = 'token'"
+            f"{missing[0]} (and {len(missing) - 1} more) has no converter ranges: call pim.calibrate(plan, text) "
+            "first, or give its device input_range = 'token'"
         )
     if plan.calibration is not None:
         shared = overlap(plan.calibration["text"], scored)
@@ -136,4 +134,3 @@ def _protocol(plan: Plan, scored: ScoredText, chips: int, seed: int, time: float
         "time_s": time if time is not None else "reference time of each device",
         "versions": {"pim": __version__, **{name: version(name) for name in ("jax", "jaxlib", "numpy")}},
     }
-

@@ -47,7 +47,7 @@ class Scores:
 def score(
     plans: Sequence[Plan], text: ScoredText, *, chips: int, seed: int, time: float | None = None, progress: bool = True
 ) -> Scores:
-    """Score several plans of one model, which differ in values of their devices, on the same tokens, chips and reads."""
+    """Score plans of one model, which differ in values of their devices, on the same tokens, chips and reads."""
     model = plans[0].model
     assert model is not None
     config = model.config

@@ -1,4 +1,4 @@
-"""The emulated product against a slow one that loops over every tile, slice, step and column, and against its statistics."""
+"""The emulated product against one that loops over every tile, slice, step and column, and against its statistics."""
 
 import dataclasses
 
@@ -279,7 +279,7 @@ def test_bad_inputs_are_named(unchecked, sample):
         chip.matmul(x[:, :7], key=None)
     with pytest.raises(DeviceError, match=r"must be \[n, 150\]"):
         program(w, preset("rram-techC"), key=KEY, calibration=x[:, :9])
-    with pytest.raises(DeviceError, match="choose 0.01 s"):
+    with pytest.raises(DeviceError, match=r"choose 0\.01 s"):
         chip.at(1e9)
     with pytest.raises(DeviceError, match="temperature"):
         chip.at(1.0, temperature=350.0)

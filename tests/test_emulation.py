@@ -186,7 +186,7 @@ def test_what_cannot_be_run_is_refused_in_words(model, system, plan):
         evaluate(place(CONFIG, system), story(3))
     with pytest.raises(StudyError, match="chips = 0"):
         evaluate(plan, story(3), chips=0)
-    with pytest.raises(MappingError, match="'wights.adc.bit' names no field.*did you mean weights.adc.bits"):
+    with pytest.raises(MappingError, match=r"'wights\.adc\.bit' names no field.*did you mean weights\.adc\.bits"):
         plan.replace({"wights.adc.bit": 3})
     with pytest.raises(StudyError, match="has no values"):
         study(plan, {"weights.adc.bits": []}, story(3))

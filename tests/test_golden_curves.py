@@ -1,8 +1,8 @@
-"""Perplexity of a real model (stories260K) under published definitions of noise and quantisation, through the public verbs.
+"""Perplexity of a real model (stories260K) under given definitions of noise and quantisation, by the public verbs.
 
 The curves of golden/models.json were computed elsewhere, in PyTorch, with the definitions in that file. Here each
-definition is a device: its cells, converters and scales. Below the cliff the values agree within 2 %, random ones within
-three standard errors of the two means.
+definition is a device: its cells, converters and scales. Below the cliff the values agree within 2 %, random ones
+within three standard errors of the two means.
 """
 
 import json
@@ -130,7 +130,7 @@ def test_weight_noise_relative_to_the_column(golden, model, text, sigma):
 
 @pytest.mark.parametrize("bits", [10, 8, 7])
 def test_adc_bits_with_the_range_of_the_largest_partial_sum(golden, model, text, bits):
-    """The golden range is that of a matrix over a batch of at most 16 length-sorted stories: calibrated batch by batch."""
+    """The golden range is that of a matrix over a batch of at most 16 length-sorted stories."""
     tokenizer, blocks = model.tokenizer, text.split("<|endoftext|>")
     by_length = sorted(blocks, key=lambda block: min(256, 1 + len(tokenizer.encode(block.strip()))))
     exact = Device("exact", "test", "exact", Ideal(), {}, {})

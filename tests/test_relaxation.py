@@ -88,7 +88,7 @@ def test_crosssims_fit_differs_from_aihwkits_at_low_conductance():
 
 @pytest.mark.parametrize("time", [1e-3, 1e6])
 def test_a_time_that_was_not_measured_is_refused(tech_c, time):
-    with pytest.raises(DeviceError, match="choose 0.01 s to 100000 s"):
+    with pytest.raises(DeviceError, match=r"choose 0\.01 s to 100000 s"):
         check_time(tech_c.relaxation.times, time)
 
 

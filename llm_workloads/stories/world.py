@@ -1,8 +1,12 @@
 """The small world of the stories: its people, things, places, animals and chores."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from pim.llm_workloads.stories.chance import Chance
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -177,7 +181,7 @@ class World:
         self.chance = chance
         self._taken: set[object] = set()
 
-    def _new(self, options):
+    def _new(self, options: Sequence[T]) -> T:
         one = self.chance.pick_other(options, self._taken)
         self._taken.add(one)
         return one
