@@ -1,0 +1,48 @@
+"""Figures for people: one SI prefix for a whole column or axis, and as many digits as say something."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+PREFIXES = {1e-18: "a", 1e-15: "f", 1e-12: "p", 1e-9: "n", 1e-6: "µ", 1e-3: "m", 1.0: "", 1e3: "k", 1e6: "M", 1e9: "G"}
+
+
+def common_scale(values: Sequence[float] | np.ndarray, unit: str) -> tuple[float, str]:
+    """The scale and unit in which the largest of the values has one to three digits before the point.
+
+    Areas come in mm², whatever their size.
+
+    >>> common_scale([4.2e-7, 1.5e-6], "J")
+    (1e-06, 'µJ')
+    """
+    if unit == "m^2":
+        return 1e-6, "mm²"
+    largest = float(np.max(np.abs(values), initial=0.0))
+    scale = max((s for s in PREFIXES if s <= largest * (1 + 1e-9)), default=1.0)
+    return scale, f"{PREFIXES[scale]}{unit}"
+
+
+def column(values: Sequence[float] | np.ndarray, unit: str, digits: int = 4) -> tuple[str, list[str]]:
+    """A column's unit and its figures, with the same decimals: the largest has that many digits.
+
+    >>> column([4.2e-7, 1.5e-6], "J")
+    ('µJ', ['0.420', '1.500'])
+    """
+    scale, name = common_scale(values, unit)
+    scaled = np.asarray(values, np.float64) / scale
+    largest = float(np.max(np.abs(scaled), initial=0.0))
+    before = int(np.floor(np.log10(largest))) + 1 if largest > 0 else 1
+    decimals = max(0, digits - max(before, 1))
+    return name, [f"{value:.{decimals}f}" for value in scaled]
+
+
+def significant(value: float, digits: int = 4) -> str:
+    """A number with that many digits, in plain notation where it is not too long.
+
+    >>> significant(1234.5), significant(3.94682), significant(8.1e9)
+    ('1234', '3.947', '8.1e+09')
+    """
+    if value != 0 and not 1e-3 <= abs(value) < 1e6:
+        return f"{value:.{digits}g}"
+    before = int(np.floor(np.log10(abs(value)))) + 1 if value else 1
+    return f"{value:.{max(0, digits - max(before, 1))}f}"
