@@ -69,7 +69,8 @@ def story_text(seed: int, count: int, start: int = 0) -> str:
 
 
 def _story(seed: int, number: int) -> Story:
-    chance = Chance((seed << 40) + number)
+    # Two 32-bit words apart: Python mixes a word and its place, so that the keys (n) and (n, n - 1) are one.
+    chance = Chance((seed << 64) + number)
     teller = Teller(chance)
     teller.say(OPENINGS, a=teller.hero, s=teller.world.spot)
     chance.pick(PLOTS)(teller)
