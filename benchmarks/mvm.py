@@ -40,7 +40,7 @@ def seconds(call) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description="slowdown of the emulated product")
     parser.add_argument("--size", type=int, default=4096, help="rows and columns of the matrix")
     parser.add_argument("--rounds", type=int, default=7, help="turns of each product")
     options = parser.parse_args()

@@ -15,6 +15,8 @@ from pim.devices.record import leaf, record, static
 class DAC(Protocol):
     """An input converter."""
 
+    percentile: Float[Array, ""]
+
     @property
     def steps(self) -> int:
         """Array reads that one input vector takes."""

@@ -6,6 +6,7 @@ numbers do not depend on how calls are batched, those of `rbg` do.
 """
 
 import zlib
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -29,13 +30,13 @@ def chip_key(root: Key[Array, ""], chip) -> Key[Array, ""]:
     return jax.random.fold_in(root, chip)
 
 
-def site_key(chip: Key[Array, ""], *, layer=0, operator: str = "", tile=0, use: str) -> Key[Array, ""]:
+def site_key(chip: Key[Array, ""], *, layer: Any = 0, operator: Any = 0, tile: Any = 0, use: str) -> Key[Array, ""]:
     """The key of one site of a chip: every part is folded in, in a fixed order.
 
-    `layer` and `tile` may be traced integers. `use` is one of `USES`.
+    `layer`, `operator` (see `name_id`) and `tile` may be traced integers. `use` is one of `USES`.
     """
     key = jax.random.fold_in(chip, USES.index(use))
-    for number in (layer, name_id(operator), tile):
+    for number in (layer, operator, tile):
         key = jax.random.fold_in(key, number)
     return key
 

@@ -42,7 +42,7 @@ def calibrate(plan: Plan, text: str | ScoredText, *, context: int = 256, tokens:
     if plan.model is None:
         raise StudyError("this plan was placed from a config alone; calibration needs the model's weights")
     sample = as_scored(text, plan.model.tokenizer, context=context, max_tokens=tokens)
-    nominal = program_model(plan, None, errors=False)
+    nominal = program_model(plan, None)
     devices = macros(plan)
     found: dict[str, tuple[Ranges, Operands]] = {}
     x = plan.model.params["embed"][sample.tokens]

@@ -5,6 +5,7 @@ from dataclasses import replace
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int, Key
 
@@ -130,7 +131,7 @@ def reading_time(macro: AnalogMacro, time) -> Float[Array, ""] | None:
         return None
     if time is None:
         return relaxation.reference_time
-    if not isinstance(time, jax.core.Tracer) and not isinstance(relaxation.times, jax.core.Tracer):
+    if not isinstance(time, Tracer) and not isinstance(relaxation.times, Tracer):
         check_time(relaxation.times, float(time))
     return jnp.asarray(time, jnp.float32)
 
@@ -138,7 +139,7 @@ def reading_time(macro: AnalogMacro, time) -> Float[Array, ""] | None:
 def _check_matrix(matrix: Array, name: str) -> None:
     if matrix.ndim != 2 or 0 in matrix.shape:
         raise DeviceError(f"{name} has the shape {matrix.shape}; it must be a matrix with rows and columns")
-    if not isinstance(matrix, jax.core.Tracer) and not np.isfinite(matrix).all():
+    if not isinstance(matrix, Tracer) and not np.isfinite(matrix).all():
         bad = int(np.size(matrix) - np.isfinite(matrix).sum())
         raise DeviceError(f"{name} holds {bad} values that are NaN or infinite; every value must be finite")
 
@@ -150,7 +151,7 @@ def _program(weights, macro, key, time, ranges: Ranges | None):
 
 @jax.jit
 def _calibrate(weights, macro, x):
-    nominal = engine.program(weights, macro, None, None, errors=False)
+    nominal = engine.program(weights, macro, None, None)
     return engine.calibrate(nominal, macro, x)
 
 

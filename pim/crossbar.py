@@ -6,6 +6,7 @@ is one matrix product; ADC and shift-and-add are elementwise behind it.
 
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -44,8 +45,8 @@ class Crossbar:
     conductance: Float[Array, "*layers tiles rows"] = leaf("S", "sum of the conductances along each word line")
     ranges: Ranges | None = leaf("1", "converter ranges; None: full ranges")
     layer: Int32[Array, "*layers"] = leaf("1", "index of the layer, for the keys of reads")
+    operator: UInt32[Array, "*layers"] = leaf("1", "number of the operator's name, for the keys of reads")
     n_in: int = static("inputs")
-    operator: str = static("name of the operator, for the keys of reads")
     device: str = static("name of the device in its system")
 
 
@@ -55,16 +56,14 @@ def program(
     key: Key[Array, ""] | None,
     time,
     *,
-    layer=0,
-    operator: str = "",
+    layer: Any = 0,
+    operator: Any = 0,
     device: str = "",
     ranges: Ranges | None = None,
-    errors: bool = True,
 ) -> Crossbar:
     """Program a matrix: tiles one after another, so that only one tile's cells are at hand at a time.
 
-    `errors=False` gives the nominal matrix, as the designer intends it: targets without write error, drift and faults,
-    and no key.
+    Without a key it is the nominal matrix, as the designer intends it: targets without write error, drift and faults.
     """
     encoding, cell = ENCODINGS[macro.encoding], macro.cell
     n_in, n_out = weights.shape
@@ -76,11 +75,10 @@ def program(
     def one_tile(tile_digits):
         tile, part = tile_digits
         targets = cell.targets(jax.vmap(lambda d: encoding.fractions(d, arrays), out_axes=1)(part))
-        if errors:
+        g = targets
+        if key is not None:
             site = partial(site_key, key, layer=layer, operator=operator, tile=tile)
             g = cell.program(targets, lambda use: site(use=use), time)
-        else:
-            g = targets
 
         def fold(matrix):  # slices into the columns
             return jnp.moveaxis(matrix, 0, 1).reshape(macro.rows, -1)
@@ -102,7 +100,7 @@ def program(
         ranges=ranges,
         layer=jnp.asarray(layer, jnp.int32),
         n_in=n_in,
-        operator=operator,
+        operator=jnp.asarray(operator, jnp.uint32),
         device=device,
     )
 

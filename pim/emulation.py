@@ -1,7 +1,6 @@
 """A model on its devices: programming every matrix of a plan, and the hook that runs its products there."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -13,6 +12,7 @@ from pim import crossbar
 from pim.chip import reading_time
 from pim.crossbar import Crossbar, Ranges
 from pim.devices.macro import AnalogMacro
+from pim.devices.random import name_id
 from pim.llm_workloads.llama import Matmul, digital_matmul
 from pim.llm_workloads.operators import STATIC, layer_path
 from pim.mapping.plan import Plan
@@ -40,16 +40,13 @@ def hook(devices: Mapping[str, AnalogMacro], key: Key[Array, ""] | None) -> Matm
     return matmul
 
 
-def program_model(
-    plan: Plan, key: Key[Array, ""] | None, time: float | None = None, *, errors: bool = True
-) -> dict[str, Any]:
+def program_model(plan: Plan, key: Key[Array, ""] | None, time: float | None = None) -> dict[str, Any]:
     """The parameters of a plan's model with every matrix that goes to an analog device programmed there.
 
     Args:
         plan: with a model.
-        key: key of the chip.
+        key: key of the chip; without one it is nominal, without write error, drift and faults.
         time: s since programming; by default each device's reference time.
-        errors: False gives the nominal chip, without write error, drift and faults.
 
     Returns a tree like the model's own, split into the plan's segments, for `llama.forward` with `hook`.
     """
@@ -60,14 +57,14 @@ def program_model(
     for layers in plan.segments():
         segment = jax.tree.map(lambda leaf, a=layers.start, b=layers.stop: leaf[a:b], digital)
         for operator in STATIC:
-            programmed = _program_run(plan, operator, layers, segment[operator], key, time, errors)
+            programmed = _program_run(plan, operator, layers, segment[operator], key, time)
             segment[operator] = segment[operator] if programmed is None else programmed
         segments.append(segment)
-    head = _program_head(plan, params, key, time, errors)
+    head = _program_head(plan, params, key, time)
     return {**params, "segments": segments, **({} if head is None else {"head": head})}
 
 
-def _program_run(plan: Plan, operator: str, layers: range, weights: Array, key, time, errors: bool) -> Crossbar | None:
+def _program_run(plan: Plan, operator: str, layers: range, weights: Array, key, time) -> Crossbar | None:
     """The matrices of one operator in a run of layers, on the run's device; None if that is exact."""
     path = layer_path(layers.start, operator)
     macro = plan.model_of(path)
@@ -77,10 +74,10 @@ def _program_run(plan: Plan, operator: str, layers: range, weights: Array, key, 
     stacked = None if None in ranges else jax.tree.map(lambda *r: jnp.stack(r), *ranges)
     index = jnp.arange(layers.start, layers.stop, dtype=jnp.int32)
     when = reading_time(macro, time)
-    return _program_layers(weights, index, stacked, macro, key, when, operator, plan.assignment[path], errors)
+    return _program_layers(weights, index, stacked, macro, key, when, name_id(operator), plan.assignment[path])
 
 
-def _program_head(plan: Plan, params: Mapping[str, Any], key, time, errors: bool) -> Crossbar | None:
+def _program_head(plan: Plan, params: Mapping[str, Any], key, time) -> Crossbar | None:
     macro = plan.model_of("head")
     if not isinstance(macro, AnalogMacro):
         return None
@@ -89,11 +86,11 @@ def _program_head(plan: Plan, params: Mapping[str, Any], key, time, errors: bool
     stacked = None if ranges is None else jax.tree.map(lambda r: r[None], ranges)
     layer = jnp.asarray([plan.config.num_hidden_layers], jnp.int32)
     when = reading_time(macro, time)
-    run = _program_layers(weights[None], layer, stacked, macro, key, when, "head", plan.assignment["head"], errors)
+    run = _program_layers(weights[None], layer, stacked, macro, key, when, name_id("head"), plan.assignment["head"])
     return jax.tree.map(lambda leaf: leaf[0], run)
 
 
-@partial(jax.jit, static_argnames=("operator", "device", "errors"))
+@partial(jax.jit, static_argnames="device")
 def _program_layers(
     weights: Float[Array, "layers n_in n_out"],
     layers: Array,
@@ -101,19 +98,11 @@ def _program_layers(
     macro: AnalogMacro,
     key,
     time,
-    operator: str,
+    operator,
     device: str,
-    errors: bool,
 ) -> Crossbar:
     def one(args):
         w, layer, r = args
-        return crossbar.program(
-            w, macro, key, time, layer=layer, operator=operator, device=device, ranges=r, errors=errors
-        )
+        return crossbar.program(w, macro, key, time, layer=layer, operator=operator, device=device, ranges=r)
 
     return jax.lax.map(one, (weights, layers, ranges))
-
-
-def with_ranges(plan: Plan, ranges: Mapping[str, Ranges], **changes: Any) -> Plan:
-    """The plan with converter ranges."""
-    return replace(plan, ranges=dict(ranges), **changes)

@@ -59,7 +59,7 @@ def row_ids(n: int):
 
 def emulate(w, x, m, key=None, program_key=KEY):
     w, x = jnp.asarray(w), jnp.asarray(x)
-    nominal = crossbar.program(w, m, None, None, errors=False)
+    nominal = crossbar.program(w, m, None, None)
     ranges = crossbar.calibrate(nominal, m, x)
     programmed = crossbar.program(w, m, program_key, None, ranges=ranges)
     return np.asarray(crossbar.matmul(programmed, m, x, row_ids(len(x)), key)), programmed
@@ -204,7 +204,7 @@ def test_write_errors_are_frozen_and_differ_between_cells():
 
 def test_levels_without_bits_round_the_conductance():
     w, _ = matrix(30, 4)
-    nominal = crossbar.program(jnp.asarray(w), macro(levels=5.0), None, None, errors=False)
+    nominal = crossbar.program(jnp.asarray(w), macro(levels=5.0), None, None)
     assert set(np.unique(np.asarray(nominal.weights).round(5))) <= set(np.linspace(-1, 1, 9).round(5))
 
 

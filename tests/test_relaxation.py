@@ -10,7 +10,7 @@ from pim.devices.catalogue import preset
 from pim.devices.cell import Cell
 from pim.devices.errors import DeviceError
 from pim.devices.faults import StuckFaults
-from pim.devices.random import normal, root_key, site_key, student_t
+from pim.devices.random import name_id, normal, root_key, site_key, student_t
 from pim.devices.record import cast
 from pim.devices.relaxation import check_time
 from pim.devices.write_error import GaussianWriteError, StudentWriteError
@@ -121,7 +121,7 @@ def test_levels_are_equally_spaced_over_the_window():
 
 def test_keys_differ_by_site_and_golden_draws_stay():
     sites = [
-        site_key(KEY, layer=layer, operator=operator, tile=tile, use=use)
+        site_key(KEY, layer=layer, operator=name_id(operator), tile=tile, use=use)
         for layer in (0, 1) for operator in ("attention.q", "ffn.up") for tile in (0, 1) for use in ("write", "read")
     ]  # fmt: skip
     draws = np.array([normal(site, (4,)) for site in sites])
