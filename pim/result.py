@@ -168,6 +168,7 @@ def _energy(cost: PlanCost, operators: Sequence[str], components: Sequence[str])
     """Energy of a generated token by operator and component."""
     table = np.zeros((len(operators), len(components)))
     ledger = cost.decode.ledger
-    for operator, component, energy in zip(ledger.operators, ledger.components, ledger.energy, strict=True):
-        table[operators.index(kind(operator)), components.index(component)] += float(energy)
+    energies = np.asarray(ledger.energy, np.float64)
+    for operator, component, energy in zip(ledger.operators, ledger.components, energies, strict=True):
+        table[operators.index(kind(operator)), components.index(component)] += energy
     return table / cost.decode_tokens
