@@ -69,7 +69,7 @@ def _logits(config: LlamaConfig, params: Mapping[str, Any], ids: np.ndarray) -> 
 
 def shipped_models() -> list[str]:
     """Names of the models that come with the package."""
-    return sorted(folder.parent.name for folder in _SHIPPED.glob("*/config.json"))
+    return sorted(_public_name(path.parent) for path in _SHIPPED.glob("*/config.json"))
 
 
 def load_model(model: str | Path) -> Model:
@@ -84,20 +84,26 @@ def load_model(model: str | Path) -> Model:
 
     Example:
         >>> load_model("tiny-stories")
-        Model('tiny-stories', 1,081,216 parameters)
+        Model('tiny-stories', 1,220,224 parameters)
     """
     from pim.llm_workloads.checkpoint import load_checkpoint
     from pim.llm_workloads.tokenizers import load_tokenizer
 
     folder = _find(model)
     config, params = load_checkpoint(folder)
-    return Model(folder.resolve().name, config, params, load_tokenizer(folder, config.vocab_size))
+    return Model(_public_name(folder), config, params, load_tokenizer(folder, config.vocab_size))
+
+
+def _public_name(folder: Path) -> str:
+    """A model is called as its folder; a shipped one lies in a package, whose name can have no hyphen."""
+    folder = folder.resolve()
+    return folder.name.replace("_", "-") if folder.parent == _SHIPPED.resolve() else folder.name
 
 
 def _find(model: str | Path) -> Path:
     shipped = shipped_models()
     if model in shipped:
-        return _SHIPPED / str(model)
+        return _SHIPPED / str(model).replace("-", "_")
     if Path(model).is_dir():
         return Path(model)
     near = get_close_matches(str(model), shipped, n=1)
