@@ -14,6 +14,8 @@ from jaxtyping import Array, Float
 class Encoding(Protocol):
     """How signed digits live in cells that only know conductances."""
 
+    largest_signal: float  # of one cell or pair at full conductance and full input
+
     def fractions(self, digits: Float[Array, "rows n_out"], arrays: int) -> Float[Array, "pair rows columns"]:
         """Target states in [0, 1] of the cells of one tile and slice; `arrays` stand side by side."""
         ...
@@ -45,6 +47,8 @@ class Encoding(Protocol):
 
 class Differential:
     """A pair of columns: positive weights in one, negative in the other, the rest of the pair at g_min."""
+
+    largest_signal = 1.0
 
     def fractions(self, digits: Float[Array, "rows n_out"], arrays: int) -> Float[Array, "2 rows n_out"]:
         """Positive and negative parts."""
@@ -81,6 +85,8 @@ class OffsetColumn:
     The reference is converted like any column and taken off in the digital domain; its errors are common to the outputs
     of its array.
     """
+
+    largest_signal = 2.0
 
     def fractions(self, digits: Float[Array, "rows n_out"], arrays: int) -> Float[Array, "1 rows columns"]:
         """Weights shifted to mid-window, then the reference columns."""

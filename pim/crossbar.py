@@ -125,9 +125,10 @@ def matmul(
     counts = gains[:, None] * crossbar.gains[None, :]
 
     def one_tile(tile, u, weights, variance, adc_range):
-        sums = (u.reshape(steps * batch, -1) @ weights).reshape(steps, batch, slices, -1)
+        levels = u.reshape(steps * batch, -1)
+        sums = _product(levels, weights).reshape(steps, batch, slices, -1)
         if variance is not None and key is not None:
-            power = (u.reshape(steps * batch, -1) ** 2 @ variance).reshape(sums.shape)
+            power = _product(levels**2, variance).reshape(sums.shape)
             site = site_key(key, layer=crossbar.layer, operator=crossbar.operator, tile=tile, use="read")
             draws = normal_rows(row_keys(site, rows), (steps, *sums.shape[2:]))
             sums = sums + _root(power) * jnp.moveaxis(draws, 0, 1)
@@ -181,7 +182,8 @@ def adc_ranges(crossbar: Crossbar, macro: AnalogMacro) -> Float[Array, "tiles sl
     """Full scale of each tile's and slice's ADC: calibrated, else the largest sum that the array could ever give."""
     if crossbar.ranges is not None:
         return crossbar.ranges.adc
-    return jnp.full((crossbar.weights.shape[0], macro.slices), macro.rows, jnp.float32)
+    largest = macro.rows * ENCODINGS[macro.encoding].largest_signal
+    return jnp.full((crossbar.weights.shape[0], macro.slices), largest, jnp.float32)
 
 
 def calibrate(crossbar: Crossbar, macro: AnalogMacro, x: Float[Array, "batch n_in"]) -> Ranges:
@@ -193,11 +195,19 @@ def calibrate(crossbar: Crossbar, macro: AnalogMacro, x: Float[Array, "batch n_i
 
     def one_tile(tile):
         u, weights = tile
-        sums = (u.reshape(-1, macro.rows) @ weights).reshape(-1, macro.slices, weights.shape[1] // macro.slices)
+        sums = _product(u.reshape(-1, macro.rows), weights)
+        sums = sums.reshape(-1, macro.slices, weights.shape[1] // macro.slices)
         return jnp.percentile(jnp.abs(sums), percentile, axis=(0, 2))
 
     found = jax.lax.map(one_tile, (cut_inputs(planes, macro.rows), crossbar.weights))
     return Ranges(x=full, adc=jnp.maximum(found, 1e-6))
+
+
+def _product(
+    levels: Float[Array, "inputs rows"], cells: Float[Array, "rows columns"]
+) -> Float[Array, "inputs columns"]:
+    """A tile's sums in full float32, on accelerators too."""
+    return jnp.matmul(levels, cells, precision=jax.lax.Precision.HIGHEST)
 
 
 def _root(variance: Float[Array, "*n"]) -> Float[Array, "*n"]:

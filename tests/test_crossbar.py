@@ -283,3 +283,13 @@ def test_bad_inputs_are_named(unchecked, sample):
         chip.at(1e9)
     with pytest.raises(DeviceError, match="temperature"):
         chip.at(1.0, temperature=350.0)
+
+
+@pytest.mark.parametrize("encoding", ["differential", "offset"])
+def test_without_calibration_nothing_can_clip(encoding):
+    """All inputs and weights at full scale, of one sign: the largest sum that an array gives."""
+    w, x = jnp.ones((16, 4)), jnp.ones((2, 16))
+    m = macro(encoding=encoding, adc_bits=8.0)
+    programmed = crossbar.program(w, m, None, None)
+    y = crossbar.matmul(programmed, m, x, row_ids(2), None)
+    np.testing.assert_allclose(y, x @ w, rtol=0.02)

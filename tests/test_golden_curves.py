@@ -88,6 +88,14 @@ def test_the_ideal_device_is_the_golden_base(golden, model, text):
     assert result.points[0].agreement == 1.0
 
 
+def test_the_ideal_device_has_the_golden_perplexity_of_the_whole_text(shared, golden, model):
+    whole = (shared / "data" / "text" / "tinystories_dev.txt").read_text()
+    result = run(model, Device("exact", "test", "exact", Ideal(), {}, {}), whole)
+    base = golden["ppl"]["tinystories_dev/stories/ctx256"]
+    assert result.scores.tokens.sum() == base["n_tokens"]
+    assert result.perplexity == pytest.approx(base["ppl"], abs=1e-3)
+
+
 @pytest.mark.parametrize("bits", [8, 5, 4])
 def test_weight_bits_with_a_scale_a_column(golden, model, text, bits):
     found = run(model, device(weight_bits=float(bits)), text).perplexity
