@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Any
 
-from pim.devices.device import Device
+from pim.devices.device import Device, Source
 from pim.devices.device import replace as replace_device
 from pim.devices.errors import nearest
 from pim.mapping.errors import MappingError
@@ -52,6 +52,14 @@ class System:
                 raise MappingError(f"{path!r} names no field of this system; {nearest(path, known)}")
             devices[name] = replace_device(devices[name], {field: value})
         return replace(self, devices=devices)
+
+    def citations(self) -> dict[str, Source]:
+        """The sources behind every figure of the devices, by their short names."""
+        found: dict[str, Source] = {}
+        for device in self.devices.values():
+            for name, source in device.citations().items():
+                found[name if found.get(name, source) == source else f"{device.name}: {name}"] = source
+        return found
 
 
 def inference_system(weights: Device, digital: Device) -> System:

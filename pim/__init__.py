@@ -9,9 +9,42 @@ from typing import TYPE_CHECKING, Any
 from pim._version import __version__
 
 if TYPE_CHECKING:
-    pass
+    from pim.calibration import calibrate as calibrate
+    from pim.chip import program as program
+    from pim.citing import citations as citations
+    from pim.costing import cost as cost
+    from pim.devices.catalogue import preset as preset
+    from pim.devices.catalogue import presets as presets
+    from pim.devices.loader import load_device as load_device
+    from pim.devices.random import root_key as root_key
+    from pim.evaluation import evaluate as evaluate
+    from pim.evaluation import sweep as sweep
+    from pim.health import doctor as doctor
+    from pim.llm_workloads.model import load_model as load_model
+    from pim.mapping.plan import place as place
+    from pim.mapping.system import System as System
+    from pim.mapping.system import inference_system as inference_system
+    from pim.replacing import replace as replace
 
-_HOME: dict[str, str] = {}
+_HOME = {
+    "presets": "pim.devices.catalogue",
+    "preset": "pim.devices.catalogue",
+    "load_device": "pim.devices.loader",
+    "replace": "pim.replacing",
+    "root_key": "pim.devices.random",
+    "program": "pim.chip",
+    "cost": "pim.costing",
+    "load_model": "pim.llm_workloads.model",
+    "System": "pim.mapping.system",
+    "inference_system": "pim.mapping.system",
+    "place": "pim.mapping.plan",
+    "calibrate": "pim.calibration",
+    "evaluate": "pim.evaluation",
+    "sweep": "pim.evaluation",
+    "citations": "pim.citing",
+    "doctor": "pim.health",
+}
+"""Where each public name lives. No module may have the name of one: importing it would put it in the name's place."""
 
 __all__ = ["__version__", *_HOME]
 

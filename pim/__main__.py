@@ -2,11 +2,7 @@
 
 import sys
 
-
-def main() -> int:
-    """Run the command line."""
-    return 0
-
+from pim.cli import main
 
 if __name__ == "__main__":
     sys.exit(main())

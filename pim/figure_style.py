@@ -45,7 +45,7 @@ def scale_y(axes: Axes, values: Sequence[float] | np.ndarray) -> None:
     axes.yaxis.set_major_formatter(PLAIN)
     axes.grid(axis="y", color=LIGHT, linewidth=0.8)
     axes.set_axisbelow(True)
-    axes.margins(y=0.1)
+    axes.margins(y=0.12)
 
 
 def _ticks(ratio: float) -> tuple[float, ...]:

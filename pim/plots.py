@@ -91,11 +91,14 @@ def energy_split(result: Result) -> Figure:
     energy, components = _largest_first(energy, components, energy[index].sum(axis=0), axis=2, count=len(COLOURS))
     energy, operators = _largest_first(energy, operators, energy[index].sum(axis=1), axis=1, count=OPERATORS)
     figure, (left, right) = blank_figure(9.6, 4.0, panels=2)
-    single = len(result.axes) == 1
-    bars = [shown(value) for value in _along(result)] if single else [label(c) for c in combinations(result.axes)]
-    _stack(left, energy.sum(axis=1), bars, components)
     _stack(right, energy[index], operators, components)
-    left.set_ylabel(_along_name(result) if single else "")
+    if not result.axes:
+        _stack(left, np.diag(energy[0].sum(axis=0)), components, components)
+    elif len(result.axes) == 1:
+        _stack(left, energy.sum(axis=1), [shown(value) for value in _along(result)], components)
+        left.set_ylabel(_along_name(result))
+    else:
+        _stack(left, energy.sum(axis=1), [label(changes) for changes in combinations(result.axes)], components)
     left.set_title("by component", fontsize=10, loc="left")
     at = label(combinations(result.axes)[index]).replace(", ", ",\n")
     right.set_title(f"by operator, at {at}" if at else "by operator", fontsize=10, loc="left")

@@ -145,7 +145,7 @@ class Result:
 
     def citations(self) -> dict[str, Source]:
         """The sources behind every figure that the result used."""
-        return {k: s for device in self.plan.system.devices.values() for k, s in device.citations().items()}
+        return self.plan.system.citations()
 
 
 def combinations(axes: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:

@@ -1,0 +1,151 @@
+"""The command line: verbs and options, and errors as one line each.
+
+Standard output holds the answer alone, progress and warnings go to standard error. Exit status: 0 done, 1 the doctor
+found something, 2 bad input, 130 interrupted.
+"""
+
+import argparse
+import os
+import sys
+import tomllib
+import warnings
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from pim import verbs
+from pim._version import __version__
+from pim.devices.errors import DeviceError
+from pim.errors import StudyError
+from pim.llm_workloads.errors import WorkloadError
+from pim.mapping.errors import MappingError
+
+BAD_INPUT = (StudyError, DeviceError, WorkloadError, MappingError)
+DESCRIPTION = "What would this chip do to a language model, and what would it cost?"
+EXAMPLES = """examples:
+  pim run                                        the shipped model on a measured ReRAM cell
+  pim run --model DIR --text FILE                any Llama-family Hugging Face folder
+  pim run --system rram-wan2022 --set weights.rows=128 --sweep weights.adc.bits=5,6,7
+  pim presets rram-techC                         every value of a device, with its source
+  pim explain rram-techC.adc.bits
+  pim cost rram-techC 4096 4096 --vectors 16"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    parser = _parser()
+    try:
+        options = parser.parse_args(arguments)
+        if options.verb is None:
+            parser.print_help()
+            return 0
+        with warnings.catch_warnings():
+            warnings.showwarning = _show_warning
+            return options.verb(options)
+    except BAD_INPUT as error:
+        return _fail(str(error))
+    except BrokenPipeError:  # the reader of our output has gone, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        return _fail(": ".join(str(part) for part in (error.filename, error.strerror or error) if part))
+    except KeyboardInterrupt:
+        return 130
+
+
+def _fail(message: str) -> int:
+    print(f"pim: {' '.join(message.split())}", file=sys.stderr)
+    return 2
+
+
+def _show_warning(message: Any, *_: Any, **__: Any) -> None:
+    print(f"pim: warning: {message}", file=sys.stderr)
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print the message and leave with status 2."""
+        self.exit(2, f"pim: {message} (see {self.prog} --help)\n")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="pim", description=DESCRIPTION, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--version", action="version", version=f"pim {__version__}")
+    parser.set_defaults(verb=None)
+    add = parser.add_subparsers(title="verbs", metavar="VERB", parser_class=_Parser).add_parser
+
+    run = add("run", help="accuracy and cost of a model on a system, over a sweep: table, figures, files")
+    run.add_argument("study", nargs="?", metavar="STUDY.toml", help="a study; options go over what it says")
+    run.add_argument("--model", help="a shipped model, or a Hugging Face folder (default: tiny-stories)")
+    run.add_argument("--text", metavar="FILE", help="text to score; <|endoftext|> separates documents")
+    run.add_argument("--calibration", metavar="FILE", help="text for converter ranges (default: a part of --text)")
+    run.add_argument("--system", metavar="NAME", help="a preset or device file, beside a digital unit (rram-techC)")
+    run.add_argument("--sweep", type=_sweep, action="append", metavar="PATH=V,V,...", help="values to try")
+    run.add_argument("--tokens", type=int, metavar="N", help="most tokens to score (2048)")
+    run.add_argument("--chips", type=int, metavar="N", help="instances of the hardware (4)")
+    run.add_argument("--seed", type=int, metavar="N", help="of chips and reads (0)")
+    run.add_argument("--context", type=int, metavar="N", help="most tokens of a sequence (256)")
+    run.add_argument("--time", type=float, metavar="S", help="seconds since programming (the device's own)")
+    run.add_argument("--out", metavar="DIR", help="folder for result.nc, result.json and report.html (out)")
+    run.add_argument("--quiet", action="store_true", help="no progress")
+    _finish(run, verbs.run, settable=True)
+
+    presets = add("presets", help="the devices that come with the package, or all values of one")
+    presets.add_argument("name", nargs="?", metavar="NAME", help="a preset or a device file")
+    _finish(presets, verbs.presets)
+
+    explain = add("explain", help="what a value of a device means, and where it comes from")
+    explain.add_argument("name", metavar="NAME.FIELD", help="such as rram-techC.adc.bits, or rram-techC.adc")
+    _finish(explain, verbs.explain)
+
+    cost = add("cost", help="energy, latency and area of a product on a device, or of a model on a system")
+    cost.add_argument("device", nargs="?", metavar="PRESET", help="a preset or a device file")
+    cost.add_argument("n_in", nargs="?", type=int, metavar="N_IN", help="inputs of the matrix")
+    cost.add_argument("n_out", nargs="?", type=int, metavar="N_OUT", help="outputs of the matrix")
+    cost.add_argument("--vectors", type=int, default=1, metavar="N", help="input vectors (1)")
+    cost.add_argument("--model", help="price this model instead: a shipped one or a folder with its config.json")
+    cost.add_argument("--system", metavar="NAME", help="with --model: a preset or device file (rram-techC)")
+    cost.add_argument("--batch", type=int, default=1, metavar="N", help="with --model: sequences (1)")
+    cost.add_argument("--prompt", type=int, default=128, metavar="N", help="with --model: tokens read (128)")
+    cost.add_argument("--generate", type=int, default=128, metavar="N", help="with --model: tokens written (128)")
+    _finish(cost, verbs.cost, settable=True)
+
+    _finish(add("doctor", help="whether this installation computes right"), verbs.doctor)
+    return parser
+
+
+def _finish(parser: argparse.ArgumentParser, verb: Any, settable: bool = False) -> None:
+    if settable:
+        parser.add_argument(
+            "--set", type=_assignment, action="append", default=[], metavar="PATH=VALUE",
+            help="change a value of a device; none removes an effect",
+        )  # fmt: skip
+    parser.add_argument("--json", action="store_true", help="JSON on standard output")
+    parser.set_defaults(verb=verb)
+
+
+def _assignment(text: str) -> tuple[str, Any]:
+    """`weights.adc.bits=6` as a path and a value of TOML; what is none goes as it stands."""
+    path, equals, value = text.partition("=")
+    if not (path.strip() and equals and value.strip()):
+        raise argparse.ArgumentTypeError(f"{text!r} is not PATH=VALUE")
+    return path.strip(), _value(value.strip())
+
+
+def _sweep(text: str) -> tuple[str, list[Any]]:
+    path, equals, values = text.partition("=")
+    if not (path.strip() and equals and values.strip()):
+        raise argparse.ArgumentTypeError(f"{text!r} is not PATH=VALUE,VALUE,...")
+    return path.strip(), [_value(value.strip()) for value in values.strip("[]").split(",")]
+
+
+def _value(text: str) -> Any:
+    if text.lower() == "none":
+        return None
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text

@@ -1,0 +1,83 @@
+"""The two texts of a study: one that calibrates, another that is scored."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from pim.calibration import CALIBRATION_TOKENS
+from pim.errors import StudyError
+from pim.llm_workloads.errors import WorkloadError
+from pim.llm_workloads.model import Model, shipped_models
+from pim.llm_workloads.stories import story_text
+from pim.llm_workloads.text import SEPARATOR, ScoredText, as_scored
+from pim.study import Study
+
+SCORED_STORIES, CALIBRATION_STORIES = 2, 3
+"""Seeds of stories that the shipped model has not seen: it was trained on those of seed 0."""
+SHORTEST_STORY = 50
+"""Tokens; so many stories are told that the tokens asked for are there."""
+
+
+@dataclass(frozen=True)
+class StudyTexts:
+    """What calibrates, what is scored, and where they come from, for the protocol."""
+
+    calibration: ScoredText
+    scored: ScoredText
+    origin: dict[str, str]
+
+
+def study_texts(study: Study, model: Model) -> StudyTexts:
+    """The texts of a study: held-out stories for the shipped model, else the files that it names."""
+    cut = lambda text, tokens: as_scored(text, model.tokenizer, context=study.context, max_tokens=tokens)
+    if study.text is None:
+        if study.model not in shipped_models():
+            raise StudyError(f"a text is needed to score {study.model} on: give --text FILE")
+        stories = lambda seed, tokens: cut(story_text(seed, tokens // SHORTEST_STORY + 1), tokens)
+        told = {
+            "text": f"stories of seed {SCORED_STORIES}, held out from training",
+            "calibration_text": f"stories of seed {CALIBRATION_STORIES}, held out from training",
+        }
+        return StudyTexts(stories(CALIBRATION_STORIES, CALIBRATION_TOKENS), stories(SCORED_STORIES, study.tokens), told)
+    text = _read(study.text)
+    if study.calibration is None:
+        first, rest = split_text(text, study.text)
+        origin = f"the first {len(first):,} characters of {study.text}, the rest of which is scored"
+    else:
+        first, rest, origin = _read(study.calibration), text, study.calibration
+    try:
+        told = {"text": study.text, "calibration_text": origin}
+        return StudyTexts(cut(first, CALIBRATION_TOKENS), cut(rest, study.tokens), told)
+    except WorkloadError as error:
+        raise StudyError(f"{study.text}: {error}") from None
+
+
+def _read(path: str) -> str:
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise StudyError(f"{path} is not UTF-8 text: {error.reason} at byte {error.start}") from None
+    if not text.replace(SEPARATOR, "").strip():
+        raise StudyError(f"{path}: there is no text in it, give a file with some")
+    return text
+
+
+def split_text(text: str, name: str = "the text") -> tuple[str, str]:
+    """The first documents, or words, to calibrate on, and the rest to score: a quarter, but 8,192 characters at most.
+
+    Raises StudyError if there is too little to be split.
+
+    >>> split_text("one two three four five six seven eight")
+    ('one two three', ' four five six seven eight')
+    """
+    goal = min(len(text) // 4, 8192)
+    if SEPARATOR not in text:
+        cut = next((i for i in range(goal, len(text)) if text[i].isspace()), len(text))
+        if not text[:cut].strip() or not text[cut:].strip():
+            raise StudyError(f"{name} is too short to calibrate on a part of it: give --calibration FILE")
+        return text[:cut], text[cut:]
+    documents = [document for document in text.split(SEPARATOR) if document.strip()]
+    count = next((n for n in range(1, len(documents)) if sum(map(len, documents[:n])) >= goal), len(documents) - 1)
+    if not count:
+        raise StudyError(f"{name} has one document alone, none is left to calibrate on: give --calibration FILE")
+    ended = lambda some: "".join(document + SEPARATOR for document in some)
+    return ended(documents[:count]), ended(documents[count:])

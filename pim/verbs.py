@@ -1,0 +1,118 @@
+"""What each verb of the command line does: take parsed options, return what is to be printed and the exit status."""
+
+import json
+from argparse import Namespace
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from pim.errors import StudyError
+
+
+def run(options: Namespace) -> int:
+    """Run a study and write its files."""
+    from pim.report import write_report
+    from pim.study import Study
+    from pim.study_file import load_study, study_of
+    from pim.study_run import run_study
+    from pim.summary import summary
+    from pim.table import result_table
+
+    study = load_study(options.study) if options.study else Study()
+    keys = ("model", "text", "calibration", "system", "tokens", "chips", "seed", "context", "time", "out", "sweep")
+    given: dict[str, Any] = {key: getattr(options, key) for key in keys if getattr(options, key) is not None}
+    given |= {key: dict(given[key]) for key in ("sweep",) if key in given}
+    study = study_of({**given, "set": {**study.set, **dict(options.set)}}, base=study)
+    result = run_study(study, progress=not options.quiet)
+    files = write_report(result, Path(study.out))
+    if options.json:
+        return _print_json({**summary(result), "files": [str(file) for file in files]})
+    print(result_table(result))
+    print("\nfiles:", ", ".join(str(file) for file in files))
+    return 0
+
+
+def presets(options: Namespace) -> int:
+    """List the presets, or show one with all its values."""
+    from pim.describe import device_dict, device_text
+    from pim.devices.catalogue import presets
+    from pim.study import find_device
+
+    if options.name is None:
+        table = presets()
+        return _print_json([asdict(row) for row in table]) if options.json else _print(str(table))
+    device = find_device(options.name)
+    return _print_json(device_dict(device)) if options.json else _print(device_text(device))
+
+
+def explain(options: Namespace) -> int:
+    """Say what a value of a device means and where it comes from."""
+    from pim.describe import explain, row_text
+    from pim.study import find_device
+
+    name, field = _device_and_field(options.name)
+    device = find_device(name)
+    rows = explain(device, field)
+    if options.json:
+        return _print_json(rows[0] if rows[0]["field"] == field else rows)
+    return _print("\n\n".join(row_text(device, row) for row in rows))
+
+
+def _device_and_field(name: str) -> tuple[str, str]:
+    """`rram-techC.adc.bits` and `cells/mine.toml.adc.bits` in two."""
+    file, found, field = name.partition(".toml.")
+    if found:
+        return f"{file}.toml", field
+    device, _, field = name.partition(".")
+    if not field:
+        raise StudyError(
+            f"{name!r} names no field: give NAME.FIELD, such as rram-techC.adc.bits (see pim presets NAME)"
+        )
+    return device, field
+
+
+def cost(options: Namespace) -> int:
+    """Price a product on a device, or a model on a system."""
+    from pim.costing import cost
+    from pim.devices.device import replace
+    from pim.mapping.plan import place
+    from pim.study import find_device, find_system
+
+    changes = dict(options.set)
+    if options.model is not None:
+        if options.device is not None:
+            raise StudyError("give a device with a shape, or --model with --system, not both")
+        plan = place(_config(options.model), find_system(options.system or "rram-techC").replace(changes))
+        found = cost(plan, batch=options.batch, prompt=options.prompt, generate=options.generate)
+    elif options.device is None or options.n_in is None or options.n_out is None:
+        raise StudyError("give a device and the shape of a matrix (pim cost rram-techC 128 128), or --model")
+    else:
+        device = replace(find_device(options.device), changes)
+        found = cost(device, (options.n_in, options.n_out), vectors=options.vectors)
+    return _print_json(found.to_dict()) if options.json else _print(str(found))
+
+
+def _config(model: str) -> Any:
+    """The shapes of a model; a folder needs no weights for that."""
+    from pim.llm_workloads.checkpoint import load_config
+    from pim.llm_workloads.model import load_model
+
+    return load_config(model) if Path(model).is_dir() else load_model(model).config
+
+
+def doctor(options: Namespace) -> int:
+    """Examine this installation; status 1 if its results cannot be believed."""
+    from pim.health import doctor
+
+    report = doctor()
+    print(report.to_json() if options.json else "\n".join(report.lines))
+    return 0 if report.ok else 1
+
+
+def _print(text: str) -> int:
+    print(text)
+    return 0
+
+
+def _print_json(value: Any) -> int:
+    return _print(json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False))
