@@ -112,6 +112,18 @@ def test_a_bad_device_file_names_the_place_and_the_remedy(tmp_path, old, new, wo
         load_device(file)
 
 
+def test_a_part_of_another_type_takes_the_place_of_the_bases(tmp_path):
+    file = tmp_path / "serial.toml"
+    file.write_text(
+        CELL
+        + '[device.dac]\ntype = "BitSerialDAC"\nbits = 8\npercentile = 99.9\ncapacitance_per_bit = 5e-14\narea = 0\n'
+    )
+    device = load_device(file)
+    assert device.model.dac.steps == 7
+    file.write_text(CELL + '[device]\nadc = "none"\n')
+    assert "adc.bits" not in load_device(file).paths()
+
+
 def test_a_missing_device_file_says_so(tmp_path):
     with pytest.raises(DeviceError, match="no device file"):
         load_device(tmp_path / "nowhere.toml")

@@ -127,3 +127,22 @@ def test_keys_differ_by_site_and_golden_draws_stay():
     draws = np.array([normal(site, (4,)) for site in sites])
     assert len(np.unique(draws.round(6))) == draws.size
     assert np.isfinite(student_t(KEY, jnp.float32(1.2), (100,))).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "time", "error", "snr"),
+    [
+        ("rram-wan2022", 1.0, 0.0478, 16.9),
+        ("rram-wan2022", 86400.0, 0.0830, 12.1),
+        ("rram-wan2022-crosssim", None, 0.0602, 14.9),
+    ],
+)
+def test_a_pair_of_cells_has_the_published_weight_snr(name, time, error, snr):
+    """Root mean square error over the largest weight, and SNR in dB, of Gaussian weights clipped at three sigma."""
+    cell = preset(name).model.cell
+    weights = np.clip(np.random.default_rng(0).normal(size=200_000), -3, 3) / 3
+    g = jnp.asarray(np.stack([np.maximum(weights, 0), np.maximum(-weights, 0)]) * float(cell.g_max), jnp.float32)
+    sigma = cell.write_error.sigma(g) if cell.relaxation is None else cell.relaxation.sigma(g, time)
+    found = float(jnp.sqrt((sigma**2).sum(axis=0).mean()) / cell.g_max)
+    assert found == pytest.approx(error, rel=0.01)
+    assert 10 * np.log10((weights**2).mean() / found**2) == pytest.approx(snr, abs=0.1)
