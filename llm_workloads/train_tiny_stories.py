@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import functools
 import math
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,13 +22,21 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from pim.llm_workloads.checkpoint import load_checkpoint, save_checkpoint
 from pim.llm_workloads.errors import WorkloadError
-from pim.llm_workloads.stories import SEPARATOR, stories
+from pim.llm_workloads.model import load_model
+from pim.llm_workloads.stories import SEPARATOR, Story, stories
+from pim.llm_workloads.stories.model_card import model_card
+
+COMMAND = "python -m pim.llm_workloads.train_tiny_stories"
 
 VOCABULARY = 1024
 EOS, BOS = 0, 1
 CONTEXT = 256
 TRAINING_SEED = 0
 """Seed of the stories that the shipped model was trained on; every other seed tells stories it has not seen."""
+
+ANSWER_WEIGHT = 5.0
+"""What a token of an answer counts in the loss. What was told long before is a small part of a story; with this weight
+the model soon learns to look it up. The best model stays the same: the story determines the answer."""
 
 TOKENIZER_STORIES = 20_000
 POOL = 2048
@@ -49,24 +58,36 @@ def train_tokenizer(seed: int) -> Tokenizer:
     return tokenizer
 
 
-def batches(tokenizer: Tokenizer, seed: int, rows: int, start: int = 0) -> Iterator[np.ndarray]:
-    """Endless token arrays [rows, time], one story a row between BOS and EOS, padded with EOS.
+def batches(tokenizer: Tokenizer, seed: int, rows: int, start: int = 0) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Endless tokens [rows, time], one story a row between BOS and EOS, padded with EOS, and their weights in the loss.
 
-    The time is a multiple of 64 and at most 256, so that few shapes are compiled. `start` is the number of the first
-    story.
+    The time is a multiple of 64 and at most 256, so that few shapes are compiled. A token weighs 1, one of an answer
+    `ANSWER_WEIGHT`, BOS and padding 0. `start` is the number of the first story.
     """
     order = np.random.default_rng([seed, start])
     while True:
-        texts = [story.text for story in stories(seed, POOL, start)]
+        told = sorted(_weighed(tokenizer, stories(seed, POOL, start)), key=lambda story: len(story[0]))
         start += POOL
-        ids = sorted(([BOS, *encoding.ids, EOS] for encoding in tokenizer.encode_batch(texts)), key=len)
         for first in order.permutation(np.arange(0, POOL - rows + 1, rows)):
-            batch = ids[first : first + rows]
-            width = min(CONTEXT, 64 * math.ceil(len(batch[-1]) / 64))
-            padded = np.full((rows, width), EOS, np.int32)
-            for row, story in zip(padded, batch, strict=True):
-                row[: len(story)] = story[:width]
-            yield padded
+            batch = told[first : first + rows]
+            width = min(CONTEXT, 64 * math.ceil(len(batch[-1][0]) / 64))
+            tokens = np.full((rows, width), EOS, np.int32)
+            weights = np.zeros((rows, width), np.float32)
+            for row, (ids, weighed) in enumerate(batch):
+                tokens[row, : len(ids)] = ids[:width]
+                weights[row, : len(ids)] = weighed[:width]
+            yield tokens, weights
+
+
+def _weighed(tokenizer: Tokenizer, told: list[Story]) -> Iterator[tuple[list[int], np.ndarray]]:
+    for story, encoding in zip(told, tokenizer.encode_batch([story.text for story in told]), strict=True):
+        starts, ends = np.array(encoding.offsets).T
+        weights = np.ones(len(starts) + 2, np.float32)
+        weights[0] = 0.0
+        for question in story.questions:
+            answers = (ends > question.start) & (starts < question.start + len(question.answer))
+            weights[1:-1][answers] = ANSWER_WEIGHT
+        yield [BOS, *encoding.ids, EOS], weights
 
 
 def initial_parameters(config: Any, seed: int) -> dict[str, Any]:
@@ -159,30 +180,29 @@ def main(arguments: list[str] | None = None) -> None:
         """The digital product, all rows of a batch in one."""
         return jnp.matmul(x, w) if w.ndim > 2 else (x.reshape(-1, x.shape[-1]) @ w).reshape(*x.shape[:-1], -1)
 
-    def loss(params: Any, tokens: Any) -> Any:
+    def loss(params: Any, tokens: Any, weights: Any) -> tuple[Any, Any]:
+        """Weighted loss a token, and the plain one."""
         logits = forward(config, params, tokens[:, :-1], matmul=matmul)
-        targets = tokens[:, 1:]
-        # The first EOS of a row is a target, the padding behind it is not.
-        told = jnp.concatenate([jnp.ones_like(targets[:, :1]), targets[:, :-1] != EOS], axis=1)
-        losses = optax.softmax_cross_entropy_with_integer_labels(logits, targets)
-        return jnp.sum(losses * told) / jnp.sum(told)
+        losses = optax.softmax_cross_entropy_with_integer_labels(logits, tokens[:, 1:])
+        plain = jnp.minimum(weights, 1.0)
+        return jnp.sum(losses * weights) / jnp.sum(weights), jnp.sum(losses * plain) / jnp.sum(plain)
 
     @functools.partial(jax.jit, donate_argnums=(0, 1))
-    def step(params: Any, state: Any, tokens: Any, rate: Any) -> tuple[Any, Any, Any]:
-        value, gradient = jax.value_and_grad(loss)(params, tokens)
+    def step(params: Any, state: Any, tokens: Any, weights: Any, rate: Any) -> tuple[Any, Any, Any]:
+        (_, value), gradient = jax.value_and_grad(loss, has_aux=True)(params, tokens, weights)
         updates, state = optimizer.update(gradient, state, params)
         return optax.apply_updates(params, jax.tree.map(lambda u: -rate * u, updates)), state, value
 
     state = optimizer.init(params)
     began, seen, recent = time.monotonic(), 0, []
-    for number, tokens in enumerate(batches(tokenizer, options.seed, options.rows, options.start)):
+    for number, (tokens, weights) in enumerate(batches(tokenizer, options.seed, options.rows, options.start)):
         minutes = (time.monotonic() - began) / 60
         progress = number / options.steps if options.steps else minutes / options.minutes
         if progress >= 1:
             break
         rate = np.float32(learning_rate(progress, options.rate))
-        params, state, value = step(params, state, tokens, rate)
-        seen += int((tokens[:, 1:] != EOS).sum()) + len(tokens)
+        params, state, value = step(params, state, tokens, weights[:, 1:], rate)
+        seen += int((weights > 0).sum())
         recent.append(float(value))
         if number % 100 == 99:
             mean = float(np.mean(recent))
@@ -191,7 +211,14 @@ def main(arguments: list[str] | None = None) -> None:
         if number % 300 == 299:
             save(options.out, config, params, tokenizer)
     save(options.out, config, params, tokenizer)
-    print(f"{options.out}: {number} steps, {seen:,} tokens, {(time.monotonic() - began) / 60:.1f} min")
+    training = (
+        f"`{COMMAND} {' '.join(sys.argv[1:] if arguments is None else arguments)}`: {number} steps, {seen:,} tokens, "
+        f"{(time.monotonic() - began) / 60:.0f} minutes."
+    )
+    model = load_model(options.out)
+    card = model_card(model.config, model.logits, model.tokenizer, training=training, training_seed=options.seed)
+    (options.out / "MODEL_CARD.md").write_text(card)
+    print(card)
 
 
 def save(folder: Path, config: Any, params: dict[str, Any], tokenizer: Tokenizer) -> None:
