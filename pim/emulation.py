@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Key
 
 from pim import crossbar
@@ -74,7 +75,9 @@ def _program_run(plan: Plan, operator: str, layers: range, weights: Array, key, 
     stacked = None if None in ranges else jax.tree.map(lambda *r: jnp.stack(r), *ranges)
     index = jnp.arange(layers.start, layers.stop, dtype=jnp.int32)
     when = reading_time(macro, time)
-    return _program_layers(weights, index, stacked, macro, key, when, name_id(operator), plan.assignment[path])
+    return _program_layers(
+        weights, index, stacked, macro, key, when, np.uint32(name_id(operator)), plan.assignment[path]
+    )
 
 
 def _program_head(plan: Plan, params: Mapping[str, Any], key, time) -> Crossbar | None:
@@ -86,7 +89,9 @@ def _program_head(plan: Plan, params: Mapping[str, Any], key, time) -> Crossbar 
     stacked = None if ranges is None else jax.tree.map(lambda r: r[None], ranges)
     layer = jnp.asarray([plan.config.num_hidden_layers], jnp.int32)
     when = reading_time(macro, time)
-    run = _program_layers(weights[None], layer, stacked, macro, key, when, name_id("head"), plan.assignment["head"])
+    run = _program_layers(
+        weights[None], layer, stacked, macro, key, when, np.uint32(name_id("head")), plan.assignment["head"]
+    )
     return jax.tree.map(lambda leaf: leaf[0], run)
 
 
