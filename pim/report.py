@@ -44,7 +44,8 @@ table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size
 th, td { padding: 0.25rem 0.7rem 0.25rem 0; text-align: right; vertical-align: top; white-space: nowrap; }
 th { font-weight: 600; border-bottom: 1px solid #999; } th small { display: block; font-weight: 400; color: #555; }
 td { border-bottom: 1px solid #eee; }
-table.text th, table.text td { text-align: left; white-space: normal; overflow-wrap: anywhere; }
+table.text th, table.text td { text-align: left; white-space: normal; }
+table.text td + td { overflow-wrap: anywhere; } table.text td:first-child { white-space: nowrap; }
 th:first-child, td:first-child { text-align: left; } tr.shown td { background: #f2f6fa; }
 .pair { display: flex; flex-wrap: wrap; gap: 1rem 3rem; align-items: flex-start; }
 details { margin: 0.6rem 0; } summary { cursor: pointer; } a { color: #0b5cad; }
@@ -153,7 +154,7 @@ def _flat(values: Mapping[str, Any], above: str = "") -> list[tuple[str, str]]:
 def _text(value: Any) -> str:
     if isinstance(value, (list, tuple)):
         return "; ".join(" → ".join(map(str, item)) if isinstance(item, (list, tuple)) else str(item) for item in value)
-    return str(value)
+    return f"{value:.7g}" if isinstance(value, float) else str(value)
 
 
 def _devices(result: Result) -> Iterable[tuple[str, Device]]:

@@ -1,4 +1,4 @@
-"""The table of a result, for a terminal of 118 columns."""
+"""The table of a result, for a terminal of 118 columns (a sweep over several fields needs a few more)."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -33,7 +33,8 @@ def headline(result: Result) -> list[str]:
     chips = f"{p['chips']} chip{'s' if p['chips'] != 1 else ''}"
     time = f", {p['time_s']:g} s after programming" if isinstance(p["time_s"], (int, float)) else ""
     calibration = p.get("calibration")
-    ranges = f", ranges from {calibration['tokens']:,} tokens of other text" if calibration else ""
+    found = calibration and calibration["percentiles"]
+    ranges = f", converter ranges from {calibration['tokens']:,} tokens of other text" if found else ""
     return [
         f"{p['model']} on {p['system']}: {p['scored_tokens']:,} tokens of {p['documents']} documents, "
         f"context {p['context']}, {chips}, seed {p['seed']}{time}",
@@ -45,8 +46,9 @@ def point_columns(result: Result) -> tuple[list[tuple[str, str]], list[list[str]
     """Headings (name, unit) and rows of the table of points."""
     points = result.points
     names = short_names(list(result.axes))
+    arrays = [array_energy(result, point) for point in points]
     columns: list[tuple[str, str, list[str]]] = [
-        (names[path], "", [shown(point.changes[path]) for point in points]) for path in result.axes
+        (*_in_two(names[path]), [shown(point.changes[path]) for point in points]) for path in result.axes
     ]
     columns += [
         ("perplexity", "mean ± std", [_spread(point.perplexity) for point in points]),
@@ -55,13 +57,18 @@ def point_columns(result: Result) -> tuple[list[tuple[str, str]], list[list[str]
         ("KL", "nat", [f"{point.kl:.4f}" for point in points]),
         ("top-1", "agree", [f"{point.agreement:.1%}" for point in points]),
         _scaled("energy", "tok", [p.cost.energy_per_token for p in points], "J"),
-        _scaled("arrays", "tok", [array_energy(result, p) for p in points], "J"),
+        *([_scaled("arrays", "tok", arrays, "J")] if any(arrays) else []),
         _scaled("prefill", f"{points[0].cost.prompt}", [p.cost.prefill_latency for p in points], "s"),
         _scaled("decode", "tok", [p.cost.decode_latency for p in points], "s"),
         _scaled("area", "", [p.cost.area for p in points], "m^2"),
     ]
     heads = [(name, unit) for name, unit, _ in columns]
     return heads, [list(row) for row in zip(*(cells for _, _, cells in columns), strict=True)]
+
+
+def _in_two(path: str) -> tuple[str, str]:
+    part, _, field = path.rpartition(".")
+    return part, field
 
 
 def _spread(perplexity: Any) -> str:
