@@ -33,8 +33,9 @@ def headline(result: Result) -> list[str]:
     chips = f"{p['chips']} chip{'s' if p['chips'] != 1 else ''}"
     time = f", {p['time_s']:g} s after programming" if isinstance(p["time_s"], (int, float)) else ""
     calibration = p.get("calibration")
-    found = calibration and calibration["percentiles"]
-    ranges = f", converter ranges from {calibration['tokens']:,} tokens of other text" if found else ""
+    ranges = ""
+    if calibration and calibration["percentiles"]:
+        ranges = f", converter ranges from {calibration['tokens']:,} tokens of other text"
     return [
         f"{p['model']} on {p['system']}: {p['scored_tokens']:,} tokens of {p['documents']} documents, "
         f"context {p['context']}, {chips}, seed {p['seed']}{time}",
