@@ -40,7 +40,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 0
         with warnings.catch_warnings():
             warnings.showwarning = _show_warning
-            return options.verb(options)
+            status = options.verb(options)
+            sys.stdout.flush()
+            return status
     except BAD_INPUT as error:
         return _fail(str(error))
     except BrokenPipeError:  # the reader of our output has gone, as `head` does

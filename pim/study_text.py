@@ -8,7 +8,7 @@ from pim.errors import StudyError
 from pim.llm_workloads.errors import WorkloadError
 from pim.llm_workloads.model import Model, shipped_models
 from pim.llm_workloads.stories import story_text
-from pim.llm_workloads.text import SEPARATOR, ScoredText, as_scored
+from pim.llm_workloads.text import SEPARATOR, ScoredText, as_scored, overlap
 from pim.study import Study
 
 SCORED_STORIES, CALIBRATION_STORIES = 2, 3
@@ -27,28 +27,43 @@ class StudyTexts:
 
 
 def study_texts(study: Study, model: Model) -> StudyTexts:
-    """The texts of a study: held-out stories for the shipped model, else the files that it names."""
-    cut = lambda text, tokens: as_scored(text, model.tokenizer, context=study.context, max_tokens=tokens)
-    if study.text is None:
-        if study.model not in shipped_models():
-            raise StudyError(f"a text is needed to score {study.model} on: give --text FILE")
-        stories = lambda seed, tokens: cut(story_text(seed, tokens // SHORTEST_STORY + 1), tokens)
-        told = {
-            "text": f"stories of seed {SCORED_STORIES}, held out from training",
-            "calibration_text": f"stories of seed {CALIBRATION_STORIES}, held out from training",
-        }
-        return StudyTexts(stories(CALIBRATION_STORIES, CALIBRATION_TOKENS), stories(SCORED_STORIES, study.tokens), told)
-    text = _read(study.text)
-    if study.calibration is None:
-        first, rest = split_text(text, study.text)
-        origin = f"the first {len(first):,} characters of {study.text}, the rest of which is scored"
+    """The texts of a study: the files that it names, else stories that the shipped model has not seen.
+
+    Raises:
+        StudyError: no text, one that cannot be used, or two that overlap.
+        OSError: a file that cannot be read.
+    """
+    if study.text is not None:
+        text, source = _read(study.text), study.text
+    elif study.model in shipped_models():
+        text, source = _stories(SCORED_STORIES, study.tokens)
     else:
-        first, rest, origin = _read(study.calibration), text, study.calibration
+        raise StudyError(f"a text is needed to score {study.model} on: give --text FILE")
+    if study.calibration is not None:
+        first, origin = _read(study.calibration), study.calibration
+    elif study.text is None:
+        first, origin = _stories(CALIBRATION_STORIES, CALIBRATION_TOKENS)
+    else:
+        first, text = split_text(text, study.text)
+        origin = f"the first {len(first):,} characters of {study.text}, the rest of which is scored"
+    calibration = _cut(first, origin, model, study.context, CALIBRATION_TOKENS)
+    scored = _cut(text, source, model, study.context, study.tokens)
+    shared = overlap(calibration, scored)
+    if shared is not None:
+        raise StudyError(f"the calibration text overlaps the scored text: {shared}; give another with --calibration")
+    return StudyTexts(calibration, scored, {"text": source, "calibration_text": origin})
+
+
+def _stories(seed: int, tokens: int) -> tuple[str, str]:
+    """Enough stories, and what to call them."""
+    return story_text(seed, tokens // SHORTEST_STORY + 1), f"stories of seed {seed}, held out from training"
+
+
+def _cut(text: str, name: str, model: Model, context: int, tokens: int) -> ScoredText:
     try:
-        told = {"text": study.text, "calibration_text": origin}
-        return StudyTexts(cut(first, CALIBRATION_TOKENS), cut(rest, study.tokens), told)
+        return as_scored(text, model.tokenizer, context=context, max_tokens=tokens)
     except WorkloadError as error:
-        raise StudyError(f"{study.text}: {error}") from None
+        raise StudyError(f"{name}: {error}") from None
 
 
 def _read(path: str) -> str:
