@@ -13,6 +13,7 @@
 
     [set]
     weights.rows = 128
+    weights.cell.relaxation = "none"    # an effect is taken away
 
     [sweep]
     weights.adc.bits = [4, 5, 6]
@@ -86,8 +87,15 @@ def _dotted(table: Any, key: str, above: str = "") -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, value in table.items():
         here = f"{above}{name}"
-        found |= _dotted(value, key, f"{here}.") if isinstance(value, Mapping) else {here: value}
+        found |= _dotted(value, key, f"{here}.") if isinstance(value, Mapping) else {here: _or_none(value)}
     return found
+
+
+def _or_none(value: Any) -> Any:
+    """TOML has no null: "none" removes an effect."""
+    if isinstance(value, list):
+        return [_or_none(item) for item in value]
+    return None if value == "none" else value
 
 
 def _check(key: str, value: Any) -> None:

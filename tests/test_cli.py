@@ -70,6 +70,7 @@ def place(tmp_path_factory) -> Path:
     (folder / "text.txt").write_text(stories(0, 40))
     (folder / "study.toml").write_text(
         'model = "model"\ntext = "text.txt"\ntokens = 90\nchips = 2\n[set]\nweights.rows = 16\n'
+        'weights.cell.relaxation = "none"\n'
         "[sweep]\nweights.adc.bits = [5, 8]\n"
     )
     return folder
@@ -163,7 +164,7 @@ RUN = ("run", "study.toml")
         ((*RUN, "--set", "weights.adc.bits=8"), r"weights.adc.bits is set and swept: leave one away"),
         ((*RUN, "--chips", "0"), r"chips = 0 must be a whole number of at least 1"),
         ((*RUN, "--tokens", "few"), r"argument --tokens: invalid int value: 'few'"),
-        ((*RUN, "--time", "1e9"), r"time|measured"),
+        (("run", "--model", "model", "--text", "text.txt", "--time", "1e9"), r"measured"),
         ((*RUN, "--context", "1"), r"context = 1 must be a whole number of at least 2"),
         (("run", "--model", "model"), r"a text is needed to score model on: give --text FILE"),
         (("presets", "ideel"), r"did you mean ideal"),
@@ -373,6 +374,12 @@ def test_warnings_are_lines_too(monkeypatch, capsys):
 def test_nested_and_quoted_paths_are_the_same():
     nested = study_of({"sweep": {"weights": {"adc": {"bits": [4, 5]}}}})
     assert nested == study_of({"sweep": {"weights.adc.bits": [4, 5]}}) == Study(sweep={"weights.adc.bits": [4, 5]})
+
+
+def test_toml_has_a_word_for_nothing():
+    study = study_of({"set": {"weights": {"weight_bits": "none"}}, "sweep": {"weights.adc.bits": ["none", 8]}})
+    assert study.set == {"weights.weight_bits": None}
+    assert study.sweep == {"weights.adc.bits": [None, 8]}
 
 
 def test_files_are_looked_for_beside_the_study(place: Path):
