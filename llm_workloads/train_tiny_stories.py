@@ -34,10 +34,6 @@ CONTEXT = 256
 TRAINING_SEED = 0
 """Seed of the stories that the shipped model was trained on; every other seed tells stories it has not seen."""
 
-ANSWER_WEIGHT = 5.0
-"""What a token of an answer counts in the loss. What was told long before is a small part of a story; with this weight
-the model soon learns to look it up. The best model stays the same: the story determines the answer."""
-
 TOKENIZER_STORIES = 20_000
 POOL = 2048
 """Stories that are sorted by length at a time before they are cut into batches."""
@@ -58,15 +54,20 @@ def train_tokenizer(seed: int) -> Tokenizer:
     return tokenizer
 
 
-def batches(tokenizer: Tokenizer, seed: int, rows: int, start: int = 0) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def batches(
+    tokenizer: Tokenizer, seed: int, rows: int, *, start: int = 0, questions: int = 3, answer_weight: float = 1.0
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Endless tokens [rows, time], one story a row between BOS and EOS, padded with EOS, and their weights in the loss.
 
     The time is a multiple of 64 and at most 256, so that few shapes are compiled. A token weighs 1, one of an answer
-    `ANSWER_WEIGHT`, BOS and padding 0. `start` is the number of the first story.
+    `answer_weight`, BOS and padding 0. `start` is the number of the first story, each of so many questions.
     """
     order = np.random.default_rng([seed, start])
     while True:
-        told = sorted(_weighed(tokenizer, stories(seed, POOL, start)), key=lambda story: len(story[0]))
+        told = sorted(
+            _weighed(tokenizer, stories(seed, POOL, start, questions=questions), answer_weight),
+            key=lambda story: len(story[0]),
+        )
         start += POOL
         for first in order.permutation(np.arange(0, POOL - rows + 1, rows)):
             batch = told[first : first + rows]
@@ -79,14 +80,14 @@ def batches(tokenizer: Tokenizer, seed: int, rows: int, start: int = 0) -> Itera
             yield tokens, weights
 
 
-def _weighed(tokenizer: Tokenizer, told: list[Story]) -> Iterator[tuple[list[int], np.ndarray]]:
+def _weighed(tokenizer: Tokenizer, told: list[Story], answer_weight: float) -> Iterator[tuple[list[int], np.ndarray]]:
     for story, encoding in zip(told, tokenizer.encode_batch([story.text for story in told]), strict=True):
         starts, ends = np.array(encoding.offsets).T
         weights = np.ones(len(starts) + 2, np.float32)
         weights[0] = 0.0
         for question in story.questions:
             answers = (ends > question.start) & (starts < question.start + len(question.answer))
-            weights[1:-1][answers] = ANSWER_WEIGHT
+            weights[1:-1][answers] = answer_weight
         yield [BOS, *encoding.ids, EOS], weights
 
 
@@ -195,7 +196,15 @@ def main(arguments: list[str] | None = None) -> None:
 
     state = optimizer.init(params)
     began, seen, recent = time.monotonic(), 0, []
-    for number, (tokens, weights) in enumerate(batches(tokenizer, options.seed, options.rows, options.start)):
+    told = batches(
+        tokenizer,
+        options.seed,
+        options.rows,
+        start=options.start,
+        questions=options.questions,
+        answer_weight=options.answer_weight,
+    )
+    for number, (tokens, weights) in enumerate(told):
         minutes = (time.monotonic() - began) / 60
         progress = number / options.steps if options.steps else minutes / options.minutes
         if progress >= 1:
@@ -235,6 +244,8 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--minutes", type=float, default=60.0, help="length of the run where no steps are given")
     parser.add_argument("--resume", type=Path, help="folder of a model to go on from; Adam's moments start anew")
     parser.add_argument("--start", type=int, default=0, help="number of the first story: as many as were seen before")
+    parser.add_argument("--questions", type=int, default=3, help="questions in each story")
+    parser.add_argument("--answer-weight", type=float, default=5.0, help="of a token of an answer in the loss")
     parser.add_argument("--rows", type=int, default=8, help="stories in a batch")
     parser.add_argument("--rate", type=float, default=3e-3, help="highest learning rate")
     return parser.parse_args(arguments)

@@ -40,13 +40,14 @@ class Story:
     questions: tuple[Question, ...]
 
 
-def stories(seed: int, count: int, start: int = 0) -> list[Story]:
+def stories(seed: int, count: int, start: int = 0, *, questions: int = 3) -> list[Story]:
     """Stories start, start + 1, ... of a seed; each depends on the seed and its number alone.
 
     Args:
         seed: 0 or more; another seed tells other stories.
         count: how many.
         start: the number of the first.
+        questions: how many are asked in each; with other than 3 these are other stories.
 
     Returns:
         The stories, the same byte for byte on every machine.
@@ -60,7 +61,7 @@ def stories(seed: int, count: int, start: int = 0) -> list[Story]:
     """
     if min(seed, count, start) < 0:
         raise WorkloadError(f"stories: seed {seed}, count {count} and start {start} must be 0 or more")
-    return [_story(seed, number) for number in range(start, start + count)]
+    return [_story(seed, number, questions) for number in range(start, start + count)]
 
 
 def story_text(seed: int, count: int, start: int = 0) -> str:
@@ -68,14 +69,14 @@ def story_text(seed: int, count: int, start: int = 0) -> str:
     return f"\n{SEPARATOR}\n".join(story.text for story in stories(seed, count, start))
 
 
-def _story(seed: int, number: int) -> Story:
+def _story(seed: int, number: int, questions: int) -> Story:
     # Two 32-bit words apart: Python mixes a word and its place, so that the keys (n) and (n, n - 1) are one.
     chance = Chance((seed << 64) + number)
     teller = Teller(chance)
     teller.say(OPENINGS, a=teller.hero, s=teller.world.spot)
     chance.pick(PLOTS)(teller)
-    teller.ask()
+    teller.ask(questions)
     teller.say(CLOSINGS, a=teller.hero)
     text = teller.telling.text
-    questions = tuple(Question(start - 1, text[start - 1 : end + 1]) for start, end in teller.questions)
-    return Story(text, chance.bits, questions)
+    answers = tuple(Question(start - 1, text[start - 1 : end + 1]) for start, end in teller.questions)
+    return Story(text, chance.bits, answers)

@@ -6,8 +6,6 @@ from pim.llm_workloads.stories.phrase import Telling, tell
 from pim.llm_workloads.stories.scenes import ASKERS, MEANWHILE, QUESTION_FRAMES
 from pim.llm_workloads.stories.world import World
 
-QUESTIONS_ASKED = 3
-
 
 class Teller:
     """Tells one story and remembers what happened in it, so that it can be asked about.
@@ -48,10 +46,10 @@ class Teller:
                 self._scenes_told.append(phrase)
                 self.say((phrase,), a=self.hero, s=world.place, y=world.animal, z=world.adult)
 
-    def ask(self) -> None:
-        """Questions about different happenings or different sides of one."""
+    def ask(self, count: int) -> None:
+        """So many questions (or all there are) about different happenings or different sides of one."""
         possible = [(*question, slots) for what, slots in self._happened for question in HAPPENINGS[what].questions]
-        for _ in range(QUESTIONS_ASKED):
+        for _ in range(min(count, len(possible))):
             question, lead, answer, slots = possible.pop(self.chance.below(len(possible)))
             frame = _framed(self.chance.pick(QUESTION_FRAMES), question, lead, answer)
             before = len(self.telling.answers)
