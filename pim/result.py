@@ -44,7 +44,7 @@ class Point:
     cost: PlanCost
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Result:
     """What an evaluation or a sweep found.
 
@@ -130,6 +130,13 @@ class Result:
         attrs = {"protocol": json.dumps(self.protocol, sort_keys=True), "digital_perplexity": self.digital_perplexity}
         variables = {name: (d, values, {"units": unit}) for name, (d, values, unit) in data.items()}
         return xr.Dataset(variables, {name: list(values) for name, values in coords.items()}, attrs)
+
+    def __str__(self) -> str:
+        from pim.table import result_table
+
+        return result_table(self)
+
+    __repr__ = __str__
 
     def plot(self) -> "Figure":
         """Accuracy against energy, a point for each of the sweep."""

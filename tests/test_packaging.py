@@ -297,4 +297,6 @@ except SystemExit as stop:
     assert not stop.code, stop.code
 print({HEAVY})
 """
-    assert run(sys.executable, "-c", program, cwd=tmp_path).stdout.strip().endswith("set()")
+    printed = run(sys.executable, "-c", program, cwd=tmp_path).stdout.strip()
+    assert printed.startswith("usage: pim")
+    assert printed.endswith("set()")

@@ -145,6 +145,10 @@ def test_the_table_fits_a_terminal_and_holds_every_point(any_result: Result):
         assert any(str(point.difference) in line for line in lines)
 
 
+def test_a_result_prints_as_its_table(result: Result):
+    assert repr(result) == str(result) == result_table(result)
+
+
 def test_a_single_chip_has_no_deviation():
     table = result_table(synthetic({}, chips=1))
     assert "±" not in table.replace("mean ± std", "")
