@@ -77,7 +77,7 @@ def loss_difference(result: Result) -> Figure:
         reference(axes, 0.0, "digital model")
     axes.set_xticks(range(len(_along(result))), [shown(value) for value in _along(result)])
     axes.set(xlabel=_along_name(result), ylabel="loss beyond the digital model (nat/token)")
-    axes.margins(x=0.08)
+    axes.set_xlim(-0.5, len(_along(result)) - 0.5)
     legend(axes)
     return figure
 
@@ -101,7 +101,8 @@ def energy_split(result: Result) -> Figure:
         _stack(left, energy.sum(axis=1), [label(changes) for changes in combinations(result.axes)], components)
     left.set_title("by component", fontsize=10, loc="left")
     at = label(combinations(result.axes)[index]).replace(", ", ",\n")
-    right.set_title(f"by operator, at {at}" if at else "by operator", fontsize=10, loc="left")
+    lead = "by operator, at\n" if len(result.axes) > 1 else "by operator, at " if at else "by operator"
+    right.set_title(lead + at, fontsize=10, loc="left")
     handles, names = left.get_legend_handles_labels()
     figure.legend(handles, names, loc="outside lower center", ncols=len(names), frameon=False, fontsize=9)
     return figure
