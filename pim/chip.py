@@ -39,7 +39,7 @@ class Chip:
             time: time since programming in s; may be traced (outside the measured times a traced one gives NaN).
             temperature: in K; no shipped law knows it yet, so that anything but None is an error.
 
-        Raises DeviceError if `time` is outside the measured times of the device.
+        Raises DeviceError if `time` is outside the measured times of the device, or if it has no law of relaxation.
         """
         if temperature is not None:
             raise DeviceError("this device has no law of temperature; leave temperature=None")
@@ -128,6 +128,8 @@ def reading_time(macro: AnalogMacro, time) -> Float[Array, ""] | None:
     """The time (s) at which a chip is read: the one given, if it was measured, else the device's reference time."""
     relaxation = macro.cell.relaxation
     if relaxation is None:
+        if time is not None:
+            raise DeviceError("time was given, but this device has no law of relaxation: leave time=None")
         return None
     if time is None:
         return relaxation.reference_time

@@ -281,6 +281,8 @@ def test_bad_inputs_are_named(unchecked, sample):
         program(w, preset("rram-techC"), key=KEY, calibration=x[:, :9])
     with pytest.raises(DeviceError, match=r"choose 0\.01 s"):
         chip.at(1e9)
+    with pytest.raises(DeviceError, match="no law of relaxation"):
+        program(w, preset("rram-wan2022-crosssim"), key=KEY).at(60.0)
     with pytest.raises(DeviceError, match="temperature"):
         chip.at(1.0, temperature=350.0)
 
