@@ -12,9 +12,11 @@ NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
 def run_cell(source: str, namespace: dict) -> None:
     """Run a cell; display its last expression as a notebook would."""
     tree = ast.parse(source)
-    last = tree.body.pop() if tree.body and isinstance(tree.body[-1], ast.Expr) else None
+    last = tree.body.pop()
     exec(compile(tree, "cell", "exec"), namespace)
-    if last is not None:
+    if not isinstance(last, ast.Expr):
+        exec(compile(ast.Module([last], []), "cell", "exec"), namespace)
+    else:
         shown = eval(compile(ast.Expression(last.value), "cell", "eval"), namespace)
         assert repr(shown)
         if hasattr(shown, "_repr_html_"):
@@ -24,6 +26,7 @@ def run_cell(source: str, namespace: dict) -> None:
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
 def test_notebook_runs(notebook, monkeypatch, tmp_path):
     monkeypatch.setenv("PIM_QUICK", "1")
+    monkeypatch.setenv("MPLBACKEND", "agg")
     monkeypatch.chdir(tmp_path)
     cells = json.loads(notebook.read_text())["cells"]
     assert all(not cell.get("outputs") for cell in cells), "commit notebooks without outputs"
