@@ -6,14 +6,15 @@ similar lengths, so little of it is padding. AdamW (arXiv 1711.05101) with gradi
 cosine to zero. Two cores do it in about an hour; the extra `train` brings optax.
 """
 
-from __future__ import annotations
-
 import argparse
 import functools
+import itertools
 import math
+import re
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,9 @@ EOS, BOS = 0, 1
 CONTEXT = 256
 TRAINING_SEED = 0
 """Seed of the stories that the shipped model was trained on; every other seed tells stories it has not seen."""
+
+APART = 2**24
+"""How far apart the numbers of the stories of the lessons are."""
 
 TOKENIZER_STORIES = 20_000
 POOL = 2048
@@ -54,18 +58,47 @@ def train_tokenizer(seed: int) -> Tokenizer:
     return tokenizer
 
 
+@dataclass(frozen=True)
+class Lesson:
+    """What is trained on: `tell(seed, count, start)` and what a token of an answer counts in the loss.
+
+    The best model stays the same whatever an answer weighs, since the story determines it.
+    """
+
+    tell: Callable[[int, int, int], list[Story]]
+    answer_weight: float
+
+
+def retold(seed: int, count: int, start: int) -> list[Story]:
+    """The first half of each story, and then its sentences again in another order."""
+    told = []
+    for number, story in enumerate(stories(seed, count, start)):
+        sentences = re.split(r"(?<=[.?!]) ", story.text)
+        half = sentences[: len(sentences) // 2]
+        again = np.random.default_rng([seed, start + number]).permutation(half)
+        told.append(Story(" ".join([*half, *again]), story.bits, ()))
+    return told
+
+
+RETELL = Lesson(retold, answer_weight=1.0)
+LOOK_UP = Lesson(functools.partial(stories, questions=6), answer_weight=12.0)
+TELL = Lesson(stories, answer_weight=3.0)
+"""What was told long before is a small part of a story, and looking it up is learnt late from stories alone. So a run
+begins with sentences told twice, which teach to copy, and stories with many questions, which teach what to copy."""
+
+
 def batches(
-    tokenizer: Tokenizer, seed: int, rows: int, *, start: int = 0, questions: int = 3, answer_weight: float = 1.0
+    tokenizer: Tokenizer, lesson: Lesson, seed: int, start: int, rows: int
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Endless tokens [rows, time], one story a row between BOS and EOS, padded with EOS, and their weights in the loss.
 
     The time is a multiple of 64 and at most 256, so that few shapes are compiled. A token weighs 1, one of an answer
-    `answer_weight`, BOS and padding 0. `start` is the number of the first story, each of so many questions.
+    `lesson.answer_weight`, BOS and padding 0. `start` is the number of the first story.
     """
     order = np.random.default_rng([seed, start])
     while True:
         told = sorted(
-            _weighed(tokenizer, stories(seed, POOL, start, questions=questions), answer_weight),
+            _weighed(tokenizer, lesson.tell(seed, POOL, start), lesson.answer_weight),
             key=lambda story: len(story[0]),
         )
         start += POOL
@@ -173,7 +206,7 @@ def main(arguments: list[str] | None = None) -> None:
     }
     optimizer = optax.chain(
         optax.clip_by_global_norm(1.0),
-        optax.scale_by_adam(b1=0.9, b2=0.97),
+        optax.scale_by_adam(b1=0.9, b2=0.99),
         optax.add_decayed_weights(0.1, mask=decayed),
     )
 
@@ -196,19 +229,17 @@ def main(arguments: list[str] | None = None) -> None:
 
     state = optimizer.init(params)
     began, seen, recent = time.monotonic(), 0, []
-    told = batches(
-        tokenizer,
-        options.seed,
-        options.rows,
-        start=options.start,
-        questions=options.questions,
-        answer_weight=options.answer_weight,
+    retell, look_up, tell = (
+        batches(tokenizer, lesson, options.seed, options.start + k * APART, options.rows)
+        for k, lesson in enumerate((RETELL, LOOK_UP, TELL))
     )
-    for number, (tokens, weights) in enumerate(told):
+    for number in itertools.count():
         minutes = (time.monotonic() - began) / 60
         progress = number / options.steps if options.steps else minutes / options.minutes
         if progress >= 1:
             break
+        lesson = tell if progress >= options.look_up else (retell, look_up)[number % 2]
+        tokens, weights = next(lesson)
         rate = np.float32(learning_rate(progress, options.rate))
         params, state, value = step(params, state, tokens, weights[:, 1:], rate)
         seen += int((weights > 0).sum())
@@ -244,10 +275,9 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--minutes", type=float, default=60.0, help="length of the run where no steps are given")
     parser.add_argument("--resume", type=Path, help="folder of a model to go on from; Adam's moments start anew")
     parser.add_argument("--start", type=int, default=0, help="number of the first story: as many as were seen before")
-    parser.add_argument("--questions", type=int, default=3, help="questions in each story")
-    parser.add_argument("--answer-weight", type=float, default=5.0, help="of a token of an answer in the loss")
+    parser.add_argument("--look-up", type=float, default=0.6, help="share of the run that is not for plain stories")
     parser.add_argument("--rows", type=int, default=8, help="stories in a batch")
-    parser.add_argument("--rate", type=float, default=3e-3, help="highest learning rate")
+    parser.add_argument("--rate", type=float, default=1e-3, help="highest learning rate")
     return parser.parse_args(arguments)
 
 
