@@ -27,6 +27,7 @@ from pim.mapping.plan import place
 from pim.mapping.system import inference_system
 
 STORIES = 32
+SLOW = pytest.mark.slow  # the other points of a curve
 
 
 def device(
@@ -96,20 +97,20 @@ def test_the_ideal_device_has_the_golden_perplexity_of_the_whole_text(shared, go
     assert result.perplexity == pytest.approx(base["ppl"], abs=1e-3)
 
 
-@pytest.mark.parametrize("bits", [8, 5, 4])
+@pytest.mark.parametrize("bits", [pytest.param(8, marks=SLOW), pytest.param(5, marks=SLOW), 4])
 def test_weight_bits_with_a_scale_a_column(golden, model, text, bits):
     found = run(model, device(weight_bits=float(bits)), text).perplexity
     assert found == pytest.approx(golden["curves_dev_first32_stories_ctx256"]["weight_rtn"][str(bits)], rel=0.02)
 
 
-@pytest.mark.parametrize("bits", [8, 6])
+@pytest.mark.parametrize("bits", [pytest.param(8, marks=SLOW), 6])
 def test_weight_bits_with_a_scale_a_matrix(golden, model, text, bits):
     found = run(model, device(weight_bits=float(bits), weight_scale="matrix"), text).perplexity
     curve = golden["curves_dev_first32_stories_ctx256"]["weight_rtn_tensor"]
     assert found == pytest.approx(curve[str(bits)], rel=0.02)
 
 
-@pytest.mark.parametrize("bits", [8, 5])
+@pytest.mark.parametrize("bits", [pytest.param(8, marks=SLOW), 5])
 def test_input_bits_with_a_range_a_token(golden, model, text, bits):
     found = run(model, device(dac_bits=float(bits)), text).perplexity
     assert found == pytest.approx(golden["curves_dev_first32_stories_ctx256"]["act_rtn"][str(bits)], rel=0.02)
@@ -122,21 +123,21 @@ def random_agrees(perplexities, reference):
     assert 0.2 < perplexities.std(ddof=1) / theirs.std(ddof=1) < 5
 
 
-@pytest.mark.parametrize("sigma", ["0.01", "0.02"])
+@pytest.mark.parametrize("sigma", [pytest.param("0.01", marks=SLOW), "0.02"])
 def test_weight_noise_relative_to_the_matrix(golden, model, text, sigma):
     result = run(model, device(sigma=float(sigma), weight_scale="matrix"), text, chips=5)
     reference = golden["curves_dev_first32_stories_ctx256"]["weight_noise"][sigma]
     random_agrees(result.points[0].perplexity, reference)
 
 
-@pytest.mark.parametrize("sigma", ["0.02", "0.05"])
+@pytest.mark.parametrize("sigma", [pytest.param("0.02", marks=SLOW), "0.05"])
 def test_weight_noise_relative_to_the_column(golden, model, text, sigma):
     result = run(model, device(sigma=float(sigma)), text, chips=5)
     reference = golden["row_noise_dev_first32_stories_ctx256"]["row_relative"][sigma]
     random_agrees(result.points[0].perplexity, reference)
 
 
-@pytest.mark.parametrize("bits", [10, 8, 7])
+@pytest.mark.parametrize("bits", [pytest.param(10, marks=SLOW), pytest.param(8, marks=SLOW), 7])
 def test_adc_bits_with_the_range_of_the_largest_partial_sum(golden, model, text, bits):
     """The golden range is that of a matrix over a batch of at most 16 length-sorted stories."""
     tokenizer, blocks = model.tokenizer, text.split("<|endoftext|>")

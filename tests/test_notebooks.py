@@ -4,6 +4,7 @@ import ast
 import json
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import pytest
 
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
@@ -34,6 +35,7 @@ def test_notebook_runs(notebook, monkeypatch, tmp_path):
     for cell in cells:
         if cell["cell_type"] == "code":
             run_cell("".join(cell["source"]), namespace)
+    plt.close("all")
 
 
 def test_there_are_notebooks():
