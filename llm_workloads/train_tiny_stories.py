@@ -130,19 +130,9 @@ def initial_parameters(config: Any, seed: int) -> dict[str, Any]:
     The tree is that of `pim.llm_workloads.llama`, float32, unrolled.
     """
     draw = np.random.default_rng(seed)
-    layers, hidden, inner = config.num_hidden_layers, config.hidden_size, config.intermediate_size
-    queries, keys = config.num_attention_heads * config.head_dim, config.num_key_value_heads * config.head_dim
-    shapes = {
-        "attention.q": (hidden, queries),
-        "attention.k": (hidden, keys),
-        "attention.v": (hidden, keys),
-        "attention.o": (queries, hidden),
-        "ffn.gate": (hidden, inner),
-        "ffn.up": (hidden, inner),
-        "ffn.down": (inner, hidden),
-    }
+    layers, hidden = config.num_hidden_layers, config.hidden_size
     segment = {name: np.ones((layers, hidden), np.float32) for name in ("input_norm", "post_norm")}
-    for name, shape in shapes.items():
+    for name, shape in config.matrix_shapes.items():
         residual = math.sqrt(2 * layers) if name in ("attention.o", "ffn.down") else 1.0
         weights = draw.standard_normal((layers, *shape)) / math.sqrt(shape[0]) / residual
         segment[name] = weights.astype(np.float32)
