@@ -5,17 +5,21 @@ import itertools
 import math
 import re
 from collections import Counter
+from importlib import resources
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tokenizers import Tokenizer
 
 import pim.llm_workloads.stories as module
 from pim.llm_workloads.errors import WorkloadError
 from pim.llm_workloads.stories import Story, stories, story_text
 from pim.llm_workloads.stories.chance import Chance
 from pim.llm_workloads.stories.happenings import HAPPENINGS
+from pim.llm_workloads.stories.lessons import batches, drills, lessons
 from pim.llm_workloads.stories.phrase import Telling, parse, tell
 from pim.llm_workloads.stories.plots import PLOTS
 from pim.llm_workloads.stories.teller import Teller
@@ -245,3 +249,41 @@ def test_a_slot_that_is_a_function_is_called_once_and_only_if_told():
     assert not calls
     tell(" {x} and {X}", {"x": goat}, Chance(0), telling)
     assert (telling.text, len(calls)) == ("No animal goat and Goat", 1)
+
+
+# Lessons
+
+
+def test_drills_are_the_same_everywhere_and_their_texts_hold_the_answers():
+    told = drills(5, 300, 10, most=4)
+    assert told[7:9] == drills(5, 2, 17, most=4)
+    assert 1 <= min(len(story.questions) for story in told) <= max(len(story.questions) for story in told) <= 8
+    known = [
+        answer.strip(" .,").removeprefix("the ").lower() in story.text[: question.start].lower()
+        for story in told
+        for question in story.questions
+        for answer in [question.answer]
+    ]
+    assert np.mean(known) > 0.95  # a few tellings name nobody
+
+
+def test_a_course_begins_with_drills_and_ends_with_plain_stories():
+    assert lessons(0.0)[0].tell(0, 1, 0) == drills(0, 1, 0, most=2)
+    assert [lesson.tell(1, 2, 3) for lesson in lessons(0.99)] == [stories(1, 2, 3)]
+    assert len(lessons(0.5)) == 2
+
+
+def test_batches_hold_stories_of_about_one_length_and_weigh_answers():
+    tokenizer = Tokenizer.from_file(str(resources.files("pim.llm_workloads") / "data/tiny_stories/tokenizer.json"))
+    (lesson,) = lessons(0.99)
+    seen = []
+    for tokens, weights in itertools.islice(batches(tokenizer, lesson, 0, 0, tokens=2048, context=256), 4):
+        assert tokens.shape == weights.shape
+        assert tokens.shape[1] % 32 == 0
+        assert tokens.shape[0] == 2048 // tokens.shape[1]
+        assert set(np.unique(weights)) == {0.0, 1.0, 3.0}
+        assert ((weights > 0).sum(axis=1) > tokens.shape[1] - 33).all()
+        seen += [tokenizer.decode(row[row > 1].tolist()) for row in tokens]
+    plain = {story.text for story in stories(0, 2000)}
+    assert len(set(seen)) == len(seen)
+    assert set(seen) <= plain
