@@ -60,7 +60,7 @@ def main() -> None:
     print("batch  read noise  against the dense float32 product (median, min-max)  against its bare multiply-adds")
     for noise in (False, True):
         macro = device(noise).model
-        programmed = jax.jit(crossbar.program)(weights, macro, root_key(0), macro.cell.relaxation.reference_time)
+        programmed = jax.jit(crossbar.program)(weights, macro, root_key(0), macro.cell.reference_time)
         emulated = jax.jit(crossbar.matmul)
         for batch in (1, 16):
             x = jnp.asarray(rng.normal(size=(batch, options.size)), jnp.float32)

@@ -1,14 +1,21 @@
-"""A resistive cell: what conductance it takes when told to take one."""
+"""A resistive cell: what conductance it takes when told to take one, and what becomes of it."""
 
 from collections.abc import Callable
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
+from pim.devices.cell_facts import CellFacts
+from pim.devices.conduction import Conduction
+from pim.devices.drift import Drift
+from pim.devices.errors import DeviceError
 from pim.devices.faults import StuckFaults
 from pim.devices.read_noise import ReadNoise
 from pim.devices.record import leaf, part, record
 from pim.devices.relaxation import Relaxation
+from pim.devices.slow_noise import SlowNoise
+from pim.devices.temperature import Temperature
+from pim.devices.variation import Variation
 from pim.devices.write_error import WriteError
 
 
@@ -16,21 +23,54 @@ from pim.devices.write_error import WriteError
 class Cell:
     """A programmable conductance; each effect is a part, absent where it is None.
 
-    A cell programmed to a target takes the nearest of its levels, misses it by the write error, relaxes from there,
-    cannot go below zero, and is replaced by a stuck state where it is faulty. All of this is frozen in a chip; only the
-    read noise is drawn at each read.
+    A cell programmed to a target takes the nearest of its levels and misses it by the write error. With time it
+    relaxes and drifts from there, and slow noise moves it; it cannot leave [g_floor, g_ceiling]. A faulty one is stuck.
+    All of this is frozen in a chip; only the read noise is drawn at each read.
     """
 
     g_min: Float[Array, ""] = leaf("S", "conductance of the lowest programmed state", low=0)
     g_max: Float[Array, ""] = leaf("S", "conductance of the highest programmed state", low=1e-12)
-    area: Float[Array, ""] = leaf("m^2", "area of one cell with its selector", low=0)
+    area: Float[Array, ""] | None = leaf(
+        "m^2", "area of one cell with its selector; absent: unknown", low=0, default=None
+    )
     levels: Float[Array, ""] | None = leaf(
         "1", "number of equally spaced states from g_min to g_max; absent: continuous", low=2, default=None
     )
+    g_floor: Float[Array, ""] = leaf("S", "smallest conductance that a cell can come to", low=0, default=0.0)
+    g_ceiling: Float[Array, ""] | None = leaf(
+        "S", "largest conductance that a cell can come to; absent: none", low=1e-12, default=None
+    )
+    reference_time: Float[Array, ""] | None = leaf(
+        "s", "time at which a chip is read where no time is given; absent: the cell does not age", low=0, default=None
+    )
     write_error: WriteError | None = part("error right after programming", default=None)
-    relaxation: Relaxation | None = part("shift with time since programming", default=None)
+    variation: Variation | None = part("differences between cells that are written blind", default=None)
+    relaxation: Relaxation | None = part("random shift with time since programming", default=None)
+    drift: Drift | None = part("course with time since programming", default=None)
+    slow_noise: SlowNoise | None = part("noise that stands still during a product", default=None)
+    temperature: Temperature | None = part("what another temperature does", default=None)
+    conduction: Conduction | None = part("current against voltage; absent: a straight line", default=None)
     read_noise: ReadNoise | None = part("noise of each read", default=None)
     faults: StuckFaults | None = part("stuck cells", default=None)
+    facts: CellFacts | None = part("what the field's survey tables list; absent: unknown", default=None)
+
+    @property
+    def ages(self) -> bool:
+        """Whether a chip of such cells is another one at another time."""
+        return any(law is not None for law in (self.relaxation, self.drift, self.slow_noise))
+
+    def check_time(self, time: float) -> None:
+        """Raise DeviceError if a (concrete) time since programming, in s, is outside what the laws know."""
+        if self.relaxation is None:
+            if not time >= 0:
+                raise DeviceError(f"time = {time:g} s is before programming; give 0 s or more")
+            return
+        first, last = float(self.relaxation.times[0]), float(self.relaxation.times[-1])
+        if not first * (1 - 1e-6) <= time <= last * (1 + 1e-6):
+            raise DeviceError(
+                f"time = {time:g} s lies outside the measured range of this device's relaxation; "
+                f"choose {first:g} s to {last:g} s, or a device with another law"
+            )
 
     def targets(self, fraction: Float[Array, "*cells"]) -> Float[Array, "*cells"]:
         """Target conductances (S) for states given as fractions of the window, 0 at g_min and 1 at g_max."""
@@ -39,18 +79,44 @@ class Cell:
         return self.g_min + fraction * (self.g_max - self.g_min)
 
     def program(
-        self, g: Float[Array, "*cells"], key_for: Callable[[str], Key[Array, ""]], time
+        self, target: Float[Array, "*cells"], key_for: Callable[[str], Key[Array, ""]], time, temperature=None
     ) -> Float[Array, "*cells"]:
-        """Conductances (S) that cells with targets `g` (S) have at `time` (s) since they were programmed.
+        """Conductances (S) that cells with a target (S) have at `time` (s) since they were programmed.
 
-        `key_for(use)` gives the key of the site for each use; the same keys give the same cells at every time.
+        `key_for(use)` gives the key of the site for each use; the same keys give the same cells at every time and
+        temperature (K; None: the one at which the laws were measured).
         """
-        settled = g
+        programmed = target
         if self.write_error is not None:
-            settled = settled + self.write_error.sample(g, key_for("write"))
+            programmed = programmed + self.write_error.sample(target, key_for("write"))
+        if self.variation is not None:
+            programmed = programmed * self.variation.factor(target.shape, key_for)
+        g = programmed = self._clip(programmed)
+        if self.temperature is not None and temperature is not None and time is not None:
+            time = time * self.temperature.ageing(temperature)
         if self.relaxation is not None:
-            settled = settled + self.relaxation.shift(g, key_for("relax"), time)
-        settled = jnp.maximum(settled, 0.0)
+            g = self._clip(g + self.relaxation.shift(programmed, key_for("relax"), time))
+        if self.drift is not None:
+            g = g * self.drift.factor(target, key_for("drift"), time)
+        if self.slow_noise is not None:
+            g = self._clip(g + self.slow_noise.sample(programmed, g, key_for("slow"), time))
         if self.faults is not None:
-            settled = self.faults.apply(settled, self.g_min, self.g_max, key_for("fault"))
-        return settled
+            g = self.faults.apply(g, self.g_min, self.g_max, key_for("fault"))
+        if self.temperature is not None and temperature is not None:
+            g = g * self.temperature.conduction(temperature)
+        return g
+
+    def strengths(self, g: Float[Array, "*cells"]) -> list[Float[Array, "*cells"]]:
+        """What the word-line voltage is multiplied by: the conductance (S), or the terms of the law of conduction."""
+        return [g] if self.conduction is None else self.conduction.strengths(g)
+
+    def read_variance(self, g: Float[Array, "*cells"]) -> Float[Array, "*cells"] | None:
+        """Variance (S^2) from read to read of cells with conductance `g` (S); None: every read is the same."""
+        parts = [law.variance(g) for law in (self.read_noise,) if law is not None]
+        if self.slow_noise is not None and self.slow_noise.has_white:
+            parts.append(self.slow_noise.white_variance(g))
+        return sum(parts) if parts else None  # type: ignore[return-value]
+
+    def _clip(self, g: Float[Array, "*cells"]) -> Float[Array, "*cells"]:
+        g = jnp.maximum(g, self.g_floor)
+        return g if self.g_ceiling is None else jnp.minimum(g, self.g_ceiling)

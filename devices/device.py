@@ -5,7 +5,7 @@ for each device.
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -13,6 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from pim.devices.errors import DeviceError, nearest
+from pim.devices.macro import AnalogMacro
+from pim.devices.precision import Precision, macro_precision
 from pim.devices.record import check, fields_of, in_unit, prepare, replace_at, walk
 
 GRADES = {
@@ -71,6 +73,18 @@ class Device:
         value = values[path]
         return value.item() if isinstance(value, jax.Array) and value.ndim == 0 else value
 
+    def precision(self, times: Sequence[float] | None = None, *, seed: int = 0) -> Precision:
+        """Levels, SNR of one weight and effective bits at some times (s), and the ADC bits that lose nothing.
+
+        By default at the device's reference time. Raises DeviceError for a device without analog cells, and for a time
+        that was not measured.
+
+        >>> print(pim.preset("rram-wan2022").precision([1.0, 86400.0]))
+        """
+        if not isinstance(self.model, AnalogMacro):
+            raise DeviceError(f"{self.name} has no analog cells: its precision is that of its number format")
+        return macro_precision(self.model, times, seed=seed)
+
     def citations(self) -> dict[str, Source]:
         """The sources behind the values that this device still has, by their short names."""
         used = {p.source for p in self.provenance.values()}
@@ -89,7 +103,13 @@ def _show(value: Any) -> str:
     shape = np.shape(value)
     if shape:
         return f"array {shape}"
-    return value if isinstance(value, str) else f"{value:g}"
+    return value if isinstance(value, str) else named(value) if callable(value) else f"{value:g}"
+
+
+def named(function: Any) -> str:
+    """A user's function by its name and the first line of its docstring."""
+    about = (function.__doc__ or "").strip().splitlines()
+    return f"{function.__name__}: {about[0]}" if about else function.__name__
 
 
 def replace(device: Device, changes: Mapping[str, Any]) -> Device:

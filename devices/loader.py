@@ -25,31 +25,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from pim.devices.adc import ADC
-from pim.devices.adc_cost import AndrulisADCCost, ZigzagADCCost
-from pim.devices.buffer import Buffer
-from pim.devices.cell import Cell
-from pim.devices.dac import BitSerialDAC, MultibitDAC
 from pim.devices.device import GRADES, Device, Provenance, Source, cast_leaf, cast_static
-from pim.devices.digital_unit import DigitalUnit
 from pim.devices.errors import DeviceError, nearest
-from pim.devices.faults import StuckFaults
-from pim.devices.macro import AnalogMacro, Ideal
-from pim.devices.path import LatentPath
-from pim.devices.periphery import Periphery
-from pim.devices.read_noise import AdditiveReadNoise, ProportionalReadNoise
 from pim.devices.record import check, fields_of, prepare
-from pim.devices.relaxation import GaussianRelaxation, StudentRelaxation
-from pim.devices.write_error import GaussianWriteError, StudentWriteError
-
-TYPES = {
-    cls.__name__: cls
-    for cls in (
-        ADC, AdditiveReadNoise, AnalogMacro, AndrulisADCCost, BitSerialDAC, Buffer, Cell, DigitalUnit,
-        GaussianRelaxation, GaussianWriteError, Ideal, LatentPath, MultibitDAC, Periphery, ProportionalReadNoise,
-        StuckFaults, StudentRelaxation, StudentWriteError, ZigzagADCCost,
-    )
-}  # fmt: skip
+from pim.devices.registry import TYPES
 
 PRESETS = Path(__file__).parent / "presets"
 
@@ -71,6 +50,7 @@ def load_device(path: str | Path) -> Device:
     model = _build(table["device"], "", where, sources, provenance)
     check(model, where)
     sources.setdefault("user", Source(f"set in {file.name}"))
+    sources.setdefault("default", Source("default of this program: the effect is absent"))
     return Device(table["name"], table["family"], table["summary"], prepare(model), provenance, sources)
 
 
@@ -98,11 +78,10 @@ def _overlay(base: Mapping[str, Any], top: Mapping[str, Any]) -> dict[str, Any]:
     merged = dict(base)
     for key, value in top.items():
         old = base.get(key)
-        merges = isinstance(value, Mapping) and isinstance(old, Mapping) and "value" not in value
-        if merges and value.get("type", old.get("type")) == old.get("type"):
-            merged[key] = _overlay(old, value)
-        else:
-            merged[key] = value
+        merged[key] = value
+        if isinstance(value, Mapping) and isinstance(old, Mapping) and "value" not in value:
+            if value.get("type", old.get("type")) == old.get("type"):
+                merged[key] = _overlay(old, value)
     return merged
 
 
@@ -137,6 +116,12 @@ def _build(table: Any, path: str, where: str, sources: Mapping[str, Source], pro
         raise DeviceError(
             f"{at} ({cls.__name__}): the field {missing!r} is missing ({fields[missing].metadata['doc']})"
         )
+    for name, field in fields.items():
+        if name not in values and field.default is not None and field.metadata["kind"] != "part":
+            here = f"{path}.{name}" if path else name
+            unit = field.metadata["unit"]
+            values[name] = cast_leaf(field.default, here, unit) if field.metadata["kind"] == "leaf" else field.default
+            provenance[here] = Provenance(unit, "default", "chosen", "not set: the field's default")
     return cls(**values)
 
 

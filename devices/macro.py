@@ -1,5 +1,6 @@
 """An analog macro: arrays of cells with their converters, and the rules by which matrices are put on them."""
 
+import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from pim.devices.adc import ADC
@@ -16,7 +17,7 @@ class AnalogMacro:
     rows: int = static("word lines of an array: inputs that one conversion sums over", low=1)
     columns: int = static("bit lines of an array", low=1)
     slices: int = static("cells along which the bits of a weight are sliced", low=1)
-    encoding: str = static("how signed weights live in cells", choices=("differential", "offset"))
+    encoding: str = static("how signed weights live in cells", choices=("differential", "offset", "offset_reference"))
     weight_scale: str = static("what shares one weight scale", choices=("column", "matrix"))
     input_range: str = static("what sets the range of the inputs", choices=("calibrated", "token"))
     v_read: Float[Array, ""] = leaf("V", "word-line voltage of the largest input", low=1e-3, high=5)
@@ -29,6 +30,12 @@ class AnalogMacro:
     )
     adc: ADC | None = part("output converter; absent: sums are read exactly", default=None)
     periphery: Periphery | None = part("everything else that costs; absent: unknown", default=None)
+
+    def driven(self, levels: Float[Array, "*batch rows"]) -> Float[Array, "*batch driven_rows"]:
+        """Word-line levels in [-1, 1] as what the cells' strengths (`Cell.strengths`) are multiplied by."""
+        if self.cell.conduction is None:
+            return levels
+        return jnp.concatenate(self.cell.conduction.drives(levels * self.v_read), axis=-1) / self.v_read
 
 
 @record

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key, UInt32
 
-USES = ("write", "relax", "fault", "read")
+USES = ("write", "relax", "fault", "read", "drift", "slow", "vary", "die", "adc", "dac")
 
 
 def root_key(seed: int) -> Key[Array, ""]:
@@ -39,6 +39,11 @@ def site_key(chip: Key[Array, ""], *, layer: Any = 0, operator: Any = 0, tile: A
     for number in (layer, operator, tile):
         key = jax.random.fold_in(key, number)
     return key
+
+
+def fold(key: Key[Array, ""], number) -> Key[Array, ""]:
+    """A key of its own for each number (may be traced): independent draws within one site and use."""
+    return jax.random.fold_in(key, number)
 
 
 def row_keys(key: Key[Array, ""], rows: UInt32[Array, "rows 2"]) -> Key[Array, "rows"]:

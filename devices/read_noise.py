@@ -9,7 +9,8 @@ from typing import Protocol
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from pim.devices.record import leaf, record
+from pim.devices.record import leaf, part, record
+from pim.devices.state_law import StateLaw
 
 
 class ReadNoise(Protocol):
@@ -40,3 +41,16 @@ class AdditiveReadNoise:
     def variance(self, g: Float[Array, "*cells"]) -> Float[Array, "*cells"]:
         """Variance (S^2), the same for every cell."""
         return jnp.broadcast_to(self.sigma**2, g.shape)
+
+
+@record
+class StateReadNoise:
+    """Standard deviation by the state: sigma = spread_unit * spread(G / g_reference)."""
+
+    spread: StateLaw = part("standard deviation against the state")
+    spread_unit: Float[Array, ""] = leaf("S", "what a spread of 1 is", low=0)
+    g_reference: Float[Array, ""] = leaf("S", "conductance at which the spread's argument is 1", low=1e-12)
+
+    def variance(self, g: Float[Array, "*cells"]) -> Float[Array, "*cells"]:
+        """Variance (S^2) at conductance `g` (S)."""
+        return (self.spread_unit * self.spread(g / self.g_reference)) ** 2

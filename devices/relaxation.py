@@ -1,7 +1,7 @@
-"""Relaxation: how a cell's conductance shifts from its target with the time since programming.
+"""Relaxation: how a cell's conductance shifts at random from where it was programmed, with the time since then.
 
 Each law maps the cell's latent path z(t) (see `path`) through its distribution at that time, so that two times of one
-chip are correlated as measured. Where a law was fitted to readings of programmed cells, the write error is in it.
+chip are correlated as measured. Where a law was fitted to readings against the target, the write error is in it.
 """
 
 from dataclasses import replace
@@ -11,79 +11,87 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key
 
-from pim.devices.errors import DeviceError
 from pim.devices.path import LatentPath, bracket
 from pim.devices.random import normal
 from pim.devices.record import leaf, part, record
-from pim.devices.write_error import polynomial
+from pim.devices.state_law import StateLaw, at_knot
+from pim.devices.write_error import spread_at
 
 
 class Relaxation(Protocol):
-    """The law of one technology."""
+    """The law of one technology, good from the first to the last of its times."""
 
     times: Float[Array, "knots"]
-    reference_time: Float[Array, ""]
 
     def shift(self, g: Float[Array, "*cells"], key: Key[Array, ""], time) -> Float[Array, "*cells"]:
-        """Shift (S) at `time` (s) of cells with target `g` (S); the same key gives the same cells at every time."""
+        """Shift (S) by `time` (s) of cells programmed to `g` (S); the same key gives the same cells at every time."""
         ...
-
-
-def check_time(times: Float[Array, "knots"], time: float) -> None:
-    """Raise DeviceError if a (concrete) time lies outside those at which the law was measured."""
-    first, last = float(times[0]), float(times[-1])
-    if not first * (1 - 1e-6) <= time <= last * (1 + 1e-6):
-        raise DeviceError(
-            f"time = {time:g} s lies outside the measured range of this device's relaxation; "
-            f"choose {first:g} s to {last:g} s, or a device with another law"
-        )
 
 
 @record
 class GaussianRelaxation:
-    """Normal shift of zero mean whose sigma is a polynomial in the target at each measured time.
+    """Normal shift of zero mean whose spread depends on the state at each measured time.
 
     Between the times the variance runs linearly in log time, as relaxation data do (variance law of the
     RRAM-Relaxation data, three technologies).
     """
 
-    times: Float[Array, "knots"] = leaf("s", "times since programming at which sigma was measured", low=1e-9)
-    coefficients: Float[Array, "knots degree"] = leaf(
-        "S", "coefficients of sigma(G) a time, ascending in G / g_reference"
-    )
-    g_reference: Float[Array, ""] = leaf("S", "conductance at which the polynomial's argument is 1", low=1e-12)
-    reference_time: Float[Array, ""] = leaf("s", "time at which a chip is read where no time is given", low=1e-9)
+    times: Float[Array, "knots"] = leaf("s", "times since programming at which the spread was measured", low=1e-9)
+    spread: StateLaw = part("standard deviation against the state: lists, one entry a time")
+    spread_unit: Float[Array, ""] = leaf("S", "what a spread of 1 is", low=0)
+    g_reference: Float[Array, ""] = leaf("S", "conductance at which the spread's argument is 1", low=1e-12)
     path: LatentPath = part("correlation between the times")
 
     def sigma(self, g: Float[Array, "*cells"], time) -> Float[Array, "*cells"]:
         """Standard deviation (S) of the shift at `time` (s)."""
         k, f = bracket(self.times, time)
-        before, after = (polynomial(self.coefficients[i], g / self.g_reference) for i in (k, k + 1))
+        before, after = (spread_at(at_knot(self.spread, i), self.spread_unit, self.g_reference, g) for i in (k, k + 1))
         variance = (1 - f) * before**2 + f * after**2
         return jnp.sqrt(jnp.where(variance == 0, 1.0, variance)) * (variance != 0)
 
     def shift(self, g: Float[Array, "*cells"], key: Key[Array, ""], time) -> Float[Array, "*cells"]:
-        """Shift (S) of cells with target `g` (S) at `time` (s)."""
+        """Shift (S) at `time` (s) of cells programmed to `g` (S)."""
         draws = normal(key, (*g.shape, self.times.shape[0]))
         return self.sigma(g, time) * self.path.at(draws, self.times, time)
+
+
+@record
+class LogTimeRelaxation:
+    """Normal shift, the same in every state, with mean and spread linear in log time.
+
+    shift = mean_slope ln(t / s) + (sigma_slope ln(t / s) + sigma_at_1s) z(t), as measured on CMO/HfOx (Falcone et al.,
+    arXiv 2502.04524).
+    """
+
+    times: Float[Array, "knots"] = leaf("s", "first and last time at which the law holds", low=1e-9)
+    mean_slope: Float[Array, ""] = leaf("S", "mean shift for each factor e of time")
+    sigma_slope: Float[Array, ""] = leaf("S", "growth of the standard deviation for each factor e of time")
+    sigma_at_1s: Float[Array, ""] = leaf("S", "standard deviation at 1 s", low=0)
+    path: LatentPath = part("correlation between the times")
+
+    def shift(self, g: Float[Array, "*cells"], key: Key[Array, ""], time) -> Float[Array, "*cells"]:
+        """Shift (S) at `time` (s) of cells programmed to `g` (S)."""
+        draws = normal(key, (*g.shape, self.times.shape[0]))
+        e_folds = jnp.log(time)
+        sigma = jnp.maximum(self.sigma_slope * e_folds + self.sigma_at_1s, 0.0)
+        return self.mean_slope * e_folds + sigma * self.path.at(draws, self.times, time)
 
 
 @record
 class StudentRelaxation:
     """Heavy-tailed shift: at each time and level a Student-t, truncated where conductance leaves its window.
 
-    The shift of a cell with target G follows location + scale * t_nu, conditioned on 0 <= G + shift <= g_limit.
+    The shift of a cell programmed to G follows location + scale * t_nu, conditioned on 0 <= G + shift <= g_limit.
     Measured shifts have nu between 1.2 (10 ms) and 4 (1e5 s): below 2 only the truncation makes their variance finite.
     Between levels and times the quantiles are interpolated, linearly in conductance and in log time.
     """
 
     times: Float[Array, "knots"] = leaf("s", "times since programming at which the shift was measured", low=1e-9)
-    levels: Float[Array, "levels"] = leaf("S", "target conductances at which the shift was measured", low=0)
+    levels: Float[Array, "levels"] = leaf("S", "conductances from which the shift was measured", low=0)
     location: Float[Array, "knots levels"] = leaf("S", "location of the truncated Student-t")
     scale: Float[Array, "knots levels"] = leaf("S", "scale of the truncated Student-t", low=0)
     nu: Float[Array, "knots levels"] = leaf("1", "tail index of the truncated Student-t", low=0.5)
     g_limit: Float[Array, ""] = leaf("S", "largest conductance that a cell can shift to", low=1e-12)
-    reference_time: Float[Array, ""] = leaf("s", "time at which a chip is read where no time is given", low=1e-9)
     path: LatentPath = part("correlation between the times")
     quantiles: Float[Array, "knots levels z"] | None = leaf(
         "S", "shift at each time and level over the grid of latent z: computed by `prepare`", default=None
@@ -102,7 +110,7 @@ class StudentRelaxation:
         return replace(self, quantiles=jnp.asarray(shift, jnp.float32))
 
     def shift(self, g: Float[Array, "*cells"], key: Key[Array, ""], time) -> Float[Array, "*cells"]:
-        """Shift (S) of cells with target `g` (S) at `time` (s)."""
+        """Shift (S) at `time` (s) of cells programmed to `g` (S)."""
         assert self.quantiles is not None, "prepare() first"
         draws = normal(key, (*g.shape, self.times.shape[0]))
         z = self.path.at(draws, self.times, time)

@@ -1,12 +1,17 @@
-"""Write error: how far a cell's conductance lands from its target right after programming."""
+"""Write error: how far a cell's conductance lands from its target right after programming.
+
+Each law is a distribution whose spread depends on the target, `spread_unit * spread(G / g_reference)`: published
+coefficients are entered as they were printed, with the unit they were printed in.
+"""
 
 from typing import Protocol
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
-from pim.devices.random import normal, student_t
-from pim.devices.record import leaf, record
+from pim.devices.random import normal, student_t, uniform
+from pim.devices.record import leaf, part, record
+from pim.devices.state_law import StateLaw
 
 
 class WriteError(Protocol):
@@ -17,24 +22,22 @@ class WriteError(Protocol):
         ...
 
 
-def polynomial(coefficients: Float[Array, "*lead degree"], x: Float[Array, "*cells"]) -> Float[Array, "*cells"]:
-    """Sum of c_k x^k, coefficients in ascending order, never below zero (a fitted sigma may dip there)."""
-    value = jnp.zeros_like(x)
-    for k in reversed(range(coefficients.shape[-1])):
-        value = value * x + coefficients[..., k]
-    return jnp.maximum(value, 0.0)
+def spread_at(law: StateLaw, unit, reference, g: Float[Array, "*cells"]) -> Float[Array, "*cells"]:
+    """`unit * law(g / reference)`, never below zero (a fitted spread may dip there)."""
+    return unit * jnp.maximum(law(g / reference), 0.0)
 
 
 @record
 class GaussianWriteError:
-    """Normal error with a standard deviation polynomial in the target: sigma(G) = sum_k c_k (G / g_reference)^k."""
+    """Normal error."""
 
-    coefficients: Float[Array, "degree"] = leaf("S", "coefficients c_k of sigma(G), ascending")
-    g_reference: Float[Array, ""] = leaf("S", "conductance at which the polynomial's argument is 1", low=1e-12)
+    spread: StateLaw = part("standard deviation against the target")
+    spread_unit: Float[Array, ""] = leaf("S", "what a spread of 1 is", low=0)
+    g_reference: Float[Array, ""] = leaf("S", "conductance at which the spread's argument is 1", low=1e-12)
 
     def sigma(self, g: Float[Array, "*cells"]) -> Float[Array, "*cells"]:
         """Standard deviation (S) at target `g` (S)."""
-        return polynomial(self.coefficients, g / self.g_reference)
+        return spread_at(self.spread, self.spread_unit, self.g_reference, g)
 
     def sample(self, g: Float[Array, "*cells"], key: Key[Array, ""]) -> Float[Array, "*cells"]:
         """Errors (S) of cells with target `g` (S)."""
@@ -43,16 +46,44 @@ class GaussianWriteError:
 
 @record
 class StudentWriteError:
-    """Heavy-tailed error: scale(G) as for the Gaussian, times a Student-t number with `nu` degrees of freedom.
+    """Heavy-tailed error: the spread times a Student-t number with `nu` degrees of freedom.
 
-    `coefficients` give the scale of the distribution, not its standard deviation, which is scale * sqrt(nu / (nu - 2))
-    and exists for nu > 2 only.
+    The spread is the scale of the distribution, not its standard deviation, which is scale * sqrt(nu / (nu - 2)) and
+    exists for nu > 2 only.
     """
 
-    coefficients: Float[Array, "degree"] = leaf("S", "coefficients c_k of the scale, ascending")
-    g_reference: Float[Array, ""] = leaf("S", "conductance at which the polynomial's argument is 1", low=1e-12)
+    spread: StateLaw = part("scale against the target")
+    spread_unit: Float[Array, ""] = leaf("S", "what a spread of 1 is", low=0)
+    g_reference: Float[Array, ""] = leaf("S", "conductance at which the spread's argument is 1", low=1e-12)
     nu: Float[Array, ""] = leaf("1", "degrees of freedom: the tail index", low=0.5)
 
     def sample(self, g: Float[Array, "*cells"], key: Key[Array, ""]) -> Float[Array, "*cells"]:
         """Errors (S) of cells with target `g` (S)."""
-        return polynomial(self.coefficients, g / self.g_reference) * student_t(key, self.nu, g.shape)
+        scale = spread_at(self.spread, self.spread_unit, self.g_reference, g)
+        return scale * student_t(key, self.nu, g.shape)
+
+
+@record
+class WindowWriteError:
+    """Uniform error within the acceptance window of write-verify, as if every cell ended somewhere in it."""
+
+    spread: StateLaw = part("half the width of the window against the target")
+    spread_unit: Float[Array, ""] = leaf("S", "what a spread of 1 is", low=0)
+    g_reference: Float[Array, ""] = leaf("S", "conductance at which the spread's argument is 1", low=1e-12)
+
+    def sample(self, g: Float[Array, "*cells"], key: Key[Array, ""]) -> Float[Array, "*cells"]:
+        """Errors (S) of cells with target `g` (S)."""
+        half = spread_at(self.spread, self.spread_unit, self.g_reference, g)
+        return half * (2.0 * uniform(key, g.shape) - 1.0)
+
+
+@record
+class LognormalWriteError:
+    """Conductance lognormal about its target, which is its median: ln(G / target) is normal."""
+
+    spread: StateLaw = part("standard deviation of ln G against the target")
+    g_reference: Float[Array, ""] = leaf("S", "conductance at which the spread's argument is 1", low=1e-12)
+
+    def sample(self, g: Float[Array, "*cells"], key: Key[Array, ""]) -> Float[Array, "*cells"]:
+        """Errors (S) of cells with target `g` (S)."""
+        return g * jnp.expm1(spread_at(self.spread, 1.0, self.g_reference, g) * normal(key, g.shape))

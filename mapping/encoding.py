@@ -20,8 +20,8 @@ class Encoding(Protocol):
         """Target states in [0, 1] of the cells of one tile and slice; `arrays` stand side by side."""
         ...
 
-    def signal(self, g: Float[Array, "pair rows columns"]) -> Float[Array, "rows columns"]:
-        """What the ADC sees: conductances (in units of g_max - g_min) as signed weights."""
+    def signal(self, g: Float[Array, "pair rows columns"], g_min, g_max) -> Float[Array, "rows columns"]:
+        """What the ADC sees: signed weights, in the unit of the conductances; a weight of one is g_max - g_min."""
         ...
 
     def noise(self, variance: Float[Array, "pair rows columns"]) -> Float[Array, "rows columns"]:
@@ -54,7 +54,7 @@ class Differential:
         """Positive and negative parts."""
         return jnp.stack([jnp.maximum(digits, 0.0), jnp.maximum(-digits, 0.0)])
 
-    def signal(self, g: Float[Array, "2 rows n_out"]) -> Float[Array, "rows n_out"]:
+    def signal(self, g: Float[Array, "2 rows n_out"], g_min, g_max) -> Float[Array, "rows n_out"]:
         """The difference of the pair, taken before the ADC."""
         return g[0] - g[1]
 
@@ -93,7 +93,7 @@ class OffsetColumn:
         reference = jnp.zeros((digits.shape[0], arrays))
         return (jnp.concatenate([digits, reference], axis=1)[None] + 1.0) / 2.0
 
-    def signal(self, g: Float[Array, "1 rows columns"]) -> Float[Array, "rows columns"]:
+    def signal(self, g: Float[Array, "1 rows columns"], g_min, g_max) -> Float[Array, "rows columns"]:
         """The conductance itself; half the window is a weight of one."""
         return 2.0 * g[0]
 
@@ -119,4 +119,46 @@ class OffsetColumn:
         return columns // slices - 1
 
 
-ENCODINGS: dict[str, Encoding] = {"differential": Differential(), "offset": OffsetColumn()}
+class OffsetReference:
+    """One column an output, zero at mid-window, less an exact reference in front of the ADC.
+
+    The reference is the nominal mid-window current of the inputs: it has no errors and does not age, so that all drift
+    of the cells shows. Tools that program one cell a weight and convert it back assume this (aihwkit's single device).
+    """
+
+    largest_signal = 1.0
+
+    def fractions(self, digits: Float[Array, "rows n_out"], arrays: int) -> Float[Array, "1 rows n_out"]:
+        """Weights shifted to mid-window."""
+        return (digits[None] + 1.0) / 2.0
+
+    def signal(self, g: Float[Array, "1 rows n_out"], g_min, g_max) -> Float[Array, "rows n_out"]:
+        """Twice the distance from mid-window."""
+        return 2.0 * g[0] - (g_min + g_max)
+
+    def noise(self, variance: Float[Array, "1 rows n_out"]) -> Float[Array, "rows n_out"]:
+        """In the units of `signal`."""
+        return 4.0 * variance[0]
+
+    def combine(self, y: Float[Array, "*batch n_out"], n_out: int, arrays: int) -> Float[Array, "*batch n_out"]:
+        """Nothing is left to do."""
+        return y
+
+    def converted(self, n_out, arrays):
+        """One conversion an output."""
+        return n_out
+
+    def cell_columns(self, n_out, arrays):
+        """One column an output."""
+        return n_out
+
+    def outputs_per_array(self, columns: int, slices: int) -> int:
+        """Columns that fit."""
+        return columns // slices
+
+
+ENCODINGS: dict[str, Encoding] = {
+    "differential": Differential(),
+    "offset": OffsetColumn(),
+    "offset_reference": OffsetReference(),
+}

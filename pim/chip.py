@@ -10,12 +10,12 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int, Key
 
 from pim import crossbar as engine
+from pim.compensation import compensate
 from pim.crossbar import Crossbar, Ranges
 from pim.devices.device import Device
 from pim.devices.errors import DeviceError
 from pim.devices.macro import AnalogMacro
 from pim.devices.record import leaf, part, record
-from pim.devices.relaxation import check_time
 from pim.operands import Operands, measure_operands
 
 
@@ -30,6 +30,7 @@ class Chip:
     model: object = part("model of the device")
     key: Key[Array, ""] = leaf("1", "key of the chip")
     time: Float[Array, ""] | None = leaf("s", "time since programming; None: its device does not age")
+    temperature: Float[Array, ""] | None = leaf("K", "temperature; None: that at which its laws were measured")
     crossbar: Crossbar | None = part("the programmed cells")
 
     def at(self, time, temperature=None) -> "Chip":
@@ -37,18 +38,43 @@ class Chip:
 
         Args:
             time: time since programming in s; may be traced (outside the measured times a traced one gives NaN).
-            temperature: in K; no shipped law knows it yet, so that anything but None is an error.
+            temperature: in K, may be traced; None is the temperature at which the device was measured.
 
-        Raises DeviceError if `time` is outside the measured times of the device, or if it has no law of relaxation.
+        Raises DeviceError if `time` is outside the measured times of the device, or if it has no law of ageing or, for
+        a temperature, none of temperature.
         """
-        if temperature is not None:
-            raise DeviceError("this device has no law of temperature; leave temperature=None")
         if self.crossbar is None:
             return self
         assert isinstance(self.model, AnalogMacro)
+        if temperature is not None:
+            if self.model.cell.temperature is None:
+                raise DeviceError("this device has no law of temperature; leave temperature=None")
+            temperature = jnp.asarray(temperature, jnp.float32)
         time = reading_time(self.model, time)
-        programmed = _program(self.weights, self.model, self.key, time, self.crossbar.ranges)
-        return replace(self, time=time, crossbar=programmed)
+        programmed = _program(self.weights, self.model, self.key, time, temperature, self.crossbar.ranges)
+        return replace(self, time=time, temperature=temperature, crossbar=programmed)
+
+    def compensate(
+        self,
+        kind: str = "global",
+        *,
+        since: float,
+        x: Float[ArrayLike, "n n_in"] | None = None,
+        key: Key[Array, ""] | None = None,
+    ) -> "Chip":
+        """The same chip with a digital gain that undoes the loss since an earlier readout.
+
+        Args:
+            kind: "global", one gain for the matrix, or "column", one for each output.
+            since: time of the earlier readout, in s since programming.
+            x: inputs of the readout; by default the identity, each cell on its own.
+            key: key of the readout's noise; None reads without.
+
+        Raises DeviceError if the device does not age or the kind is unknown.
+
+        >>> chip.at(86400.0).compensate(since=0.0)
+        """
+        return compensate(self, kind, since=since, x=x, key=key)
 
     def matmul(
         self,
@@ -113,7 +139,7 @@ def program(
     _check_matrix(weights, "weights")
     model = device.model
     if not isinstance(model, AnalogMacro):
-        return Chip(weights=weights, model=model, key=key, time=None, crossbar=None)
+        return Chip(weights=weights, model=model, key=key, time=None, temperature=None, crossbar=None)
     when, ranges = reading_time(model, time), None
     if calibration is not None:
         calibration = jnp.asarray(calibration, jnp.float32)
@@ -121,20 +147,23 @@ def program(
         if calibration.shape[1] != weights.shape[0]:
             raise DeviceError(f"calibration is {calibration.shape}; it must be [n, {weights.shape[0]}]")
         ranges = _calibrate(weights, model, calibration)
-    return Chip(weights=weights, model=model, key=key, time=when, crossbar=_program(weights, model, key, when, ranges))
+    programmed = _program(weights, model, key, when, None, ranges)
+    return Chip(weights=weights, model=model, key=key, time=when, temperature=None, crossbar=programmed)
 
 
 def reading_time(macro: AnalogMacro, time) -> Float[Array, ""] | None:
     """The time (s) at which a chip is read: the one given, if it was measured, else the device's reference time."""
-    relaxation = macro.cell.relaxation
-    if relaxation is None:
+    cell = macro.cell
+    if not cell.ages:
         if time is not None:
-            raise DeviceError("time was given, but this device has no law of relaxation: leave time=None")
+            raise DeviceError("time was given, but this device has no law of ageing: leave time=None")
         return None
     if time is None:
-        return relaxation.reference_time
-    if not isinstance(time, Tracer) and not isinstance(relaxation.times, Tracer):
-        check_time(relaxation.times, float(time))
+        if cell.reference_time is None:
+            raise DeviceError("this device ages and names no reference_time: give the time since programming, in s")
+        return cell.reference_time
+    if not any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((time, cell))):
+        cell.check_time(float(time))
     return jnp.asarray(time, jnp.float32)
 
 
@@ -147,8 +176,8 @@ def _check_matrix(matrix: Array, name: str) -> None:
 
 
 @jax.jit
-def _program(weights, macro, key, time, ranges: Ranges | None):
-    return engine.program(weights, macro, key, time, ranges=ranges)
+def _program(weights, macro, key, time, temperature, ranges: Ranges | None):
+    return engine.program(weights, macro, key, time, temperature, ranges=ranges)
 
 
 @jax.jit

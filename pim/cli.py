@@ -10,6 +10,7 @@ import sys
 import tomllib
 import warnings
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
 from pim import verbs
@@ -26,7 +27,9 @@ EXAMPLES = """examples:
   pim run --model DIR --text FILE                any Llama-family Hugging Face folder
   pim run --system rram-wan2022 --set weights.rows=128 --sweep weights.adc.bits=5,6,7
   pim presets rram-techC                         every value of a device, with its source
+  pim presets rram-techC --plot                  its spread, its course with time, its tails
   pim explain rram-techC.adc.bits
+  pim fit cells.csv --out cells-device.toml      your own measurements as a device
   pim cost rram-techC 4096 4096 --vectors 16"""
 
 
@@ -97,6 +100,9 @@ def _parser() -> argparse.ArgumentParser:
 
     presets = add("presets", help="the devices that come with the package, or all values of one")
     presets.add_argument("name", nargs="?", metavar="NAME", help="a preset or a device file")
+    presets.add_argument(
+        "--plot", nargs="?", const="", type=_file, metavar="FILE", help="draw its cell (NAME.png, or FILE)"
+    )
     _finish(presets, verbs.presets)
 
     explain = add("explain", help="what a value of a device means, and where it comes from")
@@ -115,6 +121,12 @@ def _parser() -> argparse.ArgumentParser:
     cost.add_argument("--generate", type=int, default=128, metavar="N", help="with --model: tokens written (128)")
     _finish(cost, verbs.cost, settable=True)
 
+    fit = add("fit", help="a table of measurements: the laws that it shows, and the device they make")
+    fit.add_argument("table", metavar="CSV", help="one row a pulse or reading, SI units; a sidecar CSV.toml beside it")
+    fit.add_argument("--importer", metavar="NAME", help="form of the file, if it is not the canonical table")
+    fit.add_argument("--out", metavar="DEVICE.toml", help="write the device here")
+    _finish(fit, verbs.fit)
+
     _finish(add("doctor", help="whether this installation computes right"), verbs.doctor)
     return parser
 
@@ -127,6 +139,10 @@ def _finish(parser: argparse.ArgumentParser, verb: Any, settable: bool = False) 
         )  # fmt: skip
     parser.add_argument("--json", action="store_true", help="JSON on standard output")
     parser.set_defaults(verb=verb)
+
+
+def _file(text: str) -> Path | str:
+    return Path(text) if text else ""
 
 
 def _assignment(text: str) -> tuple[str, Any]:

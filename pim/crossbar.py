@@ -12,6 +12,15 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int32, Key, UInt32
 
+from pim.converters import (
+    applied_levels,
+    frozen_adcs,
+    frozen_dacs,
+    largest_sum,
+    measured_sums,
+    ruled_ranges,
+    smallest_product,
+)
 from pim.devices.macro import AnalogMacro
 from pim.devices.random import normal_rows, row_keys, site_key
 from pim.devices.record import leaf, record, static
@@ -24,19 +33,26 @@ BATCHED_ELEMENTS = 1 << 21  # up to here all tiles at once beat a scan over them
 
 @record
 class Ranges:
-    """Converter ranges of a programmed matrix, found on calibration inputs."""
+    """What calibration inputs do to a programmed matrix; `ADC.range_rule` makes the range of each ADC of it.
+
+    Sums are in full-conductance, full-input cells: of each tile and slice, or of each of their columns too.
+    """
 
     x: Float[Array, "*layers"] = leaf("1", "input that drives the word line fully")
-    adc: Float[Array, "*layers tiles slices"] = leaf(
-        "1", "full scale of the ADC, in full-conductance, full-input cells"
+    adc: Float[Array, "*layers tiles slices #columns"] = leaf(
+        "1", "magnitude that the percentile of the sums stays below"
     )
+    mean: Float[Array, "*layers tiles slices #columns"] | None = leaf("1", "mean of the sums", default=None)
+    std: Float[Array, "*layers tiles slices #columns"] | None = leaf("1", "their standard deviation", default=None)
 
 
 @record
 class Crossbar:
     """A matrix programmed into arrays: what of a chip a product needs."""
 
-    weights: Float[Array, "*layers tiles rows columns"] = leaf("1", "signed weights of the cells, of all slices")
+    weights: Float[Array, "*layers tiles driven_rows columns"] = leaf(
+        "1", "signed weights of the cells, of all slices; for each term of their current against voltage"
+    )
     variance: Float[Array, "*layers tiles rows columns"] | None = leaf(
         "1", "read-noise variance of each; None: no noise"
     )
@@ -44,6 +60,12 @@ class Crossbar:
     scale: Float[Array, "*layers n_out"] = leaf("1", "weight of full conductance, by output")
     conductance: Float[Array, "*layers tiles rows"] = leaf("S", "sum of the conductances along each word line")
     ranges: Ranges | None = leaf("1", "converter ranges; None: full ranges")
+    adcs: Float[Array, "*layers tiles numbers slices columns"] | None = leaf(
+        "1", "standard normal numbers of the ADC behind each column; None: all are alike"
+    )
+    dacs: Float[Array, "*layers numbers n_in"] | None = leaf(
+        "1", "standard normal numbers of the DAC of each word line; None: all are alike"
+    )
     layer: Int32[Array, "*layers"] = leaf("1", "index of the layer, for the keys of reads")
     operator: UInt32[Array, "*layers"] = leaf("1", "number of the operator's name, for the keys of reads")
     n_in: int = static("inputs")
@@ -55,6 +77,7 @@ def program(
     macro: AnalogMacro,
     key: Key[Array, ""] | None,
     time,
+    temperature=None,
     *,
     layer: Any = 0,
     operator: Any = 0,
@@ -78,16 +101,18 @@ def program(
         g = targets
         if key is not None:
             site = partial(site_key, key, layer=layer, operator=operator, tile=tile)
-            g = cell.program(targets, lambda use: site(use=use), time)
+            die = site_key(key, use="die")
+            g = cell.program(targets, lambda use: die if use == "die" else site(use=use), time, temperature)
 
         def fold(matrix):  # slices into the columns
             return jnp.moveaxis(matrix, 0, 1).reshape(macro.rows, -1)
 
-        signal = fold(jax.vmap(encoding.signal, in_axes=1)(g)) / window
-        variance = None
-        if cell.read_noise is not None:
-            variance = fold(jax.vmap(encoding.noise, in_axes=1)(cell.read_noise.variance(g))) / window**2
-        return signal, variance, g.sum(axis=(0, 1, 3))
+        strengths = zip(*(cell.strengths(value) for value in (g, cell.g_min, cell.g_max)), strict=True)
+        signal = [fold(jax.vmap(encoding.signal, in_axes=(1, None, None))(*a)) for a in strengths]
+        variance = cell.read_variance(g)
+        if variance is not None:
+            variance = fold(jax.vmap(encoding.noise, in_axes=1)(variance)) / window**2
+        return jnp.concatenate(signal) / window, variance, g.sum(axis=(0, 1, 3))
 
     tiles = cut_rows(digits, macro.rows)
     signal, variance, conductance = jax.lax.map(one_tile, (jnp.arange(tiles.shape[0]), tiles))
@@ -98,6 +123,8 @@ def program(
         scale=scale,
         conductance=conductance,
         ranges=ranges,
+        adcs=frozen_adcs(macro, key, (tiles.shape[0], signal.shape[2] // macro.slices), n_out, layer, operator),
+        dacs=frozen_dacs(macro, key, n_in, layer, operator),
         layer=jnp.asarray(layer, jnp.int32),
         n_in=n_in,
         operator=jnp.asarray(operator, jnp.uint32),
@@ -120,22 +147,27 @@ def matmul(
     n_out, slices = crossbar.scale.shape[0], macro.slices
     arrays = column_arrays(n_out, macro)
     full, planes, gains = drive(crossbar, macro, x)
+    planes = applied_levels(macro, planes, crossbar.dacs, rows, key, crossbar.layer, crossbar.operator)
     batch, steps = x.shape[0], planes.shape[0]
     inputs = cut_inputs(planes, macro.rows)
     counts = gains[:, None] * crossbar.gains[None, :]
+    noise = None if macro.adc is None else macro.adc.noise_variance()
 
-    def one_tile(tile, u, weights, variance, adc_range):
+    def one_tile(tile, u, weights, variance, adc_range, adcs):
         levels = u.reshape(steps * batch, -1)
-        sums = _product(levels, weights).reshape(steps, batch, slices, -1)
-        if variance is not None and key is not None:
-            power = _product(levels**2, variance).reshape(sums.shape)
+        sums = _product(macro.driven(levels), weights).reshape(steps, batch, slices, -1)
+        if key is not None and (variance is not None or noise is not None):
+            power = jnp.zeros(()) if variance is None else _product(levels**2, variance).reshape(sums.shape)
+            if noise is not None and macro.adc is not None:  # at its input, as that of the cells is: one draw for both
+                power = power + noise * (adc_range / macro.adc.codes())[None, None] ** 2
             site = site_key(key, layer=crossbar.layer, operator=crossbar.operator, tile=tile, use="read")
             draws = normal_rows(row_keys(site, rows), (steps, *sums.shape[2:]))
             sums = sums + _root(power) * jnp.moveaxis(draws, 0, 1)
-        return encoding.combine(_convert_and_add(macro, sums, counts, adc_range), n_out, arrays)
+        return encoding.combine(_convert_and_add(macro, sums, counts, adc_range, adcs), n_out, arrays)
 
     tiles = crossbar.weights.shape[0]
-    every = (jnp.arange(tiles), inputs, crossbar.weights, crossbar.variance, adc_ranges(crossbar, macro))
+    ranges = adc_ranges(crossbar, macro)
+    every = (jnp.arange(tiles), inputs, crossbar.weights, crossbar.variance, ranges, crossbar.adcs)
     if tiles * steps * batch * crossbar.weights.shape[2] <= BATCHED_ELEMENTS:
         y = jax.vmap(one_tile)(*every).sum(axis=0)
     else:
@@ -148,19 +180,22 @@ def _convert_and_add(
     macro: AnalogMacro,
     sums: Float[Array, "steps batch slices columns"],
     counts: Float[Array, "steps slices"],
-    full_scale: Float[Array, " slices"],
+    full_scale: Float[Array, "slices #columns"],
+    adcs: Float[Array, "numbers slices columns"] | None,
 ) -> Float[Array, "batch columns"]:
     """ADC, then shift-and-add over steps and slices.
 
     Written out as a chain of sums over whole columns: as a reduction over the leading axes it would not be vectorised
     (a third slower than the bare matrix product, where this is a tenth).
     """
+    unit = smallest_product(macro)
     total = jnp.zeros(sums.shape[1::2], jnp.float32)
     for step in range(sums.shape[0]):
         for part in range(sums.shape[2]):
             column = sums[step, :, part]
             if macro.adc is not None:
-                column = macro.adc.convert(column, full_scale[part])
+                frozen = None if adcs is None else adcs[:, None, part]
+                column = macro.adc.convert(column, full_scale[None, part], frozen, unit)
             total = total + column * counts[step, part]
     return total
 
@@ -178,29 +213,25 @@ def drive(
     return full, planes, gains
 
 
-def adc_ranges(crossbar: Crossbar, macro: AnalogMacro) -> Float[Array, "tiles slices"]:
-    """Full scale of each tile's and slice's ADC: calibrated, else the largest sum that the array could ever give."""
-    if crossbar.ranges is not None:
-        return crossbar.ranges.adc
-    largest = macro.rows * ENCODINGS[macro.encoding].largest_signal
-    return jnp.full((crossbar.weights.shape[0], macro.slices), largest, jnp.float32)
+def adc_ranges(crossbar: Crossbar, macro: AnalogMacro) -> Float[Array, "tiles slices #columns"]:
+    """Full scale of each ADC: by its rule where calibrated, else the largest sum that the array could ever give."""
+    if crossbar.ranges is None or macro.adc is None:
+        return jnp.full((crossbar.weights.shape[0], macro.slices, 1), largest_sum(macro), jnp.float32)
+    return ruled_ranges(macro, crossbar.ranges.adc, crossbar.ranges.mean, crossbar.ranges.std)
 
 
 def calibrate(crossbar: Crossbar, macro: AnalogMacro, x: Float[Array, "batch n_in"]) -> Ranges:
-    """Converter ranges that hold the given percentiles of the inputs `x` and of the sums they give."""
+    """Percentiles of the inputs `x` and of the sums that they give, and how the sums spread, for converter ranges."""
     full = jnp.maximum(jnp.percentile(jnp.abs(x), macro.dac.percentile), 1e-30)
-    ranges = Ranges(x=full, adc=adc_ranges(crossbar, macro))
-    _, planes, _ = drive(replace(crossbar, ranges=ranges), macro, x)
-    percentile = macro.adc.percentile if macro.adc is not None else 100.0
+    _, planes, _ = drive(replace(crossbar, ranges=Ranges(x=full, adc=full)), macro, x)
 
     def one_tile(tile):
         u, weights = tile
-        sums = _product(u.reshape(-1, macro.rows), weights)
-        sums = sums.reshape(-1, macro.slices, weights.shape[1] // macro.slices)
-        return jnp.percentile(jnp.abs(sums), percentile, axis=(0, 2))
+        sums = _product(macro.driven(u.reshape(-1, macro.rows)), weights)
+        return measured_sums(macro, sums.reshape(-1, macro.slices, weights.shape[1] // macro.slices))
 
-    found = jax.lax.map(one_tile, (cut_inputs(planes, macro.rows), crossbar.weights))
-    return Ranges(x=full, adc=jnp.maximum(found, 1e-6))
+    found, mean, std = jax.lax.map(one_tile, (cut_inputs(planes, macro.rows), crossbar.weights))
+    return Ranges(x=full, adc=jnp.maximum(found, 1e-6), mean=mean, std=std)
 
 
 def _product(

@@ -5,9 +5,11 @@ from typing import Any
 
 import numpy as np
 
-from pim.devices.device import GRADES, Device
+from pim.devices.device import GRADES, Device, named
 from pim.devices.errors import DeviceError, nearest
+from pim.devices.macro import AnalogMacro
 from pim.devices.record import walk
+from pim.devices.survey import SurveyField, survey
 
 
 def field_rows(device: Device) -> list[dict[str, Any]]:
@@ -35,7 +37,8 @@ def device_dict(device: Device) -> dict[str, Any]:
     """The whole device as plain values, ready for JSON."""
     sources = {name: asdict(source) for name, source in device.citations().items()}
     head = {"name": device.name, "family": device.family, "summary": device.summary}
-    return {**head, "fields": field_rows(device), "sources": sources}
+    known = {field.name: {"value": field.value, "unit": field.unit} for field in _survey(device)}
+    return {**head, "fields": field_rows(device), "survey": known, "sources": sources}
 
 
 def device_text(device: Device) -> str:
@@ -45,7 +48,13 @@ def device_text(device: Device) -> str:
     widths = [max(len(row[i]) for row in table) for i in range(5)]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in table]
     sources = [f"{name}: {source.citation} {source.url}".rstrip() for name, source in device.citations().items()]
-    return "\n".join([f"{device.name} ({device.family}): {device.summary}", "", *lines, "", *sources])
+    cell = [f"{field}" for field in _survey(device)]
+    head = f"{device.name} ({device.family}): {device.summary}"
+    return "\n".join([head, "", *lines, "", *(["; ".join(cell), ""] if cell else []), *sources])
+
+
+def _survey(device: Device) -> tuple[SurveyField, ...]:
+    return survey(device.model.cell) if isinstance(device.model, AnalogMacro) else ()
 
 
 def row_text(device: Device, row: dict[str, Any]) -> str:
@@ -98,6 +107,8 @@ def _allowed(meta: Any) -> str:
 
 def _plain(value: Any) -> Any:
     """Numbers as their float32 reads, without the digits that only float64 has."""
+    if callable(value):
+        return named(value)
     if isinstance(value, (str, int)):
         return value
     rounded = np.vectorize(lambda number: float(f"{number:.7g}"))(np.asarray(value))

@@ -85,6 +85,7 @@ def study(
     scored = as_scored(text, plan.model.tokenizer, context=context, max_tokens=tokens)
     _check_ranges(plan, scored)
     plans = [plan.replace(changes) for changes in combinations(axes)]
+    costs = [plan_cost(p) for p in plans]  # first: what has no known cost is refused before it is computed
     scores = score(plans, scored, chips=chips, seed=seed, time=time, progress=progress)
     if not np.isfinite(scores.nll).all():
         point, chip, document = np.argwhere(~np.isfinite(scores.nll))[0]
@@ -92,7 +93,7 @@ def study(
             f"the loss of point {point}, chip {chip}, document {document} is not finite: a conductance or an "
             "activation has overflowed; check the device's ranges and errors"
         )
-    return Result(plan, dict(axes), scores, [plan_cost(p) for p in plans], _protocol(plan, scored, chips, seed, time))
+    return Result(plan, dict(axes), scores, costs, _protocol(plan, scored, chips, seed, time))
 
 
 def _check_ranges(plan: Plan, scored: ScoredText) -> None:

@@ -19,6 +19,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from pim.devices.adc import ADC
+from pim.devices.errors import DeviceError
 from pim.devices.macro import AnalogMacro
 from pim.ledger import Ledger, ledger_of
 from pim.mapping.encoding import ENCODINGS
@@ -92,6 +93,8 @@ def matrix_cost(
     Example:
         >>> matrix_cost(macro, np.array([128, 4096]), 128).energy.sum(axis=0)
     """
+    if macro.cell.area is None:
+        raise DeviceError("cell.area is unknown for this device; set it, in m^2, to get a cost: cell.area = 1e-13")
     operands = operands if operands is not None else uniform_operands(macro)
     shape = (jnp.asarray(size, jnp.int32) for size in (n_in, n_out))
     amounts = (jnp.asarray(value, jnp.float32) for value in (vectors, operands.u2, operands.g))
@@ -115,6 +118,7 @@ def _priced(macro: AnalogMacro, n_in, n_out, vectors, u2, g) -> Ledger:
 
 def cells_cost(macro: AnalogMacro, n: Counts, vectors, u2, g) -> Row:
     """Current through the cells: steps * t_read * sum over cells of v_read^2 u^2 G."""
+    assert macro.cell.area is not None, "checked by `matrix_cost`"
     reads = vectors * macro.dac.steps
     energy = reads * macro.t_read * macro.v_read**2 * u2 * g * n.cells
     return "cells", energy, reads * macro.t_read, n.arrays * (macro.rows * macro.columns * macro.cell.area)

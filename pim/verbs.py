@@ -39,9 +39,16 @@ def presets(options: Namespace) -> int:
     from pim.study import find_device
 
     if options.name is None:
+        if options.plot is not None:
+            raise StudyError("name the preset to draw: pim presets NAME --plot")
         table = presets()
         return _print_json([asdict(row) for row in table]) if options.json else _print(str(table))
     device = find_device(options.name)
+    if options.plot is not None:
+        from pim.device_plot import save_device_figure
+
+        file = save_device_figure(device, options.plot or Path(f"{device.name}.png"))
+        return _print_json({"file": str(file)}) if options.json else _print(f"picture: {file}")
     return _print_json(device_dict(device)) if options.json else _print(device_text(device))
 
 
@@ -98,6 +105,22 @@ def _config(model: str) -> Any:
     from pim.llm_workloads.model import load_model
 
     return load_config(model) if Path(model).is_dir() else load_model(model).config
+
+
+def fit(options: Namespace) -> int:
+    """Fit a table of measurements, and write the device that it makes."""
+    from pim.devices.fitting.cell_fit import fit_cells
+    from pim.files import atomic_write
+
+    found = fit_cells(options.table, importer=options.importer)
+    files = []
+    if options.out:
+        found.device()  # a figure out of range is told before anything is written
+        atomic_write(options.out, found.to_toml())
+        files = [options.out]
+    if options.json:
+        return _print_json({**found.to_dict(), "files": files})
+    return _print("\n".join([str(found), *(f"\ndevice: {file}" for file in files)]))
 
 
 def doctor(options: Namespace) -> int:

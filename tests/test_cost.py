@@ -26,6 +26,7 @@ from pim.devices.macro import AnalogMacro, Ideal
 from pim.devices.periphery import Periphery
 from pim.devices.random import root_key
 from pim.devices.record import cast, replace_at
+from pim.devices.state_law import Polynomial
 from pim.devices.write_error import GaussianWriteError
 from pim.digital_cost import digital_cost, product_values
 from pim.errors import StudyError
@@ -293,7 +294,8 @@ def test_cells_take_what_a_loop_over_every_cell_says(macro):
 
 
 def test_measured_statistics_contain_write_errors():
-    noisy = replace_at(MACRO, "cell.write_error", lambda *_: made(GaussianWriteError, np.array([2e-6]), 40e-6))
+    write_error = made(GaussianWriteError, Polynomial(np.array([2.0])), 1e-6, 40e-6)
+    noisy = replace_at(MACRO, "cell.write_error", lambda *_: write_error)
     weights, x = jnp.ones((64, 32)) * 0.01, jnp.ones((4, 64))
     exact, written = (float(measure_operands(program(weights, m, root_key(0), 1.0), m, x).g) for m in (MACRO, noisy))
     assert exact == pytest.approx(20.5e-6, rel=1e-4)  # equal weights: one cell of a pair full, the other empty

@@ -18,10 +18,15 @@ from pim.devices.cell import Cell
 from pim.devices.dac import BitSerialDAC, MultibitDAC
 from pim.devices.device import replace
 from pim.devices.errors import DeviceError
+from pim.devices.flash_adc import Flash
+from pim.devices.inl import TabulatedINL
 from pim.devices.macro import AnalogMacro
+from pim.devices.mismatch import GainOffsetMismatch
 from pim.devices.random import root_key
 from pim.devices.read_noise import AdditiveReadNoise, ProportionalReadNoise
 from pim.devices.record import cast
+from pim.devices.sar_adc import SAR
+from pim.devices.state_law import Polynomial
 from pim.devices.write_error import GaussianWriteError
 
 KEY = root_key(3)
@@ -65,8 +70,49 @@ def emulate(w, x, m, key=None, program_key=KEY):
     return np.asarray(crossbar.matmul(programmed, m, x, row_ids(len(x)), key)), programmed
 
 
-def slow_product(w, x, m, ranges) -> np.ndarray:
+def slow_weights(sigma: float, limit: float, numbers) -> list[float]:
+    """Capacitors of an array, in LSB, each the sum of 2^k units; their sum is the largest code."""
+    raw = [2**k + sigma * 2 ** (k / 2) * float(numbers[k]) for k in range(round(np.log2(limit + 1)))]
+    return [weight * limit / sum(raw) for weight in raw]
+
+
+def slow_level(level: float, dac, numbers) -> float:
+    """What a word line gets when told to take a level, from a converter made of some numbers."""
+    if numbers is None:
+        return level
+    top = 1.0 if isinstance(dac, BitSerialDAC) else 2 ** (float(dac.bits) - 1) - 1
+    out = level * top
+    if isinstance(dac, MultibitDAC):
+        weights = slow_weights(float(dac.sigma_unit), top, numbers[2:])
+        code = round(abs(out))
+        out = np.sign(level) * sum(w for k, w in enumerate(weights) if code >> k & 1)
+        out += sum(float(c) * level**k for k, c in enumerate(dac.inl.coefficients))
+    out = out * (1 + float(dac.mismatch.sigma_gain) * numbers[0]) + float(dac.mismatch.sigma_offset) * numbers[1]
+    return out / top
+
+
+def slow_code(level: float, adc, numbers) -> float:
+    """The code of a signal in LSB, from a converter made of some numbers."""
+    limit = 2 ** (float(adc.bits) - 1) - 1
+    if numbers is None:
+        return np.clip(np.rint(level), -limit, limit)
+    level = level * (1 + float(adc.mismatch.sigma_gain) * numbers[0]) + float(adc.mismatch.sigma_offset) * numbers[1]
+    level += np.interp(level / limit, np.linspace(-1, 1, len(adc.inl.values)), adc.inl.values)
+    numbers = numbers[2:]
+    if isinstance(adc.architecture, Flash):
+        offsets = float(adc.architecture.sigma_comparator) * numbers[: int(2 * limit)]
+        return sum(level > k - limit + 0.5 + offset for k, offset in enumerate(offsets)) - limit
+    rest, code = abs(level) + 0.5, 0
+    for k, weight in reversed(list(enumerate(slow_weights(float(adc.architecture.sigma_unit), limit, numbers)))):
+        if rest >= weight:
+            rest, code = rest - weight, code + 2**k
+    return np.sign(level) * code
+
+
+def slow_product(w, x, m, programmed) -> np.ndarray:
     """y = x W with integers and loops, in float64: one conversion a step, slice, tile and column."""
+    m, ranges = jax.tree.map(np.asarray, (m, programmed.ranges))
+    adcs, dacs = (None if a is None else np.asarray(a, np.float64) for a in (programmed.adcs, programmed.dacs))
     w, x = np.asarray(w, np.float64), np.asarray(x, np.float64)
     scale = np.abs(w).max(axis=0)
     bits = float(m.weight_bits)
@@ -88,28 +134,54 @@ def slow_product(w, x, m, ranges) -> np.ndarray:
                         for i in rows:
                             digit = (code[i, n] >> (width * s)) % 2**width / (2**width - 1)
                             level = (x_code[b, i] >> k) & 1 if isinstance(m.dac, BitSerialDAC) else x_code[b, i] / top
-                            total += np.sign(w[i, n]) * digit * np.sign(x[b, i]) * level
-                        step = float(ranges.adc[t, s]) / adc_top
-                        read = np.clip(np.rint(total / step), -adc_top, adc_top) * step
+                            level = slow_level(np.sign(x[b, i]) * level, m.dac, None if dacs is None else dacs[:, i])
+                            total += np.sign(w[i, n]) * digit * level
+                        step = float(ranges.adc[t, s, n if ranges.adc.shape[2] > 1 else 0]) / adc_top
+                        read = slow_code(total / step, m.adc, None if adcs is None else adcs[t, :, s, n]) * step
                         place = 2 ** (width * s) * (2**width - 1) / limit
                         y[b, n] += read * place * (2**k / top if isinstance(m.dac, BitSerialDAC) else 1.0)
     return y * scale * full
 
 
-@pytest.mark.parametrize("dac", [MultibitDAC(8.0, 100.0, 0.0, 0.0), serial(5)], ids=["multibit", "bit-serial"])
-@pytest.mark.parametrize(("slices", "weight_bits"), [(1, 5.0), (2, 8.0), (4, 8.0)])
-def test_it_is_the_slow_product(dac, slices, weight_bits):
-    w, x = matrix(37, 6)
-    m = macro(dac=cast(dac), slices=slices, weight_bits=weight_bits, adc_bits=6.0)
+def agrees_with_the_slow_product(w, x, m):
     _, programmed = emulate(w, x, m)
     ranges = Ranges(x=programmed.ranges.x, adc=programmed.ranges.adc * 0.8713)  # clips some, and ties are rare
     programmed = dataclasses.replace(programmed, ranges=ranges)
-    y = np.asarray(crossbar.matmul(programmed, m, jnp.asarray(x), row_ids(5), None))
-    expected = slow_product(w, x, m, ranges)
+    y = np.asarray(crossbar.matmul(programmed, m, jnp.asarray(x), row_ids(len(x)), None))
+    expected = slow_product(w, x, m, programmed)
     # float32 may fall on the other side of a tie: one code of one conversion, in few of the outputs
     off = np.abs(y - expected) > 1e-4 * np.abs(expected).max()
     assert off.mean() <= 0.05
     np.testing.assert_allclose(y[~off], expected[~off], atol=1e-4 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("dac", [MultibitDAC(8.0, 100.0, 0.0, 0.0), serial(5)], ids=["multibit", "bit-serial"])
+@pytest.mark.parametrize(("slices", "weight_bits"), [(1, 5.0), (2, 8.0), (4, 8.0)])
+def test_it_is_the_slow_product(dac, slices, weight_bits):
+    agrees_with_the_slow_product(
+        *matrix(37, 6), macro(dac=cast(dac), slices=slices, weight_bits=weight_bits, adc_bits=6.0)
+    )
+
+
+BOW = Polynomial(jnp.array([0.2, 0.0, -0.6]))
+REAL_DACS = {
+    "multibit": MultibitDAC(6.0, 100.0, 0.0, 0.0, sigma_unit=0.05, inl=BOW, mismatch=GainOffsetMismatch(0.03, 0.4)),
+    "bit-serial": BitSerialDAC(4, 100.0, 0.0, 0.0, mismatch=GainOffsetMismatch(0.03, 0.02)),
+}
+
+
+@pytest.mark.parametrize(
+    ("dac", "architecture", "range_per"),
+    [("multibit", SAR(0.1), "tile"), ("bit-serial", Flash(0.6, 5), "column")],
+    ids=["SAR", "flash"],
+)
+def test_converters_with_errors_are_those_of_the_slow_product(dac, architecture, range_per):
+    w, x = matrix(37, 6)
+    m = macro(dac=cast(REAL_DACS[dac]), slices=2, weight_bits=7.0)
+    inl = TabulatedINL(jnp.array([0.0, -0.5, 0.3, 0.0]))
+    parts = {"mismatch": GainOffsetMismatch(0.05, 0.7), "inl": inl, "architecture": architecture}
+    m = cast(dataclasses.replace(m, adc=ADC(5.0, 100.0, 3.0, range_per=range_per, **parts)))
+    agrees_with_the_slow_product(w, x[:3], m)
 
 
 @settings(max_examples=10)  # each shape compiles
@@ -154,7 +226,7 @@ def test_where_nothing_clips_the_error_is_under_half_a_step_a_tile(bits):
 @pytest.mark.parametrize("encoding", ["differential", "offset"])
 def test_scaling_weights_scales_outputs(encoding):
     w, x = matrix(40, 9)
-    m = macro(encoding=encoding, write_error=GaussianWriteError(jnp.array([1e-6]), 40e-6))
+    m = macro(encoding=encoding, write_error=GaussianWriteError(Polynomial(jnp.array([1.0])), 1e-6, 40e-6))
     y, _ = emulate(w, x, m)
     doubled, _ = emulate(2 * w, x, m)
     np.testing.assert_allclose(doubled, 2 * y, rtol=1e-5)
@@ -195,7 +267,7 @@ def test_read_noise_at_the_column_is_that_of_cells_drawn_anew(dac, law, encoding
 
 def test_write_errors_are_frozen_and_differ_between_cells():
     w, x = matrix(64, 32)
-    m = macro(write_error=GaussianWriteError(jnp.array([1e-6]), 40e-6), adc_bits=None)
+    m = macro(write_error=GaussianWriteError(Polynomial(jnp.array([1.0])), 1e-6, 40e-6), adc_bits=None)
     first, second = emulate(w, x, m)[0], emulate(w, x, m)[0]
     other, _ = emulate(w, x, m, program_key=root_key(4))
     np.testing.assert_array_equal(first, second)
@@ -254,7 +326,7 @@ def test_one_compilation_serves_a_sweep_of_values_and_two_presets_of_a_structure
     for bits in (4, 6, 8):
         for sigma in (0.2e-6, 0.4e-6):
             m = replace(device, {"adc.bits": bits, "cell.read_noise.sigma": sigma}).model
-            programmed = crossbar.program(jnp.asarray(w), m, KEY, m.cell.relaxation.reference_time)
+            programmed = crossbar.program(jnp.asarray(w), m, KEY, m.cell.reference_time)
             compiled(programmed, m, jnp.asarray(x), row_ids(5), KEY).block_until_ready()
     assert compiled._cache_size() == 1
 
@@ -281,7 +353,7 @@ def test_bad_inputs_are_named(unchecked, sample):
         program(w, preset("rram-techC"), key=KEY, calibration=x[:, :9])
     with pytest.raises(DeviceError, match=r"choose 0\.01 s"):
         chip.at(1e9)
-    with pytest.raises(DeviceError, match="no law of relaxation"):
+    with pytest.raises(DeviceError, match="no law of ageing"):
         program(w, preset("rram-wan2022-crosssim"), key=KEY).at(60.0)
     with pytest.raises(DeviceError, match="temperature"):
         chip.at(1.0, temperature=350.0)

@@ -20,6 +20,7 @@ from pim.devices.dac import MultibitDAC
 from pim.devices.device import Device
 from pim.devices.macro import AnalogMacro, Ideal
 from pim.devices.record import cast
+from pim.devices.state_law import Polynomial
 from pim.devices.write_error import GaussianWriteError
 from pim.evaluation import evaluate
 from pim.llm_workloads.model import load_model
@@ -38,7 +39,7 @@ def device(
     Weights live in the difference of two cells with a window from 1 S to 2 S, so that errors of a few percent never
     meet zero; two independent cells of sigma / sqrt(2) give a weight an error of sigma times the largest weight.
     """
-    write_error = None if sigma is None else GaussianWriteError(jnp.array([sigma / np.sqrt(2)]), 1.0)
+    write_error = None if sigma is None else GaussianWriteError(Polynomial(jnp.array([sigma / np.sqrt(2)])), 1.0, 1.0)
     macro = AnalogMacro(
         rows=64,
         columns=512,

@@ -12,7 +12,7 @@ from pim.devices.errors import DeviceError
 from pim.devices.faults import StuckFaults
 from pim.devices.random import name_id, normal, root_key, site_key, student_t
 from pim.devices.record import cast
-from pim.devices.relaxation import check_time
+from pim.devices.state_law import Polynomial
 from pim.devices.write_error import GaussianWriteError, StudentWriteError
 
 KEY = root_key(7)
@@ -89,15 +89,15 @@ def test_crosssims_fit_differs_from_aihwkits_at_low_conductance():
 @pytest.mark.parametrize("time", [1e-3, 1e6])
 def test_a_time_that_was_not_measured_is_refused(tech_c, time):
     with pytest.raises(DeviceError, match=r"choose 0\.01 s to 100000 s"):
-        check_time(tech_c.relaxation.times, time)
+        tech_c.check_time(time)
 
 
 def test_heavy_and_normal_write_errors_follow_their_polynomials():
     g = jnp.full(200_000, 10e-6)
-    coefficients = jnp.array([1e-6, 2e-6])
-    normal_error = GaussianWriteError(coefficients, jnp.float32(20e-6)).sample(g, KEY)
+    spread = Polynomial(jnp.array([1.0, 2.0]))
+    normal_error = GaussianWriteError(spread, 1e-6, 20e-6).sample(g, KEY)
     assert float(normal_error.std()) == pytest.approx(2e-6, rel=0.02)
-    heavy = StudentWriteError(coefficients, jnp.float32(20e-6), jnp.float32(3.0)).sample(g, KEY)
+    heavy = StudentWriteError(spread, 1e-6, 20e-6, jnp.float32(3.0)).sample(g, KEY)
     quartile = 0.7649  # of a Student-t with three degrees of freedom
     assert float(np.quantile(heavy, 0.75)) == pytest.approx(2e-6 * quartile, rel=0.02)
     beyond = float(np.mean(abs(np.asarray(heavy)) > 3 * 2e-6))
@@ -135,14 +135,19 @@ def test_keys_differ_by_site_and_golden_draws_stay():
         ("rram-wan2022", 1.0, 0.0478, 16.9),
         ("rram-wan2022", 86400.0, 0.0830, 12.1),
         ("rram-wan2022-crosssim", None, 0.0602, 14.9),
+        ("rram-milo2021", None, 0.0334, 20.0),
+        ("pcm-joshi2020", None, 0.0313, 20.5),
+        ("pcm-gst25", None, 0.0298, 21.0),
+        ("pcm-hermes-1", None, 0.0619, 14.6),
+        ("pcm-hermes-2", None, 0.0391, 18.6),
     ],
 )
 def test_a_pair_of_cells_has_the_published_weight_snr(name, time, error, snr):
     """Root mean square error over the largest weight, and SNR in dB, of Gaussian weights clipped at three sigma."""
     cell = preset(name).model.cell
     weights = np.clip(np.random.default_rng(0).normal(size=200_000), -3, 3) / 3
-    g = jnp.asarray(np.stack([np.maximum(weights, 0), np.maximum(-weights, 0)]) * float(cell.g_max), jnp.float32)
+    g = cell.targets(jnp.asarray(np.stack([np.maximum(weights, 0), np.maximum(-weights, 0)]), jnp.float32))
     sigma = cell.write_error.sigma(g) if cell.relaxation is None else cell.relaxation.sigma(g, time)
-    found = float(jnp.sqrt((sigma**2).sum(axis=0).mean()) / cell.g_max)
+    found = float(jnp.sqrt((sigma**2).sum(axis=0).mean()) / (cell.g_max - cell.g_min))
     assert found == pytest.approx(error, rel=0.01)
     assert 10 * np.log10((weights**2).mean() / found**2) == pytest.approx(snr, abs=0.1)

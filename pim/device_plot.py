@@ -1,0 +1,156 @@
+"""A picture of a cell: its spread against its state, its course with time, the shape of its errors, and its current."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from pim.devices.cell import Cell
+from pim.devices.device import Device
+from pim.devices.errors import DeviceError
+from pim.devices.macro import AnalogMacro
+from pim.devices.random import root_key, site_key
+from pim.figure_style import COLOURS, GREY, INK, PLAIN, blank_figure, legend
+
+CELLS = 4000
+STATES = 24
+LONGEST = 3.15576e8
+"""Ten years: where a law that knows no end is drawn to, in s."""
+
+
+def device_figure(device: Device) -> Figure:
+    """Four panels: standard deviation against the state, course with time, normal QQ plot, current against voltage.
+
+    Raises DeviceError for a device without analog cells.
+
+    >>> device_figure(pim.preset("rram-techC")).savefig("techC.pdf")
+    """
+    if not isinstance(device.model, AnalogMacro):
+        raise DeviceError(f"{device.name} has no analog cells to draw")
+    cell = device.model.cell
+    figure, (spread, course, normal, current) = blank_figure(13.5, 3.4, panels=4)
+    times = _times(cell)
+    _draw_spread(spread, cell, times)
+    _draw_course(course, cell)
+    _draw_normal(normal, cell, times)
+    _draw_current(current, cell, float(device.model.v_read))
+    figure.suptitle(f"{device.name}: {device.summary}", fontsize=10, x=0.01, ha="left", color=INK)
+    return figure
+
+
+def save_device_figure(device: Device, file: Path) -> Path:
+    """The picture in a file; its ending says the format (png, svg, pdf)."""
+    figure = device_figure(device)
+    known = figure.canvas.get_supported_filetypes()
+    if file.suffix[1:] not in known:
+        raise DeviceError(f"{file.name}: a picture ends in .png, .svg or .pdf")
+    figure.savefig(file, dpi=150)
+    return file
+
+
+def _times(cell: Cell) -> Sequence[float | None]:
+    """The times that are drawn as lines: the first and last that were measured and one between, or none."""
+    if not cell.ages:
+        return [None]
+    if cell.relaxation is not None:
+        known = np.asarray(cell.relaxation.times, np.float64)
+        return [float(known[i]) for i in sorted({0, len(known) // 2, len(known) - 1})]
+    return [1.0, 86400.0, 3.15576e7]
+
+
+def _states(cell: Cell) -> Float[Array, "states"]:
+    """States that the cell can be told to take."""
+    if cell.levels is not None and float(cell.levels) <= STATES:
+        return cell.targets(jnp.linspace(0.0, 1.0, int(cell.levels)))
+    return cell.targets(jnp.linspace(0.0, 1.0, STATES))
+
+
+@jax.jit
+def _sample(cell: Cell, states: Float[Array, "states"], time) -> Float[Array, "cells states"]:
+    """Conductances of many cells in each state, one read each left out."""
+    targets = jnp.broadcast_to(states, (1, CELLS, states.shape[0]))
+    return cell.program(targets, lambda use: site_key(root_key(0), use=use), time)[0]
+
+
+def _draw_spread(axes: Axes, cell: Cell, times: Sequence[float | None]) -> None:
+    states = _states(cell)
+    for colour, time in zip(COLOURS, times, strict=False):
+        sigma = np.asarray(_sample(cell, states, time)).std(axis=0)
+        axes.plot(1e6 * states, 1e6 * sigma, "o-", ms=3, color=colour, label=_named(time))
+    axes.set_xlabel("target (µS)")
+    axes.set_ylabel("standard deviation (µS)")
+    axes.set_ylim(bottom=0)
+    legend(axes)
+
+
+def _draw_course(axes: Axes, cell: Cell) -> None:
+    axes.set_xlabel("time since programming (s)")
+    axes.set_ylabel("conductance (µS)")
+    if not cell.ages:
+        _say(axes, "does not age")
+        return
+    first, last = 1.0, LONGEST
+    if cell.relaxation is not None:
+        first, last = float(cell.relaxation.times[0]), float(cell.relaxation.times[-1])
+    times = np.clip(np.geomspace(first, last, 13), first, last)
+    states = cell.targets(jnp.array([0.25, 0.5, 1.0]))
+    g = 1e6 * np.stack([np.asarray(_sample(cell, states, time)) for time in times])
+    low, middle, high = np.quantile(g, [0.05, 0.5, 0.95], axis=1)
+    for i, colour in enumerate(COLOURS[:3]):
+        axes.fill_between(times, low[:, i], high[:, i], color=colour, alpha=0.2, linewidth=0)
+        axes.plot(times, middle[:, i], color=colour)
+    axes.set_xscale("log")
+    axes.set_title("median and 90 % of the cells", fontsize=9, loc="left", color=INK)
+
+
+def _draw_normal(axes: Axes, cell: Cell, times: Sequence[float | None]) -> None:
+    from scipy.special import ndtri
+
+    axes.set_xlabel("normal score")
+    axes.set_ylabel("error over its robust spread")
+    state = cell.targets(jnp.array([0.5]))
+    scores = ndtri((np.arange(CELLS) + 0.5) / CELLS)
+    drawn = False
+    for colour, time in zip(COLOURS, times, strict=False):
+        error = np.sort(np.asarray(_sample(cell, state, time))[:, 0] - float(state[0]))
+        error = error - np.median(error)
+        robust = 1.4826 * np.median(abs(error))
+        if robust > 0:
+            axes.plot(scores, error / robust, ".", ms=2, color=colour, label=_named(time))
+            drawn = True
+    if not drawn:
+        _say(axes, "every cell takes its target")
+        return
+    axes.plot([-4, 4], [-4, 4], color=GREY, linewidth=1)
+    axes.set_title("cells in the middle state", fontsize=9, loc="left", color=INK)
+
+
+def _draw_current(axes: Axes, cell: Cell, v_read: float) -> None:
+    v = jnp.linspace(-v_read, v_read, 41)
+    drives = [v] if cell.conduction is None else cell.conduction.drives(v)
+    for colour, share in zip(COLOURS, (0.25, 0.5, 1.0), strict=False):
+        strengths = cell.strengths(cell.targets(jnp.asarray(share)))
+        current = sum(a * b for a, b in zip(strengths, drives, strict=True))
+        axes.plot(v, 1e6 * np.asarray(current), color=colour, label=f"{100 * share:g} % of the window")
+    axes.set_xlabel("word-line voltage (V)")
+    axes.set_ylabel("current (µA)")
+    axes.xaxis.set_major_formatter(PLAIN)
+    legend(axes)
+
+
+def _named(time: float | None) -> str:
+    if time is None:
+        return "as written"
+    for name, seconds in (("years", 3.15576e7), ("days", 86400.0)):
+        if time >= seconds:
+            return f"{time / seconds:.3g} {name}"
+    return f"{time:g} s"
+
+
+def _say(axes: Axes, text: str) -> None:
+    axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", color=GREY)
