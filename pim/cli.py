@@ -29,7 +29,6 @@ EXAMPLES = """examples:
   pim presets rram-techC                         every value of a device, with its source
   pim presets rram-techC --plot                  its spread, its course with time, its tails
   pim explain rram-techC.adc.bits
-  pim fit cells.csv --out cells-device.toml      your own measurements as a device
   pim cost rram-techC 4096 4096 --vectors 16"""
 
 
@@ -120,12 +119,6 @@ def _parser() -> argparse.ArgumentParser:
     cost.add_argument("--prompt", type=int, default=128, metavar="N", help="with --model: tokens read (128)")
     cost.add_argument("--generate", type=int, default=128, metavar="N", help="with --model: tokens written (128)")
     _finish(cost, verbs.cost, settable=True)
-
-    fit = add("fit", help="a table of measurements: the laws that it shows, and the device they make")
-    fit.add_argument("table", metavar="CSV", help="one row a pulse or reading, SI units; a sidecar CSV.toml beside it")
-    fit.add_argument("--importer", metavar="NAME", help="form of the file, if it is not the canonical table")
-    fit.add_argument("--out", metavar="DEVICE.toml", help="write the device here")
-    _finish(fit, verbs.fit)
 
     _finish(add("doctor", help="whether this installation computes right"), verbs.doctor)
     return parser

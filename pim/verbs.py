@@ -107,22 +107,6 @@ def _config(model: str) -> Any:
     return load_config(model) if Path(model).is_dir() else load_model(model).config
 
 
-def fit(options: Namespace) -> int:
-    """Fit a table of measurements, and write the device that it makes."""
-    from pim.devices.fitting.cell_fit import fit_cells
-    from pim.files import atomic_write
-
-    found = fit_cells(options.table, importer=options.importer)
-    files = []
-    if options.out:
-        found.device()  # a figure out of range is told before anything is written
-        atomic_write(options.out, found.to_toml())
-        files = [options.out]
-    if options.json:
-        return _print_json({**found.to_dict(), "files": files})
-    return _print("\n".join([str(found), *(f"\ndevice: {file}" for file in files)]))
-
-
 def doctor(options: Namespace) -> int:
     """Examine this installation; status 1 if its results cannot be believed."""
     from pim.health import doctor

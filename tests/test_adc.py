@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 from scipy.stats import binom, norm
 
 from pim import crossbar
-from pim.chip import program
-from pim.converters import largest_sum, ruled_ranges
+from pim.converters import frozen_adcs, measured_sums, ruled_ranges, smallest_product
 from pim.devices.adc import ADC
 from pim.devices.catalogue import preset
 from pim.devices.cell import Cell
@@ -68,13 +67,16 @@ def test_the_clip_factor_leaves_the_smallest_error():
         assert float(clip_factor(float(bits))) == pytest.approx(k[error.argmin()], abs=4e-4)
 
 
-def column_snr(converter: ADC, full_scale: float, centre: float) -> float:
-    """SNR (dB) of converted counts of a column of 256 binary products that are 1 with probability 1/4."""
+def column_snr(converter: ADC, full_scale: float, centres) -> float:
+    """SNR (dB) of converted counts of a column of 256 binary products that are 1 with probability 1/4.
+
+    The mean over `centres` of the range: counts and codes are both lattices, and how they lie is a matter of chance.
+    """
     count = np.arange(257)
     chance = binom.pmf(count, 256, 0.25)
-    signal = jnp.asarray(count - centre, jnp.float32)[:, None]
-    read = np.asarray(converter.convert(signal, full_scale * ONE, unit=jnp.ones(())), np.float64)[:, 0] + centre
-    return 10 * np.log10(48 / np.sum(chance * (read - count) ** 2))
+    signal = count[:, None] - np.asarray(centres, float)
+    read = converter.convert(jnp.asarray(signal, jnp.float32), full_scale * ONE, unit=jnp.ones(()))
+    return 10 * np.log10(48 / np.mean(chance @ (np.asarray(read, np.float64) - signal) ** 2))
 
 
 PUBLISHED = {  # dB: the full range of 0 to 256 counts, clipped at k sigma about the mean, and that rounded to counts
@@ -86,41 +88,44 @@ PUBLISHED = {  # dB: the full range of 0 to 256 counts, clipped at k sigma about
 }
 
 
+NEAR = np.linspace(-0.5, 0.5, 41)
+
+
 @pytest.mark.parametrize("bits", PUBLISHED)
 def test_a_binary_column_of_256_rows_gains_what_the_reference_says(bits):
-    """As good, or better by what it gains that codes lie on counts (0.5 dB at 8 bits, where a step is a fifth of one).
+    """One code of 2^bits is not there, which costs 20 log10((2^bits - 1) / (2^bits - 2)): 0.6 dB at 4 bits.
 
-    One code of 2^bits is not there, which costs 20 log10((2^bits - 1) / (2^bits - 2)): 0.6 dB at 4 bits. Where counts
-    are rounded the error is all in the tails, that the reference drew and we sum.
+    Where counts are rounded the error lies in the tails alone, in one count of 1e3 to 1e4; the reference drew them and
+    we sum, so that its last two figures are a dB off either way.
     """
     _, clipped, whole = PUBLISHED[bits]
     level = adc(float(bits), range_rule="snr")
     integer = dataclasses.replace(level, reconstruct="integer")
     scale = float(level.snr_range(jnp.zeros(()), jnp.sqrt(48.0)))
-    assert clipped - 0.5 < column_snr(level, scale, 64.0) < clipped + 0.6
-    assert column_snr(integer, scale, 64.0) == pytest.approx(whole, abs=1.05)
+    assert column_snr(level, scale, 64 + NEAR) == pytest.approx(clipped, abs=0.5)
+    assert column_snr(integer, scale, [64]) == pytest.approx(whole, abs=0.5 if bits < 7 else 1.05)
 
 
 def test_six_clipped_bits_with_whole_numbers_beat_seven_of_the_full_range():
     clipped = adc(6.0, range_rule="snr", reconstruct="integer")
     scale = float(clipped.snr_range(jnp.zeros(()), jnp.sqrt(48.0)))
-    full = column_snr(adc(7.0), 128.0, 128.0)
-    assert 19.8 < full < 20.5, "better than published, since codes lie on counts"
-    assert column_snr(clipped, scale, 64.0) > full + 18
+    full = max(PUBLISHED[7][0], column_snr(adc(7.0), 128.0, 128 + NEAR))
+    assert column_snr(clipped, scale, [64]) > full + 17
 
 
 # ---------------------------------------------------------------- errors, one by one
 
 
-@settings(max_examples=20)
-@given(
-    bits=st.integers(2, 6),
-    signal=st.lists(st.floats(-1.25, 1.25, width=32), min_size=8, max_size=8),
-    part=st.sampled_from([SAR(0.0), Flash(0.0), Ramp()]),
-)
-def test_without_mismatch_every_architecture_is_the_ideal_quantiser(bits, signal, part):
-    real = adc(float(bits), architecture=part, mismatch=GainOffsetMismatch(), inl=Polynomial(jnp.zeros(2)))
-    signal = jnp.asarray(signal, jnp.float32)[:, None]
+@pytest.mark.parametrize("part", [SAR(0.0), Flash(0.0), Ramp()], ids=["SAR", "flash", "ramp"])
+def test_without_mismatch_every_architecture_is_the_ideal_quantiser(part):
+    for bits in (2, 5, 6):
+        agrees_with_the_ideal_quantiser(
+            adc(float(bits), architecture=part, mismatch=GainOffsetMismatch(), inl=Polynomial(jnp.zeros(2))), bits
+        )
+
+
+def agrees_with_the_ideal_quantiser(real: ADC, bits: int):
+    signal = jnp.linspace(-1.25, 1.25, 997)[:, None]
     tie = np.abs(np.abs(np.asarray(signal) * float(real.codes())) % 1 - 0.5) < 1e-3
     ideal, found = (np.asarray(c.convert(signal, ONE)) for c in (adc(float(bits)), real))
     np.testing.assert_allclose(found[~tie], ideal[~tie], atol=1e-6)
@@ -215,7 +220,7 @@ def test_no_noise_is_needed_for_as_many_effective_bits_as_there_are():
 # ---------------------------------------------------------------- sharing
 
 
-@settings(max_examples=50)
+@settings(max_examples=10)  # each shape compiles
 @given(
     n_out=st.integers(1, 40),
     arrays=st.integers(1, 4),
@@ -248,96 +253,74 @@ def macro(converter: ADC | None, dac=None, **fields) -> AnalogMacro:
 
 
 def test_as_many_converters_differ_as_the_cost_counts():
-    m = macro(dataclasses.replace(adc(mismatch=GainOffsetMismatch(0.1, 0.5)), columns_per_adc=jnp.float32(6)), slices=2)
-    m = dataclasses.replace(m, weight_bits=jnp.float32(5))
-    w = np.random.default_rng(0).normal(size=(20, 8)).astype(np.float32)  # one array full, 2 tiles
-    adcs = np.asarray(crossbar.program(jnp.asarray(w), m, root_key(1), None).adcs)
+    m = macro(cast(ADC(6.0, 100.0, 6.0, mismatch=GainOffsetMismatch(0.1, 0.5))), slices=2, weight_bits=5.0)
+    adcs = np.asarray(frozen_adcs(m, root_key(1), (2, 8), 8, 0, 0))  # 20 inputs: two tiles, one array side by side
     assert adcs.shape == (2, 2, 2, 8)
     n = counts(m, 20, 8)
     assert len(np.unique(adcs[:, 0])) == float(n.adcs) * float(n.arrays)
-    np.testing.assert_array_equal(adcs[:, :, :, 0], adcs[:, :, ::-1, 2])  # 6 columns: the slices of 3 outputs
+    np.testing.assert_array_equal(adcs[..., 0, 0], adcs[..., 1, 2])  # 6 columns: both slices of 3 outputs
+    assert frozen_adcs(m, None, (2, 8), 8, 0, 0) is None, "the nominal matrix has converters without error"
 
 
 # ---------------------------------------------------------------- on a chip
 
 
-@pytest.fixture(scope="module")
-def sample():
-    rng = np.random.default_rng(4)
-    return rng.normal(size=(40, 12)).astype(np.float32), rng.normal(size=(6, 40)).astype(np.float32)
+RNG = np.random.default_rng(4)
+W = RNG.normal(size=(40, 12)).astype(np.float32)
+X = RNG.normal(size=(1000, 40)).astype(np.float32)
+IDS = jnp.stack([jnp.zeros(1000, jnp.uint32), jnp.arange(1000, dtype=jnp.uint32)], axis=1)
 
 
-@pytest.fixture(scope="module")
-def device():
-    """A preset whose cells are exact, with converters that are not."""
-    exact = {"cell.read_noise": None, "cell.write_error": None, "rows": 16, "columns": 32}
-    dac = cast(MultibitDAC(8.0, 100.0, 0.0, 0.0, mismatch=GainOffsetMismatch(0.02, 0.3), noise=0.5))
-    parts = {"dac": dac, "adc.mismatch": cast(GainOffsetMismatch(0.02, 0.5)), "adc.noise": 0.3}
-    return replace(preset("rram-wan2022-crosssim"), {**exact, **parts})
+@jax.jit
+def read(m: AnalogMacro, x, ids, chip, key):
+    return crossbar.matmul(crossbar.program(jnp.asarray(W), m, chip, None), m, x, ids, key)
 
 
-def test_mismatch_is_frozen_in_a_chip_and_noise_belongs_to_rows(sample, device):
-    w, x = sample
-    chip, other = (program(w, device, key=root_key(k), calibration=x) for k in (1, 2))
-    silent = np.asarray(chip.matmul(x, key=None))
-    np.testing.assert_array_equal(silent, chip.matmul(x, key=None))
-    np.testing.assert_array_equal(chip.crossbar.adcs, program(w, device, key=root_key(1)).crossbar.adcs)
-    assert np.abs(silent - other.matmul(x, key=None)).max() > 1e-2
-    noisy = np.asarray(chip.matmul(x, key=root_key(3)))
-    assert np.abs(noisy - silent).max() > 1e-2
-    alone = np.concatenate([chip.matmul(x[i : i + 1], key=root_key(3), rows=np.array([i])) for i in range(6)])
-    assert np.isclose(alone, noisy, atol=1e-3).mean() > 0.98, "an ADC code may flip at a tie, and few do"
+def real(bits=8.0, gain=0.0, offset=0.0, adc_noise=0.0, dac_noise=0.0, shared=8.0) -> AnalogMacro:
+    """A macro with both mismatch and noise in both converters, of any size."""
+    lines = {"mismatch": GainOffsetMismatch(gain, offset), "noise": dac_noise}
+    converter = ADC(bits, 100.0, shared, mismatch=GainOffsetMismatch(gain, offset), noise=adc_noise)
+    return macro(converter, MultibitDAC(12.0, 100.0, 0.0, 0.0, **lines))
 
 
-def test_noise_of_both_converters_adds_up_at_the_output(sample):
+def test_mismatch_is_frozen_in_a_chip_and_noise_belongs_to_rows():
+    silent = real(gain=0.02, offset=0.5)
+    first, again = (np.asarray(read(silent, X, IDS, root_key(1), root_key(k))) for k in (3, 4))
+    np.testing.assert_array_equal(first, again)
+    assert np.abs(first - read(silent, X, IDS, root_key(2), root_key(3))).max() > 0.05
+    noisy = real(gain=0.02, offset=0.5, adc_noise=0.5, dac_noise=5.0, shared=3.0)
+    y = np.asarray(read(noisy, X, IDS, root_key(1), root_key(3)))
+    turned = np.asarray(read(noisy, X[::-1], IDS[::-1], root_key(1), root_key(3)))[::-1]
+    assert np.isclose(turned, y, atol=1e-3).mean() > 0.99, "an ADC code may flip at a tie, and few do"
+    assert np.abs(y - read(noisy, X, IDS, root_key(1), root_key(4))).max() > 0.05
+    assert read._cache_size() == 1, "one compilation for every value"
+
+
+def test_noise_of_both_converters_adds_up_at_the_output():
     """Against the sum over conversions of the squared steps, and over word lines of the squared weights."""
-    w, x = sample
-    lines = MultibitDAC(12.0, 100.0, 0.0, 0.0, noise=200.0)
-    m = macro(adc(16.0, noise=1000.0), lines)
-    x = jnp.tile(jnp.asarray(x[:1]), (4000, 1))
-    programmed = crossbar.program(jnp.asarray(w), m, root_key(0), None)
-    rows = jnp.stack([jnp.zeros(4000, jnp.uint32), jnp.arange(4000, dtype=jnp.uint32)], axis=1)
-    y = np.asarray(crossbar.matmul(programmed, m, x, rows, root_key(1)))
-    full, tiles = np.abs(np.asarray(x[0])).max(), 3
-    of_adc = tiles * (1000 * 16 / (2**15 - 1)) ** 2 * np.abs(w).max(axis=0) ** 2
-    of_dac = (200 / (2**11 - 1)) ** 2 * (w**2).sum(axis=0)
-    assert (np.abs(y.var(axis=0) / full**2 / (of_adc + of_dac) - 1) < 5 * np.sqrt(2 / 4000)).all()
-    common = w.T @ w * (200 / (2**11 - 1)) ** 2  # a line's noise is common to the outputs
-    np.testing.assert_allclose(np.cov(y.T)[0, 1] / full**2, common[0, 1], atol=0.1 * (of_adc + of_dac).max())
-
-
-def test_one_compilation_serves_all_values_of_a_structure(sample, device):
-    w, x = (jnp.asarray(a) for a in sample)
-    run = jax.jit(
-        lambda m, w, x: crossbar.matmul(crossbar.program(w, m, root_key(0), None), m, x, rows(6), root_key(1))
-    )
-    for bits, sigma, noise, shared in ((6, 0.0, 0.1, 8), (8, 0.05, 0.4, 3)):
-        changes = {
-            "adc.bits": bits,
-            "adc.mismatch.sigma_gain": sigma,
-            "adc.noise": noise,
-            "adc.columns_per_adc": shared,
-        }
-        run(replace(device, changes).model, w, x)
-    assert run._cache_size() == 1
-
-
-def rows(n: int):
-    return jnp.stack([jnp.zeros(n, jnp.uint32), jnp.arange(n, dtype=jnp.uint32)], axis=1)
+    x = np.repeat(X[:1], len(X), axis=0)
+    y = np.asarray(read(real(16.0, adc_noise=1000.0, dac_noise=200.0), x, IDS, root_key(0), root_key(1)))
+    y = y / np.abs(x).max()
+    of_adc = 3 * (1000 * 16 / (2**15 - 1)) ** 2 * np.abs(W).max(axis=0) ** 2  # three tiles
+    common = (200 / (2**11 - 1)) ** 2 * W.T @ W  # a line's noise is common to the outputs
+    expected = np.diag(of_adc) + common
+    error = np.sqrt((expected**2 + np.outer(expected.diagonal(), expected.diagonal())) / len(x))
+    assert (np.abs(np.cov(y.T) - expected) < 4.5 * error).all()
 
 
 @pytest.mark.parametrize(
-    "dac", [MultibitDAC(6.0, 100.0, 0.0, 0.0), BitSerialDAC(5, 100.0, 0.0, 0.0)], ids=["multibit", "serial"]
+    ("dac", "bits"), [(MultibitDAC(6.0, 100.0, 0.0, 0.0), 14.0), (BitSerialDAC(5, 100.0, 0.0, 0.0), 7.0)]
 )
-def test_whole_numbers_are_found_again_where_the_step_is_below_one(sample, dac):
-    w, x = sample
-    bits = 14.0 if isinstance(dac, MultibitDAC) else 8.0
-    m = dataclasses.replace(macro(adc(bits, reconstruct="integer"), cast(dac)), weight_bits=jnp.float32(3))
-    exact = dataclasses.replace(m, adc=None)
-    run = lambda m: crossbar.matmul(crossbar.program(jnp.asarray(w), m, None, None), m, jnp.asarray(x), rows(6), None)
-    level = dataclasses.replace(m, adc=adc(bits))
-    np.testing.assert_allclose(run(m), run(exact), atol=1e-4)
-    assert np.abs(np.asarray(run(level) - run(exact))).max() > 1e-3
+def test_whole_numbers_are_found_again_where_the_step_is_below_one(dac, bits):
+    m = macro(adc(bits, reconstruct="integer"), cast(dac), weight_bits=3.0)
+    x = X[:6]
+    y = jax.jit(
+        lambda: crossbar.matmul(crossbar.program(jnp.asarray(W), m, None, None), m, jnp.asarray(x), IDS[:6], None)
+    )()
+    top = 31 if isinstance(dac, MultibitDAC) else 15
+    scale, full = np.abs(W).max(axis=0), np.abs(x).max(axis=1, keepdims=True)
+    exact = np.rint(x / full * top) @ np.rint(W / scale * 3) / (3 * top) * scale * full
+    np.testing.assert_allclose(y, exact, atol=1e-4)
 
 
 # ---------------------------------------------------------------- ranges
@@ -368,50 +351,30 @@ def test_what_shares_a_range_takes_the_widest():
     np.testing.assert_array_equal(ranges(range_per="matrix"), np.full((3, 2, 1), widest.max()))
 
 
-def calibrated(sample, **fields):
-    w, x = sample
-    m = macro(adc(**fields))
-    return m, crossbar.calibrate(crossbar.program(jnp.asarray(w), m, None, None), m, jnp.asarray(x))
+def test_calibration_measures_tiles_or_columns():
+    sums = np.random.default_rng(3).normal(1.0, 2.0, (50, 2, 7)).astype(np.float32)
+    for per, axis in (("tile", (0, 2)), ("column", 0)):
+        m = macro(adc(range_per=per))
+        expected = np.abs(sums).max(axis), sums.mean(axis), sums.std(axis)
+        for ours, theirs in zip(measured_sums(m, jnp.asarray(sums)), expected, strict=True):
+            assert ours.shape == (2, 7 if per == "column" else 1)
+            np.testing.assert_allclose(ours, theirs.reshape(ours.shape), rtol=1e-4)
 
 
-def test_calibration_measures_tiles_or_columns(sample):
-    w, x = sample
-    scaled, full = w / np.abs(w).max(axis=0), np.abs(x).max()
-    for per, axis in (("tile", (0, 1)), ("column", 0)):
-        _, found = calibrated(sample, range_per=per)
-        for tile in range(3):
-            part = slice(16 * tile, 16 * tile + 16)
-            sums = (x[:, part] / full) @ scaled[part]
-            for ours, theirs in (
-                (found.adc, np.abs(sums).max(axis)),
-                (found.mean, sums.mean(axis)),
-                (found.std, sums.std(axis)),
-            ):
-                np.testing.assert_allclose(ours[tile, 0].squeeze(), theirs, atol=2e-3)
-
-
-def test_rules_change_without_another_calibration_where_they_can(sample):
-    m, found = calibrated(sample)
-    assert largest_sum(m) == 16
-    seen = {}
-    for rule in ("full", "percentile", "snr"):
-        for per in ("matrix", "tile"):
-            changed = dataclasses.replace(m, adc=dataclasses.replace(m.adc, range_rule=rule, range_per=per))
-            seen[rule, per] = float(ruled_ranges(changed, found.adc, found.mean, found.std).sum())
-    assert seen["full", "matrix"] == seen["full", "tile"] > seen["percentile", "matrix"] > seen["percentile", "tile"]
-    assert len(set(seen.values())) == 5
-
-
-def test_a_range_a_column_loses_less_where_columns_differ(sample):
-    w, x = sample
-    w = w * np.linspace(0.05, 1, 12, dtype=np.float32)
+def test_a_range_a_column_loses_less_where_columns_differ():
+    weights = np.linspace(0.05, 1, 12, dtype=np.float32)
     error = {}
-    for per in ("column", "tile", "matrix"):
-        base = replace(preset("rram-wan2022-crosssim"), {"cell.read_noise": None, "cell.write_error": None, "rows": 16})
-        changes = {"weight_scale": "matrix", "adc.bits": 6, "adc.percentile": 100.0, "adc.range_per": per}
-        y = program(w, replace(base, changes), key=root_key(0), calibration=x).matmul(x, key=None)
-        error[per] = np.linalg.norm((np.asarray(y) - x @ w) / np.linspace(0.05, 1, 12))
-    assert 2 * error["column"] < error["tile"] <= 1.05 * error["matrix"]
+    for per in ("column", "tile"):
+        m = macro(adc(6.0, range_per=per), weight_scale="matrix")
+
+        @jax.jit
+        def calibrated(w, x, m=m):
+            ranges = crossbar.calibrate(crossbar.program(w, m, None, None), m, x)
+            return crossbar.matmul(crossbar.program(w, m, None, None, ranges=ranges), m, x, IDS[:50], None)
+
+        y = np.asarray(calibrated(jnp.asarray(W * weights), jnp.asarray(X[:50])))
+        error[per] = np.linalg.norm((y - X[:50] @ (W * weights)) / weights)
+    assert 2 * error["column"] < error["tile"]
 
 
 # ---------------------------------------------------------------- files and errors
@@ -480,8 +443,7 @@ def test_converters_that_make_no_sense_are_refused(changes, words):
 def test_whole_numbers_need_sums_that_are_some(fields, words):
     m = macro(adc(reconstruct="integer"), **fields)
     with pytest.raises(DeviceError, match=words):
-        programmed = crossbar.program(jnp.ones((4, 3)), m, None, None)
-        crossbar.matmul(programmed, m, jnp.ones((1, 4)), rows(1), None)
+        smallest_product(m)
 
 
 def test_ranges_found_for_columns_do_not_serve_tiles():
