@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pim.devices.random import root_key as root_key
     from pim.evaluation import evaluate as evaluate
     from pim.evaluation import sweep as sweep
+    from pim.fitted import fit as fit
     from pim.health import doctor as doctor
     from pim.llm_workloads.model import load_model as load_model
     from pim.mapping.plan import place as place
@@ -43,6 +44,7 @@ _HOME = {
     "sweep": "pim.evaluation",
     "citations": "pim.citing",
     "doctor": "pim.health",
+    "fit": "pim.fitted",
 }
 """Where each public name lives. No module may have the name of one: importing it would put it in the name's place."""
 

@@ -29,6 +29,7 @@ EXAMPLES = """examples:
   pim presets rram-techC                         every value of a device, with its source
   pim presets rram-techC --plot                  its spread, its course with time, its tails
   pim explain rram-techC.adc.bits
+  pim fit cells.csv --out cells                  your own measurements as a device
   pim cost rram-techC 4096 4096 --vectors 16"""
 
 
@@ -119,6 +120,18 @@ def _parser() -> argparse.ArgumentParser:
     cost.add_argument("--prompt", type=int, default=128, metavar="N", help="with --model: tokens read (128)")
     cost.add_argument("--generate", type=int, default=128, metavar="N", help="with --model: tokens written (128)")
     _finish(cost, verbs.cost, settable=True)
+
+    fit = add("fit", help="a device from measurements: its laws with bands, a device file, a report")
+    fit.add_argument("table", metavar="CSV", help="a row a pulse or reading; what it cannot say in a .toml beside it")
+    fit.add_argument(
+        "--what", type=lambda text: text.split(","), metavar="NAME,...", help="experiments (all there are)"
+    )
+    fit.add_argument("--importer", metavar="NAME", help="arc, relax_tsv, keithley, b1500, pulse_pair or aihwkit")
+    fit.add_argument("--seed", type=int, default=0, metavar="N", help="of the bootstrap (0)")
+    fit.add_argument(
+        "--out", type=Path, default=Path("out"), metavar="DIR", help="folder for NAME.toml, fit.json, fit.html (out)"
+    )
+    _finish(fit, verbs.fit)
 
     _finish(add("doctor", help="whether this installation computes right"), verbs.doctor)
     return parser

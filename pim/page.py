@@ -43,12 +43,16 @@ def section(title: str, body: str) -> str:
 
 
 def figure(title: str, drawing: Figure, caption: str) -> str:
-    """A section that is a figure, its drawing in the page itself."""
+    """A section that is a figure."""
+    return section(title, picture(drawing, caption, title))
+
+
+def picture(drawing: Figure, caption: str, words: str = "") -> str:
+    """A figure with its drawing in the page itself; `words` stand for it where it cannot be seen, else the caption."""
     image = b64encode(svg(drawing)).decode()
-    return section(
-        title,
-        f'<figure><img alt="{escape(title)}" src="data:image/svg+xml;base64,{image}">'
-        f"<figcaption>{escape(caption)}</figcaption></figure>",
+    return (
+        f'<figure><img alt="{escape(words or caption)}" src="data:image/svg+xml;base64,{image}">'
+        f"<figcaption>{escape(caption)}</figcaption></figure>"
     )
 
 

@@ -86,8 +86,8 @@ def _point_table(result: Result, shown: int) -> str:
 
 
 def _split_table(title: str, rows: Sequence[dict[str, Any]]) -> str:
-    heads, cells = split_columns(rows)
-    return table((title, *heads), cells)
+    heads, body = split_columns(rows)
+    return table((title, *heads), body)
 
 
 def _flat(values: Mapping[str, Any], above: str = "") -> list[tuple[str, str]]:

@@ -107,6 +107,17 @@ def _config(model: str) -> Any:
     return load_config(model) if Path(model).is_dir() else load_model(model).config
 
 
+def fit(options: Namespace) -> int:
+    """Fit a table of measurements and write the device, the figures and the numbers."""
+    from pim.fitted import fit
+
+    found = fit(options.table, options.what, importer=options.importer, seed=options.seed)
+    files = found.save(options.out)
+    if options.json:
+        return _print_json({**found.to_dict(), "files": [str(file) for file in files]})
+    return _print(f"{found}\n\nfiles: {', '.join(str(file) for file in files)}")
+
+
 def doctor(options: Namespace) -> int:
     """Examine this installation; status 1 if its results cannot be believed."""
     from pim.health import doctor
