@@ -58,16 +58,12 @@ def calibrate(plan: Plan, text: str | ScoredText, *, context: int = 256, tokens:
     if isinstance(nominal.get("head"), Crossbar):
         hidden = llama.rms_norm(x, nominal["norm"], plan.config.rms_norm_eps)
         found["head"] = _measure(nominal["head"], devices[nominal["head"].device], hidden, valid)
-    percentiles = {
-        name: {"input": float(macro.dac.percentile), "adc": None if macro.adc is None else float(macro.adc.percentile)}
-        for name, macro in devices.items()
-    }
     record = {
         "sha256": sample.sha256,
         "tokens": int(valid.sum()),
         "context": context,
         "protocol": sample.protocol,
-        "percentiles": percentiles,
+        "percentiles": percentiles(plan),
     }
     return replace(
         plan,
@@ -75,6 +71,14 @@ def calibrate(plan: Plan, text: str | ScoredText, *, context: int = 256, tokens:
         operands={path: operands for path, (_, operands) in found.items()},
         calibration={**record, "text": sample},
     )
+
+
+def percentiles(plan: Plan) -> dict[str, dict[str, float | None]]:
+    """The percentiles of the inputs and of the sums, by device, that calibration of this plan goes by."""
+    return {
+        name: {"input": float(macro.dac.percentile), "adc": None if macro.adc is None else float(macro.adc.percentile)}
+        for name, macro in macros(plan).items()
+    }
 
 
 def _matrices(plan: Plan, layer: int) -> dict[str, Array]:

@@ -30,7 +30,7 @@ def frozen_adcs(
     drawn = (adc.numbers, converters_a_tile(n_out, arrays, macro.slices))
     index = converter_of(n_out, columns, arrays, macro.slices, adc.columns_per_adc)
     site = partial(site_key, key, layer=layer, operator=operator, use="adc")
-    return jax.vmap(lambda tile: normal(site(tile=tile), drawn)[:, index])(jnp.arange(tiles))
+    return jax.lax.map(lambda tile: normal(site(tile=tile), drawn)[:, index], jnp.arange(tiles))
 
 
 def frozen_dacs(
@@ -98,13 +98,14 @@ def measured_sums(
 
 def ruled_ranges(
     macro: AnalogMacro,
+    columns: int,
     found: Float[Array, "tiles slices #columns"],
     mean: Float[Array, "tiles slices #columns"] | None,
     std: Float[Array, "tiles slices #columns"] | None,
 ) -> Float[Array, "tiles slices #columns"]:
     """Full scale of the ADCs by their rule, from the measured percentile, mean and standard deviation.
 
-    Raises DeviceError if that is not what the rule needs.
+    Raises DeviceError if that is not what the rule needs, for a slice of that many columns.
     """
     adc = macro.adc
     assert adc is not None
@@ -114,9 +115,10 @@ def ruled_ranges(
         if mean is None or std is None:
             raise DeviceError("adc.range_rule = 'snr' needs the mean and spread of the sums: calibrate, or give them")
         found = jnp.clip(adc.snr_range(mean, std), 1e-6, largest_sum(macro))
-    if adc.range_per == "column":
-        return found
-    if found.shape[-1] != 1:
-        raise DeviceError(f"adc.range_per = {adc.range_per!r}, but ranges were found for each column: calibrate again")
-    shared = {"tile": None, "slice": 0, "matrix": (0, 1)}[adc.range_per]
+    if found.shape[-1] != (columns if adc.range_per == "column" else 1):
+        raise DeviceError(
+            f"adc.range_per = {adc.range_per!r}, but ranges were found for {found.shape[-1]} of {columns} columns: "
+            "calibrate again"
+        )
+    shared = {"column": None, "tile": None, "slice": 0, "matrix": (0, 1)}[adc.range_per]
     return found if shared is None else jnp.broadcast_to(found.max(axis=shared, keepdims=True), found.shape)

@@ -217,7 +217,8 @@ def adc_ranges(crossbar: Crossbar, macro: AnalogMacro) -> Float[Array, "tiles sl
     """Full scale of each ADC: by its rule where calibrated, else the largest sum that the array could ever give."""
     if crossbar.ranges is None or macro.adc is None:
         return jnp.full((crossbar.weights.shape[0], macro.slices, 1), largest_sum(macro), jnp.float32)
-    return ruled_ranges(macro, crossbar.ranges.adc, crossbar.ranges.mean, crossbar.ranges.std)
+    columns, found = crossbar.weights.shape[-1] // macro.slices, crossbar.ranges
+    return ruled_ranges(macro, columns, found.adc, found.mean, found.std)
 
 
 def calibrate(crossbar: Crossbar, macro: AnalogMacro, x: Float[Array, "batch n_in"]) -> Ranges:

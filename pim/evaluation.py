@@ -8,6 +8,7 @@ import numpy as np
 import xarray as xr
 
 from pim._version import __version__
+from pim.calibration import percentiles
 from pim.devices.macro import AnalogMacro
 from pim.errors import StudyError
 from pim.llm_workloads.text import ScoredText, as_scored, overlap
@@ -85,6 +86,8 @@ def study(
     scored = as_scored(text, plan.model.tokenizer, context=context, max_tokens=tokens)
     _check_ranges(plan, scored)
     plans = [plan.replace(changes) for changes in combinations(axes)]
+    for point in plans:
+        _check_percentiles(point)
     costs = [plan_cost(p) for p in plans]  # first: what has no known cost is refused before it is computed
     scores = score(plans, scored, chips=chips, seed=seed, time=time, progress=progress)
     if not np.isfinite(scores.nll).all():
@@ -113,6 +116,20 @@ def _check_ranges(plan: Plan, scored: ScoredText) -> None:
         shared = overlap(plan.calibration["text"], scored)
         if shared is not None:
             raise StudyError(f"the calibration text overlaps the scored text: {shared}; calibrate on other text")
+
+
+def _check_percentiles(plan: Plan) -> None:
+    """Ranges stay when a calibrated plan is changed: other percentiles would be without effect."""
+    if plan.calibration is None:
+        return
+    then = plan.calibration["percentiles"]
+    for name, now in percentiles(plan).items():
+        changed = [kind for kind in now if now[kind] is not None and now[kind] != then[name][kind]]
+        if changed:
+            raise StudyError(
+                f"the {changed[0]} percentile of {name!r} is {now[changed[0]]}, but ranges were found with "
+                f"{then[name][changed[0]]}: set it before you calibrate, a plan for each value"
+            )
 
 
 def _protocol(plan: Plan, scored: ScoredText, chips: int, seed: int, time: float | None) -> dict[str, Any]:

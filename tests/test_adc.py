@@ -334,7 +334,7 @@ SUMS = SimpleNamespace(
 
 
 def ranges(**fields):
-    return np.asarray(ruled_ranges(macro(adc(**fields)), SUMS.found, SUMS.mean, SUMS.std))
+    return np.asarray(ruled_ranges(macro(adc(**fields)), 7, SUMS.found, SUMS.mean, SUMS.std))
 
 
 def test_a_rule_says_what_follows_from_the_sums():
@@ -446,9 +446,11 @@ def test_whole_numbers_need_sums_that_are_some(fields, words):
         smallest_product(m)
 
 
-def test_ranges_found_for_columns_do_not_serve_tiles():
+def test_ranges_found_for_columns_do_not_serve_tiles_nor_the_other_way_round():
     m = macro(adc(range_rule="snr"))
     with pytest.raises(DeviceError, match="calibrate again"):
-        ruled_ranges(m, jnp.ones((1, 1, 3)), jnp.ones((1, 1, 3)), jnp.ones((1, 1, 3)))
+        ruled_ranges(m, 3, jnp.ones((1, 1, 3)), jnp.ones((1, 1, 3)), jnp.ones((1, 1, 3)))
+    with pytest.raises(DeviceError, match="for 1 of 3 columns: calibrate again"):
+        ruled_ranges(macro(adc(range_per="column")), 3, jnp.ones((1, 1, 1)), None, None)
     with pytest.raises(DeviceError, match="needs the mean and spread"):
-        ruled_ranges(m, jnp.ones((1, 1, 1)), None, None)
+        ruled_ranges(m, 3, jnp.ones((1, 1, 1)), None, None)

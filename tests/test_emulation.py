@@ -169,6 +169,17 @@ def test_a_sweep_is_a_dataset_with_an_axis_a_path(plan):
     assert data.attrs["digital_perplexity"] > 1
 
 
+@pytest.mark.slow
+def test_the_rule_of_the_ranges_can_change_after_calibration(plan):
+    """A range that nothing can clip is many times too wide for six bits; the two others are near each other."""
+    six, path = plan.replace({"weights.adc.bits": 6}), "weights.adc.range_rule"
+    kl = sweep(six, {path: ["full", "percentile", "snr"]}, story(3), chips=1, progress=False).kl
+    full, percentile, snr = kl.mean([axis for axis in kl.dims if axis != path]).values
+    assert full > 3 * max(percentile, snr)
+    matrix = evaluate(six.replace({"weights.adc.range_per": "matrix"}), story(3), chips=1, progress=False)
+    assert np.isfinite(matrix.points[0].kl) and matrix.points[0].kl != pytest.approx(percentile, rel=1e-4)
+
+
 def test_what_cannot_be_run_is_refused_in_words(model, system, plan):
     arrays_only = System({"weights": system.devices["weights"]})
     with pytest.raises(MappingError, match=r"layers.0.attention.qk multiplies two activations.*add a rule"):
@@ -188,5 +199,7 @@ def test_what_cannot_be_run_is_refused_in_words(model, system, plan):
         evaluate(plan, story(3), chips=0)
     with pytest.raises(MappingError, match=r"'wights\.adc\.bit' names no field.*did you mean weights\.adc\.bits"):
         plan.replace({"wights.adc.bit": 3})
+    with pytest.raises(StudyError, match=r"adc percentile of 'weights' is 99.0, but ranges were found with 99.9"):
+        study(plan, {"weights.adc.percentile": [99.0]}, story(3))
     with pytest.raises(StudyError, match="has no values"):
         study(plan, {"weights.adc.bits": []}, story(3))
