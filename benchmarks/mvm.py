@@ -19,7 +19,7 @@ import numpy as np
 
 from pim import crossbar
 from pim.devices.catalogue import preset
-from pim.devices.dac import BitSerialDAC
+from pim.devices.converters.dac import BitSerialDAC
 from pim.devices.device import Device, replace
 from pim.devices.random import root_key
 

@@ -3,9 +3,9 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from pim.devices.adc import ADC
-from pim.devices.cell import Cell
-from pim.devices.dac import DAC
+from pim.devices.cells.cell import Cell
+from pim.devices.converters.adc import ADC
+from pim.devices.converters.dac import DAC
 from pim.devices.periphery import Periphery
 from pim.devices.record import leaf, part, record, static
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.scipy.special import ndtri
 
-from pim.devices.cell import Cell
+from pim.devices.cells.cell import Cell
 from pim.devices.random import root_key, site_key
 
 WEIGHTS = 100_000

@@ -1,35 +1,11 @@
-"""The records that a device file may name as the `type` of a part."""
+"""The records that a device file may name as the `type` of a part: all that are defined in this wing."""
 
 import dataclasses
+import pkgutil
+from importlib import import_module
 from types import ModuleType
 
-from pim.devices import (
-    adc,
-    adc_cost,
-    buffer,
-    cell,
-    cell_facts,
-    conduction,
-    dac,
-    digital_unit,
-    drift,
-    faults,
-    flash_adc,
-    inl,
-    macro,
-    mismatch,
-    path,
-    periphery,
-    ramp_adc,
-    read_noise,
-    relaxation,
-    sar_adc,
-    slow_noise,
-    state_law,
-    temperature,
-    variation,
-    write_error,
-)
+from pim.devices import buffer, cells, converters, digital_unit, macro, periphery
 
 
 def _records(module: ModuleType) -> dict[str, type]:
@@ -41,12 +17,13 @@ def _records(module: ModuleType) -> dict[str, type]:
     }
 
 
+def _modules(package: ModuleType) -> list[ModuleType]:
+    """The modules of a folder of laws."""
+    return [import_module(f"{package.__name__}.{found.name}") for found in pkgutil.iter_modules(package.__path__)]
+
+
 TYPES: dict[str, type] = {
     name: cls
-    for module in (
-        adc, adc_cost, buffer, cell, cell_facts, conduction, dac, digital_unit, drift, faults, flash_adc, inl, macro,
-        mismatch, path, periphery, ramp_adc, read_noise, relaxation, sar_adc, slow_noise, state_law, temperature,
-        variation, write_error,
-    )
+    for module in (*_modules(cells), *_modules(converters), buffer, digital_unit, macro, periphery)
     for name, cls in _records(module).items()
-}  # fmt: skip
+}

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pim.devices.cell import Cell
+from pim.devices.cells.cell import Cell
 
 
 @dataclass(frozen=True)

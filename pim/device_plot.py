@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from pim.devices.cell import Cell
+from pim.devices.cells.cell import Cell
 from pim.devices.device import Device
 from pim.devices.errors import DeviceError
 from pim.devices.macro import AnalogMacro

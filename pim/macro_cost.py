@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from pim.devices.adc import ADC
+from pim.devices.converters.adc import ADC
 from pim.devices.errors import DeviceError
 from pim.devices.macro import AnalogMacro
 from pim.ledger import Ledger, ledger_of

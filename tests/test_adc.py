@@ -14,23 +14,23 @@ from scipy.stats import binom, norm
 
 from pim import crossbar
 from pim.converters import frozen_adcs, measured_sums, ruled_ranges, smallest_product
-from pim.devices.adc import ADC
 from pim.devices.catalogue import preset
-from pim.devices.cell import Cell
-from pim.devices.clipping import clip_factor
-from pim.devices.dac import BitSerialDAC, MultibitDAC
+from pim.devices.cells.cell import Cell
+from pim.devices.cells.state_law import Polynomial
+from pim.devices.converters.adc import ADC
+from pim.devices.converters.clipping import clip_factor
+from pim.devices.converters.dac import BitSerialDAC, MultibitDAC
+from pim.devices.converters.flash_adc import Flash
+from pim.devices.converters.inl import TabulatedINL
+from pim.devices.converters.mismatch import GainOffsetMismatch
+from pim.devices.converters.ramp_adc import Ramp
+from pim.devices.converters.sar_adc import SAR
 from pim.devices.device import replace
 from pim.devices.errors import DeviceError
-from pim.devices.flash_adc import Flash
-from pim.devices.inl import TabulatedINL
 from pim.devices.loader import load_device
 from pim.devices.macro import AnalogMacro
-from pim.devices.mismatch import GainOffsetMismatch
-from pim.devices.ramp_adc import Ramp
 from pim.devices.random import root_key
 from pim.devices.record import cast
-from pim.devices.sar_adc import SAR
-from pim.devices.state_law import Polynomial
 from pim.macro_cost import counts
 from pim.mapping.sharing import converter_of, converters_a_tile
 

@@ -15,19 +15,19 @@ from hypothesis import strategies as st
 
 from pim.costing import cost
 from pim.crossbar import program
-from pim.devices.adc import ADC
-from pim.devices.adc_cost import AndrulisADCCost, ZigzagADCCost
 from pim.devices.buffer import Buffer
-from pim.devices.cell import Cell
-from pim.devices.dac import BitSerialDAC, MultibitDAC
+from pim.devices.cells.cell import Cell
+from pim.devices.cells.state_law import Polynomial
+from pim.devices.cells.write_error import GaussianWriteError
+from pim.devices.converters.adc import ADC
+from pim.devices.converters.adc_cost import AndrulisADCCost, ZigzagADCCost
+from pim.devices.converters.dac import BitSerialDAC, MultibitDAC
 from pim.devices.digital_unit import DigitalUnit
 from pim.devices.errors import DeviceError
 from pim.devices.macro import AnalogMacro, Ideal
 from pim.devices.periphery import Periphery
 from pim.devices.random import root_key
 from pim.devices.record import cast, replace_at
-from pim.devices.state_law import Polynomial
-from pim.devices.write_error import GaussianWriteError
 from pim.digital_cost import digital_cost, product_values
 from pim.errors import StudyError
 from pim.ledger import Ledger, join, kind, quantity

@@ -12,22 +12,22 @@ from hypothesis import strategies as st
 from pim import crossbar
 from pim.chip import program
 from pim.crossbar import Ranges
-from pim.devices.adc import ADC
 from pim.devices.catalogue import preset
-from pim.devices.cell import Cell
-from pim.devices.dac import BitSerialDAC, MultibitDAC
+from pim.devices.cells.cell import Cell
+from pim.devices.cells.read_noise import AdditiveReadNoise, ProportionalReadNoise
+from pim.devices.cells.state_law import Polynomial
+from pim.devices.cells.write_error import GaussianWriteError
+from pim.devices.converters.adc import ADC
+from pim.devices.converters.dac import BitSerialDAC, MultibitDAC
+from pim.devices.converters.flash_adc import Flash
+from pim.devices.converters.inl import TabulatedINL
+from pim.devices.converters.mismatch import GainOffsetMismatch
+from pim.devices.converters.sar_adc import SAR
 from pim.devices.device import replace
 from pim.devices.errors import DeviceError
-from pim.devices.flash_adc import Flash
-from pim.devices.inl import TabulatedINL
 from pim.devices.macro import AnalogMacro
-from pim.devices.mismatch import GainOffsetMismatch
 from pim.devices.random import root_key
-from pim.devices.read_noise import AdditiveReadNoise, ProportionalReadNoise
 from pim.devices.record import cast
-from pim.devices.sar_adc import SAR
-from pim.devices.state_law import Polynomial
-from pim.devices.write_error import GaussianWriteError
 
 KEY = root_key(3)
 

@@ -11,6 +11,7 @@ import pytest
 from scipy.stats import norm, t
 
 from pim.devices.catalogue import preset
+from pim.devices.cells.relaxation import Z_GRID
 from pim.devices.errors import DeviceError
 from pim.devices.fitting.cell_fit import fit_cells
 from pim.devices.fitting.history import history
@@ -19,7 +20,6 @@ from pim.devices.fitting.retention_fit import BOLTZMANN, ELECTRONVOLT
 from pim.devices.fitting.sidecar import Sidecar
 from pim.devices.fitting.table import Measurements, measurements
 from pim.devices.fitting.weighted import proportion
-from pim.devices.relaxation import Z_GRID
 
 SEEDS = 50
 

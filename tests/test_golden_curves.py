@@ -14,14 +14,14 @@ import pytest
 
 from pim.calibration import calibrate
 from pim.crossbar import Ranges
-from pim.devices.adc import ADC
-from pim.devices.cell import Cell
-from pim.devices.dac import MultibitDAC
+from pim.devices.cells.cell import Cell
+from pim.devices.cells.state_law import Polynomial
+from pim.devices.cells.write_error import GaussianWriteError
+from pim.devices.converters.adc import ADC
+from pim.devices.converters.dac import MultibitDAC
 from pim.devices.device import Device
 from pim.devices.macro import AnalogMacro, Ideal
 from pim.devices.record import cast
-from pim.devices.state_law import Polynomial
-from pim.devices.write_error import GaussianWriteError
 from pim.evaluation import evaluate
 from pim.llm_workloads.model import load_model
 from pim.mapping.plan import place

@@ -11,20 +11,20 @@ from hypothesis import strategies as st
 
 from pim.chip import program
 from pim.devices.catalogue import preset
-from pim.devices.cell import Cell
-from pim.devices.conduction import Cubic, Sinh
+from pim.devices.cells.cell import Cell
+from pim.devices.cells.conduction import Cubic, Sinh
+from pim.devices.cells.drift import ExponentialDecay, PowerLawDrift
+from pim.devices.cells.faults import StuckFaults
+from pim.devices.cells.slow_noise import Flicker, RelativeFlicker, Telegraph, decades_path
+from pim.devices.cells.state_law import ClippedLog, ClippedPower, Polynomial, Saturating, Split
+from pim.devices.cells.temperature import BOLTZMANN, Arrhenius, TabulatedTemperature
+from pim.devices.cells.variation import Variation
+from pim.devices.cells.write_error import LognormalWriteError, WindowWriteError
 from pim.devices.device import replace
-from pim.devices.drift import ExponentialDecay, PowerLawDrift
 from pim.devices.errors import DeviceError
-from pim.devices.faults import StuckFaults
 from pim.devices.random import chip_key, root_key, site_key
 from pim.devices.record import cast, replace_at
-from pim.devices.slow_noise import Flicker, RelativeFlicker, Telegraph, decades_path
-from pim.devices.state_law import ClippedLog, ClippedPower, Polynomial, Saturating, Split
-from pim.devices.temperature import BOLTZMANN, Arrhenius, TabulatedTemperature
-from pim.devices.variation import Variation
 from pim.devices.wire import wire
-from pim.devices.write_error import LognormalWriteError, WindowWriteError
 
 KEY = root_key(3)
 CELLS = 200_000

@@ -59,7 +59,7 @@ def files_of(wing: str) -> Iterator[Path]:
 
 
 def installed_name(wing: str, path: Path) -> str:
-    """Where a file lies in the wheel: devices/adc.py is pim/devices/adc.py."""
+    """Where a file lies in the wheel: devices/converters/adc.py is pim/devices/converters/adc.py."""
     return f"{wing.replace('.', '/')}/{path.relative_to(ROOT / FOLDERS[wing]).as_posix()}"
 
 

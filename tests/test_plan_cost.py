@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from pim.costing import cost
-from pim.devices.adc import ADC
-from pim.devices.adc_cost import ZigzagADCCost
 from pim.devices.buffer import Buffer
-from pim.devices.cell import Cell
-from pim.devices.dac import MultibitDAC
+from pim.devices.cells.cell import Cell
+from pim.devices.converters.adc import ADC
+from pim.devices.converters.adc_cost import ZigzagADCCost
+from pim.devices.converters.dac import MultibitDAC
 from pim.devices.device import Device
 from pim.devices.digital_unit import DigitalUnit
 from pim.devices.macro import AnalogMacro, Ideal

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 
 from pim.devices.catalogue import preset
-from pim.devices.cell import Cell
+from pim.devices.cells.cell import Cell
+from pim.devices.cells.faults import StuckFaults
+from pim.devices.cells.state_law import Polynomial
+from pim.devices.cells.write_error import GaussianWriteError, StudentWriteError
 from pim.devices.errors import DeviceError
-from pim.devices.faults import StuckFaults
 from pim.devices.random import name_id, normal, root_key, site_key, student_t
 from pim.devices.record import cast
-from pim.devices.state_law import Polynomial
-from pim.devices.write_error import GaussianWriteError, StudentWriteError
 
 KEY = root_key(7)
 CELLS = 300_000  # the tails are heavy: a standard deviation converges slowly

@@ -97,7 +97,7 @@ def fit_relaxation(table: Measurements, seed: int = 0) -> LawFit:
 
     Parameters with an index: `variance_slope[level]`, `variance_at_1s[level]`, `mean_slope[level]`,
     `mean_at_1s[level]`, `nu[time]`, `location[group]` and `scale[group]` with group = time * levels + level; and
-    `slow_share`, `slow_decades` of the path (see `pim.devices.path`) where cells were read at two times or more.
+    `slow_share`, `slow_decades` of the path (see `pim.devices.cells.path`) where cells were read at two times or more.
 
     Raises:
         NotMeasured: see `shifts_of`; or no shift at all.

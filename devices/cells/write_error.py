@@ -9,9 +9,9 @@ from typing import Protocol
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
+from pim.devices.cells.state_law import StateLaw
 from pim.devices.random import normal, student_t, uniform
 from pim.devices.record import leaf, part, record
-from pim.devices.state_law import StateLaw
 
 
 class WriteError(Protocol):

@@ -10,10 +10,10 @@ from typing import Any, Protocol
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from pim.devices.capacitors import MAGNITUDE_BITS, binary_weights
-from pim.devices.mismatch import GainOffsetMismatch
+from pim.devices.cells.state_law import StateLaw
+from pim.devices.converters.capacitors import MAGNITUDE_BITS, binary_weights
+from pim.devices.converters.mismatch import GainOffsetMismatch
 from pim.devices.record import leaf, part, record, static
-from pim.devices.state_law import StateLaw
 
 
 class DAC(Protocol):

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from pim.devices.capacitors import MAGNITUDE_BITS, binary_weights
+from pim.devices.converters.capacitors import MAGNITUDE_BITS, binary_weights
 from pim.devices.record import leaf, record
 
 

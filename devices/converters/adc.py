@@ -9,11 +9,11 @@ from typing import Protocol
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from pim.devices.clipping import clip_factor
+from pim.devices.cells.state_law import StateLaw
+from pim.devices.converters.clipping import clip_factor
+from pim.devices.converters.mismatch import GainOffsetMismatch
 from pim.devices.errors import DeviceError
-from pim.devices.mismatch import GainOffsetMismatch
 from pim.devices.record import leaf, part, record, static
-from pim.devices.state_law import StateLaw
 
 
 class ConverterCost(Protocol):

@@ -11,9 +11,9 @@ import jax.numpy as jnp
 from jax.scipy.special import ndtr
 from jaxtyping import Array, Float, Key
 
+from pim.devices.cells.state_law import StateLaw
 from pim.devices.random import fold, normal, uniform
 from pim.devices.record import leaf, part, record
-from pim.devices.state_law import StateLaw
 
 
 class SlowNoise(Protocol):

@@ -9,8 +9,8 @@ from typing import Protocol
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from pim.devices.cells.state_law import StateLaw
 from pim.devices.record import leaf, part, record
-from pim.devices.state_law import StateLaw
 
 
 class ReadNoise(Protocol):

@@ -11,11 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key
 
-from pim.devices.path import LatentPath, bracket
+from pim.devices.cells.path import LatentPath, bracket
+from pim.devices.cells.state_law import StateLaw, at_knot
+from pim.devices.cells.write_error import spread_at
 from pim.devices.random import normal
 from pim.devices.record import leaf, part, record
-from pim.devices.state_law import StateLaw, at_knot
-from pim.devices.write_error import spread_at
 
 
 class Relaxation(Protocol):

@@ -5,18 +5,18 @@ from collections.abc import Callable
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
-from pim.devices.cell_facts import CellFacts
-from pim.devices.conduction import Conduction
-from pim.devices.drift import Drift
+from pim.devices.cells.cell_facts import CellFacts
+from pim.devices.cells.conduction import Conduction
+from pim.devices.cells.drift import Drift
+from pim.devices.cells.faults import StuckFaults
+from pim.devices.cells.read_noise import ReadNoise
+from pim.devices.cells.relaxation import Relaxation
+from pim.devices.cells.slow_noise import SlowNoise
+from pim.devices.cells.temperature import Temperature
+from pim.devices.cells.variation import Variation
+from pim.devices.cells.write_error import WriteError
 from pim.devices.errors import DeviceError
-from pim.devices.faults import StuckFaults
-from pim.devices.read_noise import ReadNoise
 from pim.devices.record import leaf, part, record
-from pim.devices.relaxation import Relaxation
-from pim.devices.slow_noise import SlowNoise
-from pim.devices.temperature import Temperature
-from pim.devices.variation import Variation
-from pim.devices.write_error import WriteError
 
 
 @record

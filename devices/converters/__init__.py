@@ -1,0 +1,1 @@
+"""Converters between the digital and the analog side, and what makes real ones differ from ideal ones."""
