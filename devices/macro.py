@@ -1,11 +1,16 @@
 """An analog macro: arrays of cells with their converters, and the rules by which matrices are put on them."""
 
+from dataclasses import replace
+
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from pim.devices.bit_line import BitLine
 from pim.devices.cells.cell import Cell
 from pim.devices.converters.adc import ADC
 from pim.devices.converters.dac import DAC
+from pim.devices.environment import ROOM, Environment
+from pim.devices.errors import DeviceError
 from pim.devices.periphery import Periphery
 from pim.devices.record import leaf, part, record, static
 
@@ -29,13 +34,44 @@ class AnalogMacro:
         "1", "bits of a weight, sign included; absent: continuous", low=2, high=16, default=None
     )
     adc: ADC | None = part("output converter; absent: sums are read exactly", default=None)
+    bit_line: BitLine | None = part("what bit lines do to the sums on them; absent: nothing", default=None)
     periphery: Periphery | None = part("everything else that costs; absent: unknown", default=None)
+    environment: Environment | None = part(
+        "what temperature and supply do to the circuits; absent: nothing", default=None
+    )
+
+    @property
+    def temperature(self) -> Float[Array, ""] | None:
+        """Temperature (K) of the chip; None: that at which everything was measured."""
+        return None if self.environment is None else self.environment.temperature
+
+    def at_temperature(self, temperature) -> "AnalogMacro":
+        """The same macro at a temperature (K), which may be traced.
+
+        Raises DeviceError if nothing of it is known to change.
+        """
+        if self.environment is None:
+            if self.cell.temperature is None:
+                raise DeviceError("this device has no law of temperature; leave temperature=None")
+            return self
+        return replace(self, environment=replace(self.environment, temperature=temperature))
 
     def driven(self, levels: Float[Array, "*batch rows"]) -> Float[Array, "*batch driven_rows"]:
         """Word-line levels in [-1, 1] as what the cells' strengths (`Cell.strengths`) are multiplied by."""
         if self.cell.conduction is None:
             return levels
         return jnp.concatenate(self.cell.conduction.drives(levels * self.v_read), axis=-1) / self.v_read
+
+    @property
+    def bends(self) -> bool:
+        """Whether bit lines hold another sum than that of their cells."""
+        return self.bit_line is not None and self.bit_line.bends
+
+    def line_variance(self) -> Float[Array, ""] | None:
+        """Variance (cells^2) that a bit line adds at each read; None: nothing."""
+        if self.bit_line is None:
+            return None
+        return self.bit_line.noise_variance(self.rows, ROOM if self.temperature is None else self.temperature)
 
 
 @record

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key, UInt32
 
-USES = ("write", "relax", "fault", "read", "drift", "slow", "vary", "die", "adc", "dac")
+USES = ("write", "relax", "fault", "read", "drift", "slow", "vary", "die", "adc", "dac", "ladder")
 
 
 def root_key(seed: int) -> Key[Array, ""]:

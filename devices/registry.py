@@ -5,7 +5,7 @@ import pkgutil
 from importlib import import_module
 from types import ModuleType
 
-from pim.devices import buffer, cells, converters, digital_unit, macro, periphery
+from pim.devices import bit_line, buffer, cells, converters, digital_unit, environment, macro, periphery
 
 
 def _records(module: ModuleType) -> dict[str, type]:
@@ -22,8 +22,10 @@ def _modules(package: ModuleType) -> list[ModuleType]:
     return [import_module(f"{package.__name__}.{found.name}") for found in pkgutil.iter_modules(package.__path__)]
 
 
+FAMILIES = (bit_line, buffer, digital_unit, environment, macro, periphery)
+
 TYPES: dict[str, type] = {
     name: cls
-    for module in (*_modules(cells), *_modules(converters), buffer, digital_unit, macro, periphery)
+    for module in (*_modules(cells), *_modules(converters), *FAMILIES)
     for name, cls in _records(module).items()
 }

@@ -14,6 +14,7 @@ from jaxtyping import Array, Float
 class Encoding(Protocol):
     """How signed digits live in cells that only know conductances."""
 
+    cells_a_weight: int  # in a slice: one, or a pair
     largest_signal: float  # of one cell or pair at full conductance and full input
 
     def fractions(self, digits: Float[Array, "rows n_out"], arrays: int) -> Float[Array, "pair rows columns"]:
@@ -48,6 +49,7 @@ class Encoding(Protocol):
 class Differential:
     """A pair of columns: positive weights in one, negative in the other, the rest of the pair at g_min."""
 
+    cells_a_weight = 2
     largest_signal = 1.0
 
     def fractions(self, digits: Float[Array, "rows n_out"], arrays: int) -> Float[Array, "2 rows n_out"]:
@@ -86,6 +88,7 @@ class OffsetColumn:
     of its array.
     """
 
+    cells_a_weight = 1
     largest_signal = 2.0
 
     def fractions(self, digits: Float[Array, "rows n_out"], arrays: int) -> Float[Array, "1 rows columns"]:
@@ -126,6 +129,7 @@ class OffsetReference:
     of the cells shows. Tools that program one cell a weight and convert it back assume this (aihwkit's single device).
     """
 
+    cells_a_weight = 1
     largest_signal = 1.0
 
     def fractions(self, digits: Float[Array, "rows n_out"], arrays: int) -> Float[Array, "1 rows n_out"]:

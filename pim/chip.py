@@ -40,19 +40,21 @@ class Chip:
             time: time since programming in s; may be traced (outside the measured times a traced one gives NaN).
             temperature: in K, may be traced; None is the temperature at which the device was measured.
 
+        Converters, references and leakage follow the temperature if the device has an `environment`.
+
         Raises DeviceError if `time` is outside the measured times of the device, or if it has no law of ageing or, for
         a temperature, none of temperature.
         """
         if self.crossbar is None:
             return self
         assert isinstance(self.model, AnalogMacro)
+        model = self.model
         if temperature is not None:
-            if self.model.cell.temperature is None:
-                raise DeviceError("this device has no law of temperature; leave temperature=None")
             temperature = jnp.asarray(temperature, jnp.float32)
-        time = reading_time(self.model, time)
-        programmed = _program(self.weights, self.model, self.key, time, temperature, self.crossbar.ranges)
-        return replace(self, time=time, temperature=temperature, crossbar=programmed)
+            model = model.at_temperature(temperature)
+        time = reading_time(model, time)
+        programmed = _program(self.weights, model, self.key, time, temperature, self.crossbar.ranges)
+        return replace(self, model=model, time=time, temperature=temperature, crossbar=programmed)
 
     def compensate(
         self,

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int32, Key, UInt32
 
+from pim.column_sums import exact_sums, read_sums
 from pim.converters import (
     applied_levels,
     frozen_adcs,
@@ -22,7 +23,7 @@ from pim.converters import (
     smallest_product,
 )
 from pim.devices.macro import AnalogMacro
-from pim.devices.random import normal_rows, row_keys, site_key
+from pim.devices.random import site_key
 from pim.devices.record import leaf, record, static
 from pim.mapping.encoding import ENCODINGS
 from pim.mapping.tiles import column_arrays, cut_inputs, cut_rows
@@ -94,6 +95,9 @@ def program(
     window = cell.g_max - cell.g_min
     scale = weight_scale(weights, macro.weight_scale)
     digits, gains = slice_weights(weights / scale[None], macro.weight_bits, macro.slices)
+    environment = None if key is None else macro.environment
+    reference = 1.0 if environment is None else environment.reference(macro.vdd)
+    temperature = macro.temperature if temperature is None else temperature
 
     def one_tile(tile_digits):
         tile, part = tile_digits
@@ -107,7 +111,9 @@ def program(
         def fold(matrix):  # slices into the columns
             return jnp.moveaxis(matrix, 0, 1).reshape(macro.rows, -1)
 
-        strengths = zip(*(cell.strengths(value) for value in (g, cell.g_min, cell.g_max)), strict=True)
+        strengths = zip(
+            *(cell.strengths(value) for value in (g, reference * cell.g_min, reference * cell.g_max)), strict=True
+        )
         signal = [fold(jax.vmap(encoding.signal, in_axes=(1, None, None))(*a)) for a in strengths]
         variance = cell.read_variance(g)
         if variance is not None:
@@ -151,18 +157,13 @@ def matmul(
     batch, steps = x.shape[0], planes.shape[0]
     inputs = cut_inputs(planes, macro.rows)
     counts = gains[:, None] * crossbar.gains[None, :]
-    noise = None if macro.adc is None else macro.adc.noise_variance()
 
     def one_tile(tile, u, weights, variance, adc_range, adcs):
-        levels = u.reshape(steps * batch, -1)
-        sums = _product(macro.driven(levels), weights).reshape(steps, batch, slices, -1)
-        if key is not None and (variance is not None or noise is not None):
-            power = jnp.zeros(()) if variance is None else _product(levels**2, variance).reshape(sums.shape)
-            if noise is not None and macro.adc is not None:  # at its input, as that of the cells is: one draw for both
-                power = power + noise * (adc_range / macro.adc.codes())[None, None] ** 2
+        if key is None:
+            sums = exact_sums(macro, u.reshape(steps * batch, -1), weights).reshape(steps, batch, slices, -1)
+        else:
             site = site_key(key, layer=crossbar.layer, operator=crossbar.operator, tile=tile, use="read")
-            draws = normal_rows(row_keys(site, rows), (steps, *sums.shape[2:]))
-            sums = sums + _root(power) * jnp.moveaxis(draws, 0, 1)
+            sums = read_sums(macro, u, weights, variance, adc_range, site, rows)
         return encoding.combine(_convert_and_add(macro, sums, counts, adc_range, adcs), n_out, arrays)
 
     tiles = crossbar.weights.shape[0]
@@ -195,6 +196,9 @@ def _convert_and_add(
             column = sums[step, :, part]
             if macro.adc is not None:
                 frozen = None if adcs is None else adcs[:, None, part]
+                if macro.environment is not None:
+                    lsb = full_scale[None, part] / macro.adc.codes()
+                    column = macro.environment.seen_by_adc(column, lsb, macro.vdd)
                 column = macro.adc.convert(column, full_scale[None, part], frozen, unit)
             total = total + column * counts[step, part]
     return total
@@ -228,21 +232,8 @@ def calibrate(crossbar: Crossbar, macro: AnalogMacro, x: Float[Array, "batch n_i
 
     def one_tile(tile):
         u, weights = tile
-        sums = _product(macro.driven(u.reshape(-1, macro.rows)), weights)
+        sums = exact_sums(macro, u.reshape(-1, macro.rows), weights)
         return measured_sums(macro, sums.reshape(-1, macro.slices, weights.shape[1] // macro.slices))
 
     found, mean, std = jax.lax.map(one_tile, (cut_inputs(planes, macro.rows), crossbar.weights))
     return Ranges(x=full, adc=jnp.maximum(found, 1e-6), mean=mean, std=std)
-
-
-def _product(
-    levels: Float[Array, "inputs rows"], cells: Float[Array, "rows columns"]
-) -> Float[Array, "inputs columns"]:
-    """A tile's sums in full float32, on accelerators too."""
-    return jnp.matmul(levels, cells, precision=jax.lax.Precision.HIGHEST)
-
-
-def _root(variance: Float[Array, "*n"]) -> Float[Array, "*n"]:
-    """Square root with a zero gradient at zero."""
-    positive = variance > 0
-    return jnp.where(positive, jnp.sqrt(jnp.where(positive, variance, 1.0)), 0.0)

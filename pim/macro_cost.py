@@ -199,7 +199,8 @@ def leakage_power(macro: AnalogMacro, n_in, n_out) -> Float[Array, "..."]:
         return jnp.zeros(jnp.shape(n.arrays))
     converter = _adc_area(macro.adc) + around.shift_add_area
     circuits = n.adcs * converter + n.signals * around.sample_hold_area
-    return n.arrays * (circuits * around.leakage_density + around.buffer.leakage())
+    power = n.arrays * (circuits * around.leakage_density + around.buffer.leakage())
+    return power if macro.environment is None else power * macro.environment.leakage(macro.vdd)
 
 
 def _adc_area(adc: ADC | None) -> Any:

@@ -17,9 +17,10 @@ from pim.devices.cells.drift import ExponentialDecay, PowerLawDrift
 from pim.devices.cells.faults import StuckFaults
 from pim.devices.cells.slow_noise import Flicker, RelativeFlicker, Telegraph, decades_path
 from pim.devices.cells.state_law import ClippedLog, ClippedPower, Polynomial, Saturating, Split
-from pim.devices.cells.temperature import BOLTZMANN, Arrhenius, TabulatedTemperature
+from pim.devices.cells.temperature import Arrhenius, TabulatedTemperature
 from pim.devices.cells.variation import Variation
 from pim.devices.cells.write_error import LognormalWriteError, WindowWriteError
+from pim.devices.constants import BOLTZMANN, ELECTRONVOLT
 from pim.devices.device import replace
 from pim.devices.errors import DeviceError
 from pim.devices.random import chip_key, root_key, site_key
@@ -135,9 +136,8 @@ def test_a_trap_takes_a_share_of_some_cells():
 
 
 def test_arrhenius_ages_faster_and_changes_the_conductance():
-    electronvolt = 1.602176634e-19
-    law = cast(Arrhenius(1.0 * electronvolt, 300.0, tcr=-1e-3))
-    expected = np.exp(electronvolt / BOLTZMANN * (1 / 300 - 1 / 330))
+    law = cast(Arrhenius(1.0 * ELECTRONVOLT, 300.0, tcr=-1e-3))
+    expected = np.exp(ELECTRONVOLT / BOLTZMANN * (1 / 300 - 1 / 330))
     assert float(law.ageing(330.0)) == pytest.approx(expected, rel=1e-4)
     cell = cast(
         Cell(

@@ -9,6 +9,7 @@ from pim.devices.cells.cell_facts import CellFacts
 from pim.devices.cells.conduction import Conduction
 from pim.devices.cells.drift import Drift
 from pim.devices.cells.faults import StuckFaults
+from pim.devices.cells.ladder import C2CLadder
 from pim.devices.cells.read_noise import ReadNoise
 from pim.devices.cells.relaxation import Relaxation
 from pim.devices.cells.slow_noise import SlowNoise
@@ -44,6 +45,7 @@ class Cell:
         "s", "time at which a chip is read where no time is given; absent: the cell does not age", low=0, default=None
     )
     write_error: WriteError | None = part("error right after programming", default=None)
+    ladder: C2CLadder | None = part("capacitor ladder that weighs the bits of the cell", default=None)
     variation: Variation | None = part("differences between cells that are written blind", default=None)
     relaxation: Relaxation | None = part("random shift with time since programming", default=None)
     drift: Drift | None = part("course with time since programming", default=None)
@@ -58,6 +60,17 @@ class Cell:
     def ages(self) -> bool:
         """Whether a chip of such cells is another one at another time."""
         return any(law is not None for law in (self.relaxation, self.drift, self.slow_noise))
+
+    def prepare(self) -> "Cell":
+        """Itself, once it is known to make sense.
+
+        Raises DeviceError for a ladder of other bits than the cell has levels.
+        """
+        if self.ladder is not None and (self.levels is None or float(self.levels) != 2.0**self.ladder.bits):
+            raise DeviceError(
+                f"cell.ladder has {self.ladder.bits} bits: set cell.levels = {2**self.ladder.bits}, one for each code"
+            )
+        return self
 
     def check_time(self, time: float) -> None:
         """Raise DeviceError if a (concrete) time since programming, in s, is outside what the laws know."""
@@ -89,6 +102,9 @@ class Cell:
         programmed = target
         if self.write_error is not None:
             programmed = programmed + self.write_error.sample(target, key_for("write"))
+        if self.ladder is not None:
+            window = self.g_max - self.g_min
+            programmed = self.g_min + window * self.ladder.realised((target - self.g_min) / window, key_for("ladder"))
         if self.variation is not None:
             programmed = programmed * self.variation.factor(target.shape, key_for)
         g = programmed = self._clip(programmed)

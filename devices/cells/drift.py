@@ -57,3 +57,19 @@ class ExponentialDecay:
         """exp(-t / tau) of each cell."""
         tau = self.time_constant * jnp.exp(self.sigma_log * normal(key, target.shape))
         return jnp.exp(-time / tau)
+
+
+@record
+class TokenDecay:
+    """Charge that leaks while a language model writes: G(t) = G_programmed exp(-k t / token_time), all cells alike.
+
+    k is what published models of gain cells state, the share lost from one token to the next; time is still counted in
+    seconds, of which a token takes `token_time`.
+    """
+
+    per_token: Float[Array, ""] = leaf("1", "k, share lost a token", low=0, high=1)
+    token_time: Float[Array, ""] = leaf("s", "time from token to token", low=1e-9)
+
+    def factor(self, target: Float[Array, "*cells"], key: Key[Array, ""], time) -> Float[Array, "*cells"]:
+        """exp(-k t / token_time), for every cell."""
+        return jnp.broadcast_to(jnp.exp(-self.per_token * time / self.token_time), target.shape)

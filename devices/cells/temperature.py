@@ -5,9 +5,8 @@ from typing import Protocol
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from pim.devices.constants import BOLTZMANN
 from pim.devices.record import leaf, record
-
-BOLTZMANN = 1.380649e-23  # J/K, exact (SI)
 
 
 class Temperature(Protocol):

@@ -1,0 +1,113 @@
+"""The sums of a tile's columns as they arrive at the converters: cells, bit lines, and the noise of both."""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Key, UInt32
+
+from pim.devices.errors import DeviceError
+from pim.devices.macro import AnalogMacro
+from pim.devices.random import fold, normal_rows, row_keys
+from pim.mapping.encoding import ENCODINGS
+
+
+def exact_sums(
+    macro: AnalogMacro, levels: Float[Array, "*batch rows"], weights: Float[Array, "driven_rows columns"]
+) -> Float[Array, "*batch columns"]:
+    """Sums without noise, in cells of full conductance and input, as bit lines hold them."""
+    return _bent(macro, levels, weights, _product(macro.driven(levels), weights))
+
+
+def read_sums(
+    macro: AnalogMacro,
+    levels: Float[Array, "steps batch rows"],
+    weights: Float[Array, "driven_rows all_columns"],
+    variance: Float[Array, "rows all_columns"] | None,
+    full_scale: Float[Array, "slices #columns"],
+    site: Key[Array, ""],
+    rows: UInt32[Array, "batch 2"],
+) -> Float[Array, "steps batch slices columns"]:
+    """Sums with the noise of cells, bit lines and converters, drawn for each row.
+
+    Args:
+        macro: the device.
+        levels: of the word lines, a plane a step.
+        weights: of the cells, slice by slice.
+        variance: of the cells' reads; None: no noise.
+        full_scale: of the converters, whose noise is told in LSB.
+        site: key of the tile's reads.
+        rows: (document, position) of each input vector.
+    """
+    steps, batch, _ = levels.shape
+    shape = steps, batch, macro.slices, weights.shape[1] // macro.slices
+    flat = levels.reshape(steps * batch, -1)
+    sums = _product(macro.driven(flat), weights)
+    cells = None if variance is None else _product(flat**2, variance)
+    behind = _variance_behind_cells(macro, full_scale)
+    if macro.bends:  # cells and line are no longer one noise: the line bends what the cells' noise has moved
+        if cells is not None:
+            sums = _noisy(sums.reshape(shape), cells.reshape(shape), fold(site, 1), rows).reshape(sums.shape)
+        sums, cells = _bent(macro, flat, weights, sums), None
+    parts = [] if cells is None else [cells.reshape(shape)]
+    parts += [] if behind is None else [behind[None, None]]
+    sums = sums.reshape(shape)
+    return _noisy(sums, sum(parts[1:], parts[0]), site, rows) if parts else sums
+
+
+def _bent(
+    macro: AnalogMacro,
+    levels: Float[Array, "*batch rows"],
+    weights: Float[Array, "driven_rows columns"],
+    sums: Float[Array, "*batch columns"],
+) -> Float[Array, "*batch columns"]:
+    if not macro.bends:
+        return sums
+    assert macro.bit_line is not None
+    line = macro.bit_line
+    if macro.encoding != "differential":
+        raise DeviceError(
+            f"this bit line bends the sums of either sign, but encoding = {macro.encoding!r} has both on one line: "
+            "take encoding = 'differential', or bit_line = None"
+        )
+    magnitude = None
+    if line.needs_magnitude:
+        magnitude = _product(jnp.abs(macro.driven(levels)), jnp.abs(weights))
+    return line.transfer(sums, magnitude)
+
+
+def _variance_behind_cells(
+    macro: AnalogMacro, full_scale: Float[Array, "slices #columns"]
+) -> Float[Array, "slices #columns"] | None:
+    """Variance that bit lines and converters add to a sum; None: nothing."""
+    parts = []
+    line = macro.line_variance()
+    if line is not None:  # of each line that makes up a signal, as of a cell on it
+        pair = ENCODINGS[macro.encoding].cells_a_weight
+        parts.append(ENCODINGS[macro.encoding].noise(jnp.full((pair, 1, 1), line)))
+    noise = None if macro.adc is None else macro.adc.noise_variance()
+    if noise is not None and macro.adc is not None:
+        parts.append(noise * (full_scale / macro.adc.codes()) ** 2)
+    return sum(parts[1:], parts[0]) if parts else None
+
+
+def _noisy(
+    sums: Float[Array, "steps batch slices columns"],
+    variance: Float[Array, "..."],
+    site: Key[Array, ""],
+    rows: UInt32[Array, "batch 2"],
+) -> Float[Array, "steps batch slices columns"]:
+    """The sums with noise of that variance, which broadcasts over them."""
+    draws = normal_rows(row_keys(site, rows), (sums.shape[0], *sums.shape[2:]))
+    return sums + _root(variance) * jnp.moveaxis(draws, 0, 1)
+
+
+def _product(
+    levels: Float[Array, "inputs rows"], cells: Float[Array, "rows columns"]
+) -> Float[Array, "inputs columns"]:
+    """A tile's sums in full float32, on accelerators too."""
+    return jnp.matmul(levels, cells, precision=jax.lax.Precision.HIGHEST)
+
+
+def _root(variance: Float[Array, "*n"]) -> Float[Array, "*n"]:
+    """Square root with a zero gradient at zero."""
+    positive = variance > 0
+    return jnp.where(positive, jnp.sqrt(jnp.where(positive, variance, 1.0)), 0.0)
