@@ -21,6 +21,10 @@ CELLS = 4000
 STATES = 24
 LONGEST = 3.15576e8
 """Ten years: where a law that knows no end is drawn to, in s."""
+GONE = 1e-3
+"""Share of the conductance below which a course is no longer drawn."""
+NOISELESS = 1e-6
+"""Spread over the largest conductance that float32 leaves where there is none."""
 
 
 def device_figure(device: Device) -> Figure:
@@ -60,7 +64,17 @@ def _times(cell: Cell) -> Sequence[float | None]:
     if cell.relaxation is not None:
         known = np.asarray(cell.relaxation.times, np.float64)
         return [float(known[i]) for i in sorted({0, len(known) // 2, len(known) - 1})]
-    return [1.0, 86400.0, 3.15576e7]
+    last = _end(cell)
+    return [1.0, 86400.0, 3.15576e7] if last == LONGEST else [1.0, last]
+
+
+def _end(cell: Cell) -> float:
+    """When a course without measured times ends (s): after ten years, or when nothing is left of the highest state."""
+    top = jnp.broadcast_to(cell.g_max, (1,))
+    times = np.geomspace(1.0, LONGEST, 100)
+    left = [float(np.median(np.asarray(_sample(cell, top, time)))) for time in times[::11]]
+    gone = np.flatnonzero(np.array(left) < GONE * float(cell.g_max))
+    return float(times[::11][gone[0]]) if gone.size else LONGEST
 
 
 def _states(cell: Cell) -> Float[Array, "states"]:
@@ -79,25 +93,28 @@ def _sample(cell: Cell, states: Float[Array, "states"], time) -> Float[Array, "c
 
 def _draw_spread(axes: Axes, cell: Cell, times: Sequence[float | None]) -> None:
     states = _states(cell)
-    for colour, time in zip(COLOURS, times, strict=False):
-        sigma = np.asarray(_sample(cell, states, time)).std(axis=0)
+    sigmas = [np.asarray(_sample(cell, states, time), np.float64).std(axis=0) for time in times]
+    if max(sigma.max() for sigma in sigmas) < NOISELESS * float(cell.g_max):
+        _say(axes, "no spread known")
+        return
+    for colour, time, sigma in zip(COLOURS, times, sigmas, strict=False):
         axes.plot(1e6 * states, 1e6 * sigma, "o-", ms=3, color=colour, label=_named(time))
     axes.set_xlabel("target (µS)")
     axes.set_ylabel("standard deviation (µS)")
-    axes.set_ylim(bottom=0)
+    axes.set_ylim(0, (1.4e6 if len(times) > 2 else 1.15e6) * max(sigma.max() for sigma in sigmas))
     legend(axes)
 
 
 def _draw_course(axes: Axes, cell: Cell) -> None:
-    axes.set_xlabel("time since programming (s)")
-    axes.set_ylabel("conductance (µS)")
     if not cell.ages:
         _say(axes, "does not age")
         return
-    first, last = 1.0, LONGEST
+    axes.set_xlabel("time since programming (s)")
+    axes.set_ylabel("conductance (µS)")
+    first, last = 1.0, _end(cell)
     if cell.relaxation is not None:
         first, last = float(cell.relaxation.times[0]), float(cell.relaxation.times[-1])
-    times = np.clip(np.geomspace(first, last, 13), first, last)
+    times = np.clip(np.geomspace(first, last, 25), first, last)
     states = cell.targets(jnp.array([0.25, 0.5, 1.0]))
     g = 1e6 * np.stack([np.asarray(_sample(cell, states, time)) for time in times])
     low, middle, high = np.quantile(g, [0.05, 0.5, 0.95], axis=1)
@@ -111,29 +128,29 @@ def _draw_course(axes: Axes, cell: Cell) -> None:
 def _draw_normal(axes: Axes, cell: Cell, times: Sequence[float | None]) -> None:
     from scipy.special import ndtri
 
-    axes.set_xlabel("normal score")
-    axes.set_ylabel("error over its robust spread")
-    state = cell.targets(jnp.array([0.5]))
+    state = cell.targets(jnp.array([1.0 if _binary(cell) else 0.5]))
     scores = ndtri((np.arange(CELLS) + 0.5) / CELLS)
     drawn = False
     for colour, time in zip(COLOURS, times, strict=False):
         error = np.sort(np.asarray(_sample(cell, state, time))[:, 0] - float(state[0]))
         error = error - np.median(error)
         robust = 1.4826 * np.median(abs(error))
-        if robust > 0:
+        if robust > NOISELESS * float(cell.g_max):
             axes.plot(scores, error / robust, ".", ms=2, color=colour, label=_named(time))
             drawn = True
     if not drawn:
-        _say(axes, "every cell takes its target")
+        _say(axes, "most cells take their target" if cell.faults else "every cell takes its target")
         return
+    axes.set_xlabel("normal score")
+    axes.set_ylabel("error over its robust spread")
     axes.plot([-4, 4], [-4, 4], color=GREY, linewidth=1)
-    axes.set_title("cells in the middle state", fontsize=9, loc="left", color=INK)
+    axes.set_title(f"cells in the {'highest' if _binary(cell) else 'middle'} state", fontsize=9, loc="left", color=INK)
 
 
 def _draw_current(axes: Axes, cell: Cell, v_read: float) -> None:
     v = jnp.linspace(-v_read, v_read, 41)
     drives = [v] if cell.conduction is None else cell.conduction.drives(v)
-    for colour, share in zip(COLOURS, (0.25, 0.5, 1.0), strict=False):
+    for colour, share in zip(COLOURS, (0.0, 1.0) if _binary(cell) else (0.25, 0.5, 1.0), strict=False):
         strengths = cell.strengths(cell.targets(jnp.asarray(share)))
         current = sum(a * b for a, b in zip(strengths, drives, strict=True))
         axes.plot(v, 1e6 * np.asarray(current), color=colour, label=f"{100 * share:g} % of the window")
@@ -143,14 +160,21 @@ def _draw_current(axes: Axes, cell: Cell, v_read: float) -> None:
     legend(axes)
 
 
+def _binary(cell: Cell) -> bool:
+    return cell.levels is not None and float(cell.levels) == 2
+
+
 def _named(time: float | None) -> str:
     if time is None:
         return "as written"
-    for name, seconds in (("years", 3.15576e7), ("days", 86400.0)):
+    for name, seconds in (("year", 3.15576e7), ("day", 86400.0)):
         if time >= seconds:
-            return f"{time / seconds:.3g} {name}"
-    return f"{time:g} s"
+            count = f"{time / seconds:.3g}"
+            return f"{count} {name}{'' if count == '1' else 's'}"
+    return f"{time:.3g} s"
 
 
 def _say(axes: Axes, text: str) -> None:
+    """A panel with nothing to draw says why."""
+    axes.set_axis_off()
     axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", color=GREY)
