@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pim.costing import cost as cost
     from pim.devices.catalogue import preset as preset
     from pim.devices.catalogue import presets as presets
+    from pim.devices.corner import at_corner as at_corner
     from pim.devices.loader import load_device as load_device
     from pim.devices.random import root_key as root_key
     from pim.evaluation import evaluate as evaluate
@@ -32,6 +33,7 @@ _HOME = {
     "preset": "pim.devices.catalogue",
     "load_device": "pim.devices.loader",
     "replace": "pim.replacing",
+    "at_corner": "pim.devices.corner",
     "root_key": "pim.devices.random",
     "program": "pim.chip",
     "cost": "pim.costing",
