@@ -1,7 +1,8 @@
 """Records: frozen dataclasses that are JAX pytrees and know the unit, meaning and range of each field.
 
 A field is one of three kinds. A `leaf` is continuous and traced (a sweep over it compiles once), a `static` one sets a
-shape or chooses a law and is part of the compiled structure, a `part` is another record or None (the effect is absent).
+shape or chooses a law and is part of the compiled structure, a `part` is another record or None (the effect is absent);
+`facts` are a part that nothing computes with.
 Nothing is checked in `__post_init__`, which also runs on tracers: `check` and `cast` are called by the loaders.
 """
 
@@ -42,15 +43,26 @@ def part(doc: str, *, default: Any = dataclasses.MISSING) -> Any:
     return dataclasses.field(default=default, metadata={"kind": "part", "doc": doc})
 
 
-@dataclass_transform(frozen_default=True, field_specifiers=(leaf, static, part))
+def facts(doc: str, *, default: Any = None) -> Any:
+    """A part that is told and computed with nowhere, or None.
+
+    It is no part of the pytree, so that devices which differ in what is known of them share a compilation; inside
+    jitted code, and after `jax.tree.map`, it is None.
+    """
+    return dataclasses.field(default=default, metadata={"kind": "part", "doc": doc, "told": True})
+
+
+@dataclass_transform(frozen_default=True, field_specifiers=(leaf, static, part, facts))
 def record(cls: type[T]) -> type[T]:
     """Class decorator: a frozen dataclass, registered as a pytree with its `static` fields as metadata."""
     frozen = dataclasses.dataclass(frozen=True)(cls)
-    kinds = {f.name: f.metadata["kind"] for f in dataclasses.fields(frozen)}  # type: ignore[arg-type]
+    meta = {f.name: f.metadata for f in dataclasses.fields(frozen)}  # type: ignore[arg-type]
+    told = [name for name in meta if meta[name].get("told")]
     return jax.tree_util.register_dataclass(
         frozen,
-        data_fields=[name for name, kind in kinds.items() if kind != "static"],
-        meta_fields=[name for name, kind in kinds.items() if kind == "static"],
+        data_fields=[name for name in meta if meta[name]["kind"] != "static" and name not in told],
+        meta_fields=[name for name in meta if meta[name]["kind"] == "static"],
+        drop_fields=told,
     )
 
 

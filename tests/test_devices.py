@@ -129,6 +129,16 @@ def test_a_missing_device_file_says_so(tmp_path):
         load_device(tmp_path / "nowhere.toml")
 
 
+def test_what_is_only_told_does_not_set_devices_apart():
+    """Facts stay through `replace`, and are none of the compiled structure."""
+    device = preset("rram-wan2022")
+    told = replace(device, {"cell.facts.endurance": 1e6, "adc.bits": 7})
+    assert told["cell.facts.endurance"] == 1e6 and told["cell.facts.write_latency"] > 0
+    silent = replace(device, {"cell.facts": None})
+    assert jax.tree.structure(silent.model) == jax.tree.structure(told.model)
+    assert jax.jit(lambda model: model.cell.facts is None)(told.model)
+
+
 def test_two_presets_of_a_family_share_one_structure():
     shapes = [jax.tree.structure(dataclasses.replace(preset(n).model.cell, relaxation=None, write_error=None))
               for n in ("rram-techC", "rram-wan2022")]  # fmt: skip
