@@ -2,7 +2,7 @@
 
 A field is one of three kinds. A `leaf` is continuous and traced (a sweep over it compiles once), a `static` one sets a
 shape or chooses a law and is part of the compiled structure, a `part` is another record or None (the effect is absent);
-`facts` are a part that nothing computes with.
+a part that is `told` is one that nothing computes with.
 Nothing is checked in `__post_init__`, which also runs on tracers: `check` and `cast` are called by the loaders.
 """
 
@@ -43,7 +43,7 @@ def part(doc: str, *, default: Any = dataclasses.MISSING) -> Any:
     return dataclasses.field(default=default, metadata={"kind": "part", "doc": doc})
 
 
-def facts(doc: str, *, default: Any = None) -> Any:
+def told(doc: str, *, default: Any = dataclasses.MISSING) -> Any:
     """A part that is told and computed with nowhere, or None.
 
     It is no part of the pytree, so that devices which differ in what is known of them share a compilation; inside
@@ -52,17 +52,17 @@ def facts(doc: str, *, default: Any = None) -> Any:
     return dataclasses.field(default=default, metadata={"kind": "part", "doc": doc, "told": True})
 
 
-@dataclass_transform(frozen_default=True, field_specifiers=(leaf, static, part, facts))
+@dataclass_transform(frozen_default=True, field_specifiers=(leaf, static, part, told))
 def record(cls: type[T]) -> type[T]:
     """Class decorator: a frozen dataclass, registered as a pytree with its `static` fields as metadata."""
     frozen = dataclasses.dataclass(frozen=True)(cls)
     meta = {f.name: f.metadata for f in dataclasses.fields(frozen)}  # type: ignore[arg-type]
-    told = [name for name in meta if meta[name].get("told")]
+    dropped = [name for name in meta if meta[name].get("told")]
     return jax.tree_util.register_dataclass(
         frozen,
-        data_fields=[name for name in meta if meta[name]["kind"] != "static" and name not in told],
+        data_fields=[name for name in meta if meta[name]["kind"] != "static" and name not in dropped],
         meta_fields=[name for name in meta if meta[name]["kind"] == "static"],
-        drop_fields=told,
+        drop_fields=dropped,
     )
 
 

@@ -17,7 +17,7 @@ from pim.devices.cells.temperature import Temperature
 from pim.devices.cells.variation import Variation
 from pim.devices.cells.write_error import WriteError
 from pim.devices.errors import DeviceError
-from pim.devices.record import facts, leaf, part, record
+from pim.devices.record import leaf, part, record, told
 
 
 @record
@@ -54,7 +54,7 @@ class Cell:
     conduction: Conduction | None = part("current against voltage; absent: a straight line", default=None)
     read_noise: ReadNoise | None = part("noise of each read", default=None)
     faults: StuckFaults | None = part("stuck cells", default=None)
-    facts: CellFacts | None = facts("what the field's survey tables list; absent: unknown")
+    facts: CellFacts | None = told("what the field's survey tables list; absent: unknown", default=None)
 
     @property
     def ages(self) -> bool:
