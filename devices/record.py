@@ -2,8 +2,8 @@
 
 A field is one of three kinds. A `leaf` is continuous and traced (a sweep over it compiles once), a `static` one sets a
 shape or chooses a law and is part of the compiled structure, a `part` is another record or None (the effect is absent);
-a part that is `told` is one that nothing computes with.
-Nothing is checked in `__post_init__`, which also runs on tracers: `check` and `cast` are called by the loaders.
+a part that is `told` is one that nothing computes with. Nothing is checked in `__post_init__`, which also runs on
+tracers: `check` and `cast` are called by the loaders.
 """
 
 import dataclasses
