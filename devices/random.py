@@ -32,6 +32,16 @@ def chip_key(root: Key[Array, ""], chip) -> Key[Array, ""]:
     return jax.random.fold_in(root, chip)
 
 
+def chip_keys(root: Key[Array, ""], chips: int) -> Key[Array, "chips"]:
+    """The keys of many chips."""
+    return jax.vmap(lambda chip: chip_key(root, chip))(jnp.arange(chips))
+
+
+def is_many(key: Key[Array, "*chips"]) -> bool:
+    """Whether these are the keys of many chips."""
+    return jnp.issubdtype(key.dtype, jax.dtypes.prng_key) and key.ndim == 1
+
+
 def cycle_key(chip: Key[Array, ""], cycle) -> Key[Array, ""]:
     """The key of what one writing of a chip draws: the first, cycle 0 (may be traced), has the chip's own."""
     later = jax.random.fold_in(jax.random.fold_in(chip, name_id("cycle")), cycle)

@@ -79,6 +79,14 @@ class Cell:
                 f"choose {first:g} s to {last:g} s, or a device with another law"
             )
 
+    def interpolation(self, time, temperature=None) -> str | None:
+        """Between which measured times a (concrete) time in s lies, and how its laws are interpolated; None: neither."""
+        if self.relaxation is None or time is None:
+            return None
+        if self.temperature is not None and temperature is not None:
+            time = time * self.temperature.ageing(temperature)
+        return self.relaxation.interpolation(float(time))
+
     def targets(self, fraction: Float[Array, "*cells"]) -> Float[Array, "*cells"]:
         """Target conductances (S) for states given as fractions of the window, 0 at g_min and 1 at g_max."""
         if self.levels is not None:

@@ -46,13 +46,18 @@ class PulseSteps:
 
 @record
 class WriteVerify:
-    """Pulses until a verifying read lies within target +- window, or until they run out: then the last one stays."""
+    """Pulses until a verifying read lies within target +- window, or until they run out: then the last one stays.
+
+    Where a state is accepted on one side without limit (an outermost level), give it a window beyond all that tries come
+    to: `window_above` may be another than `window`, which then holds below the target alone.
+    """
 
     attempt: WriteError | PulseSteps = part("what one pulse leaves: a write error, drawn anew each time, or steps")
-    window: StateLaw = part("half the width of the acceptance window against the target")
+    window: StateLaw = part("how far from its target a cell is accepted, against the target")
     window_unit: Float[Array, ""] = leaf("S", "what a window of 1 is", low=0)
     g_reference: Float[Array, ""] = leaf("S", "conductance at which the argument of window and aim is 1", low=1e-12)
     max_pulses: int = static("pulses after which a cell is given up", low=1)
+    window_above: StateLaw | None = part("width of the window above the target; absent: as below it", default=None)
     aim: StateLaw | None = part("where tries are centred, over the target, against it; absent: at it", default=None)
     verify_noise: Float[Array, ""] | None = leaf(
         "S", "standard deviation of a verifying read; absent: none", low=0, default=None
@@ -89,22 +94,30 @@ class WriteVerify:
         """
         reach = target if reach is None else reach
         factor = jnp.ones_like(target) if factor is None else factor
-        half = spread_at(self.window, self.window_unit, self.g_reference, target)
+        low, high = self.accepted(target)
         if self.verify_noise is None and isinstance(self.attempt, Invertible):
-            return self._at_once(self.attempt, target, half, reach, factor, key)
-        return self._pulse_by_pulse(target, half, reach, factor, key)
+            return self._at_once(self.attempt, target, low, high, reach, factor, key)
+        return self._pulse_by_pulse(target, low, high, reach, factor, key)
+
+    def accepted(self, target: Float[Array, "*cells"]) -> tuple[Float[Array, "*cells"], Float[Array, "*cells"]]:
+        """Lowest and highest reading (S) at which cells with a target (S) are left alone."""
+        below = spread_at(self.window, self.window_unit, self.g_reference, target)
+        above = below
+        if self.window_above is not None:
+            above = spread_at(self.window_above, self.window_unit, self.g_reference, target)
+        return target - below, target + above
 
     def _aim(self, target: Float[Array, "*cells"], reach: Float[Array, "*cells"]) -> Float[Array, "*cells"]:
         return reach if self.aim is None else reach * self.aim(target / self.g_reference)
 
-    def _at_once(self, attempt: Invertible, target, half, reach, factor, key) -> Written:
-        aim, low, high = self._aim(target, reach), target - half, target + half
+    def _at_once(self, attempt: Invertible, target, low, high, reach, factor, key) -> Written:
+        aim = self._aim(target, reach)
         a = jnp.where(low <= 0, -40.0, attempt.latent(aim, low / factor))  # no conductance is below zero
         found = tries(a, attempt.latent(aim, high / factor), self.max_pulses, key)
         landed = jnp.maximum(attempt.landing(aim, found.z) * factor, 0.0)
         return Written(landed - target, found.pulses, found.success)
 
-    def _pulse_by_pulse(self, target, half, reach, factor, key) -> Written:
+    def _pulse_by_pulse(self, target, low, high, reach, factor, key) -> Written:
         @jax.checkpoint
         def pulse(state, number):
             g, read, pulses, done = state
@@ -112,7 +125,7 @@ class WriteVerify:
             new = jnp.maximum(self._next(target, reach, factor, g, read, fold(now, 0)), 0.0)
             seen = new if self.verify_noise is None else new + self.verify_noise * normal(fold(now, 1), g.shape)
             g, read = jnp.where(done, g, new), jnp.where(done, read, seen)
-            return (g, read, pulses + ~done, done | (jnp.abs(read - target) <= half)), None
+            return (g, read, pulses + ~done, done | ((low <= read) & (read <= high))), None
 
         attempt = self.attempt
         start = jnp.broadcast_to(attempt.start, target.shape) if isinstance(attempt, PulseSteps) else target
