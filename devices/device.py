@@ -6,7 +6,7 @@ for each device.
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +16,9 @@ from pim.devices.errors import DeviceError, nearest
 from pim.devices.macro import AnalogMacro
 from pim.devices.precision import Precision, macro_precision
 from pim.devices.record import check, fields_of, in_unit, prepare, replace_at, walk
+
+if TYPE_CHECKING:
+    from pim.devices.writing import Writing
 
 GRADES = {
     "measured": "refitted from public raw data",
@@ -84,6 +87,20 @@ class Device:
         if not isinstance(self.model, AnalogMacro):
             raise DeviceError(f"{self.name} has no analog cells: its precision is that of its number format")
         return macro_precision(self.model, times, seed=seed)
+
+    def writing(self, *, seed: int = 0) -> "Writing":
+        """Pulses, share of failures, time and energy of writing a cell, and of many with `for_cells`.
+
+        By the device's law of write-verify; without one, time and energy as its source gives them. What is unknown is
+        None. Raises DeviceError for a device without analog cells.
+
+        >>> print(pim.preset("rram-radar").writing())
+        """
+        if not isinstance(self.model, AnalogMacro):
+            raise DeviceError(f"{self.name} has no analog cells: what writing it costs is not known here")
+        from pim.devices.writing import cell_writing
+
+        return cell_writing(self.model.cell, seed=seed)
 
     def citations(self) -> dict[str, Source]:
         """The sources behind the values that this device still has, by their short names."""

@@ -30,6 +30,8 @@ class WeightPrecision:
     """The one factor on all weights that leaves the least error: above 1 after drift."""
     snr_compensated_db: float
     """SNR behind that factor."""
+    note: str | None = None
+    """Between which measured times it lies and how it was interpolated; None: it lies at one, or there is a law."""
 
     @property
     def effective_bits(self) -> float:
@@ -53,6 +55,7 @@ class Precision:
         rows = [
             f"  t = {'-' if w.time is None else format(w.time, 'g')} s: rms error {w.rms_error:.4f}, "
             f"SNR {w.snr_db:.1f} dB ({w.effective_bits:.1f} bits), with one gain {w.snr_compensated_db:.1f} dB"
+            + (f"\n    {w.note}" if w.note else "")
             for w in self.weights
         ]
         return "\n".join([head, *rows])
@@ -78,6 +81,7 @@ def weight_precision(cell: Cell, time: float | None, *, seed: int = 0) -> Weight
         10 * math.log10(signal / noise) if noise > 0 else math.inf,
         gain,
         10 * math.log10(signal / left) if left > 0 else math.inf,
+        cell.interpolation(when),
     )
 
 

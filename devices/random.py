@@ -12,7 +12,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key, UInt32
 
-USES = ("write", "relax", "fault", "read", "drift", "slow", "vary", "die", "adc", "dac", "ladder")
+USES = ("write", "relax", "fault", "read", "drift", "slow", "vary", "die", "adc", "dac", "wafer", "wear", "ladder")
+CYCLE_USES = ("write", "relax", "slow")
+"""What is drawn again each time that a chip is written (cycle to cycle); all else stays (device to device)."""
 
 
 def root_key(seed: int) -> Key[Array, ""]:
@@ -28,6 +30,22 @@ def name_id(name: str) -> int:
 def chip_key(root: Key[Array, ""], chip) -> Key[Array, ""]:
     """The key of one chip: more chips never change earlier ones."""
     return jax.random.fold_in(root, chip)
+
+
+def chip_keys(root: Key[Array, ""], chips: int) -> Key[Array, "chips"]:
+    """The keys of many chips."""
+    return jax.vmap(lambda chip: chip_key(root, chip))(jnp.arange(chips))
+
+
+def is_many(key: Key[Array, "*chips"]) -> bool:
+    """Whether these are the keys of many chips."""
+    return jnp.issubdtype(key.dtype, jax.dtypes.prng_key) and key.ndim == 1
+
+
+def cycle_key(chip: Key[Array, ""], cycle) -> Key[Array, ""]:
+    """The key of what one writing of a chip draws: the first, cycle 0 (may be traced), has the chip's own."""
+    later = jax.random.fold_in(jax.random.fold_in(chip, name_id("cycle")), cycle)
+    return jnp.where(jnp.asarray(cycle) == 0, chip, later)
 
 
 def site_key(chip: Key[Array, ""], *, layer: Any = 0, operator: Any = 0, tile: Any = 0, use: str) -> Key[Array, ""]:

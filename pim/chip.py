@@ -1,13 +1,14 @@
 """A chip: one programmed instance of a device holding given weights."""
 
 from dataclasses import replace
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 from jax.typing import ArrayLike
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Float, Int, Key, UInt32
 
 from pim import crossbar as engine
 from pim.compensation import compensate
@@ -15,8 +16,11 @@ from pim.crossbar import Crossbar, Ranges
 from pim.devices.device import Device
 from pim.devices.errors import DeviceError
 from pim.devices.macro import AnalogMacro
+from pim.devices.random import chip_keys, is_many
 from pim.devices.record import leaf, part, record
 from pim.operands import Operands, measure_operands
+
+PROGRAMMED_AT_ONCE = 8  # chips: bounds the memory of what is at hand beside the cells themselves
 
 
 @record
@@ -24,14 +28,41 @@ class Chip:
     """A matrix programmed into a device: its write errors, mismatch and faults are frozen in it.
 
     Attributes of interest: `time` (s since programming), `crossbar` (the programmed cells; None on an exact device).
+    Many chips of one matrix (`program` with `chips`) are a Chip too, whose `key` and cells have a leading axis; `chips[c]`
+    is one of them.
     """
 
     weights: Float[Array, "n_in n_out"] = leaf("1", "the weights it was asked to hold")
     model: object = part("model of the device")
-    key: Key[Array, ""] = leaf("1", "key of the chip")
+    key: Key[Array, "*chips"] = leaf("1", "key of the chip, or of each of many")
     time: Float[Array, ""] | None = leaf("s", "time since programming; None: its device does not age")
     temperature: Float[Array, ""] | None = leaf("K", "temperature; None: that at which its laws were measured")
     crossbar: Crossbar | None = part("the programmed cells")
+    cycle: UInt32[Array, ""] = leaf("1", "how often it was written before", default=np.uint32(0))
+
+    def __len__(self) -> int:
+        """How many chips it is."""
+        return self.key.shape[0] if is_many(self.key) else 1
+
+    def __getitem__(self, chip: int) -> "Chip":
+        """One of many chips, by its number; its reads are those of the key `chip_key(key, chip)`."""
+        if not is_many(self.key):
+            raise DeviceError("this is a single chip: program it with chips=n for many")
+        if not -len(self) <= chip < len(self):
+            raise IndexError(f"chip {chip} of {len(self)}")
+        one = jax.tree.map(lambda leaf: leaf[chip], self.crossbar)
+        return replace(self, key=self.key[chip], crossbar=one)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What to know about its numbers: whether its time lies between measured ones. A traced time has no notes."""
+        if self.crossbar is None or any(
+            isinstance(v, Tracer) for v in jax.tree.leaves((self.time, self.temperature, self.model))
+        ):
+            return ()
+        assert isinstance(self.model, AnalogMacro)
+        between = self.model.cell.interpolation(self.time, self.temperature)
+        return () if between is None else (between,)
 
     def at(self, time, temperature=None) -> "Chip":
         """The same chip later: a path of its cells, not a new draw.
@@ -52,9 +83,48 @@ class Chip:
         if temperature is not None:
             temperature = jnp.asarray(temperature, jnp.float32)
             model = model.at_temperature(temperature)
-        time = reading_time(model, time)
-        programmed = _program(self.weights, model, self.key, time, temperature, self.crossbar.ranges)
-        return replace(self, model=model, time=time, temperature=temperature, crossbar=programmed)
+        chip = replace(self, model=model)
+        return chip._programmed(self.weights, self.cycle, reading_time(model, time), temperature)
+
+    def rewrite(
+        self, weights: Float[ArrayLike, "n_in n_out"] | None = None, *, cycle=None, time: float | None = None
+    ) -> "Chip":
+        """The same chip written once more, with the same weights or others of the same shape.
+
+        What differs from device to device stays: variation, faults, wear, the paces of drift, converters and their
+        ranges. What differs from cycle to cycle is new: write error, relaxation and slow noise. Its time begins anew, a
+        compensation is gone. The writes that wear its cells are counted.
+
+        Args:
+            weights: what it is to hold; by default what it holds.
+            cycle: how often it was written before, 0 for `program` itself (may be traced): the same cycle gives the
+                same cells whatever came before. By default one more than now.
+            time: s since this writing at which it is read; by default the reference time of the device.
+
+        >>> again = chip.rewrite()
+        >>> cycles = [chip.rewrite(cycle=k).matmul(x, key=None) for k in range(100)]
+        """
+        weights = self.weights if weights is None else jnp.asarray(weights, jnp.float32)
+        if weights.shape != self.weights.shape:
+            raise DeviceError(f"weights has the shape {weights.shape}; this chip holds {self.weights.shape}")
+        _check_matrix(weights, "weights")
+        cycle = self.cycle + 1 if cycle is None else cycle
+        if not isinstance(cycle, Tracer) and (int(cycle) != cycle or cycle < 0):
+            raise DeviceError(f"cycle = {cycle} is no number of writings; give a whole number, 0 or more")
+        cycle = jnp.asarray(cycle).astype(jnp.uint32)
+        if self.crossbar is None:
+            return replace(self, weights=weights, cycle=cycle)
+        assert isinstance(self.model, AnalogMacro)
+        return self._programmed(weights, cycle, reading_time(self.model, time), self.temperature)
+
+    def _programmed(self, weights, cycle, time, temperature) -> "Chip":
+        """This chip with its cells as they are at another time or writing."""
+        assert self.crossbar is not None
+        ranges = self.crossbar.ranges
+        if ranges is not None and is_many(self.key):
+            ranges = jax.tree.map(lambda leaf: leaf[0], ranges)  # found on the nominal matrix: the same in all chips
+        cells = _program(weights, self.model, self.key, time, temperature, ranges, cycle)
+        return replace(self, weights=weights, cycle=cycle, time=time, temperature=temperature, crossbar=cells)
 
     def compensate(
         self,
@@ -84,12 +154,12 @@ class Chip:
         *,
         key: Key[Array, ""] | None,
         rows: Int[ArrayLike, "*batch"] | None = None,
-    ) -> Float[Array, "*batch n_out"]:
-        """The product x W with all the errors of this chip.
+    ) -> Float[Array, "*chips_and_batch n_out"]:
+        """The product x W with all the errors of this chip; of many chips, with a leading axis of chips.
 
         Args:
             x: inputs; any leading dimensions.
-            key: key of the reads; None reads without noise.
+            key: key of the reads; None reads without noise. Chip c of many reads with `chip_key(key, c)`.
             rows: identity of each input vector, which decides its draws; by default its place in `x`.
 
         Raises DeviceError if the width of `x` is not that of the matrix.
@@ -102,12 +172,17 @@ class Chip:
         if ids.shape[0] != flat.shape[0]:
             raise DeviceError(f"rows has {ids.shape[0]} entries; x has {flat.shape[0]} vectors")
         pairs = jnp.stack([jnp.zeros(ids.shape, jnp.uint32), ids.astype(jnp.uint32)], axis=1)
-        return _matmul(self.weights, self.crossbar, self.model, flat, pairs, key).reshape(*x.shape[:-1], -1)
+        if not is_many(self.key):
+            return _matmul(self.weights, self.crossbar, self.model, flat, pairs, key).reshape(*x.shape[:-1], -1)
+        y = _matmul_many(self.weights, self.crossbar, self.model, flat, pairs, key, len(self))
+        return y.reshape(len(self), *x.shape[:-1], -1)
 
     def operands(self, x: Float[ArrayLike, "*batch n_in"]) -> Operands:
         """Statistics of the inputs `x` on this chip's cells, for `pim.cost`."""
         if self.crossbar is None:
             raise DeviceError("an exact device has no cells whose energy depends on its operands")
+        if is_many(self.key):
+            raise DeviceError("operands are measured on one chip: take chips[0].operands(x)")
         assert isinstance(self.model, AnalogMacro)
         flat = jnp.asarray(x, jnp.float32).reshape(-1, self.weights.shape[0])
         return measure_operands(self.crossbar, self.model, flat)
@@ -120,8 +195,9 @@ def program(
     key: Key[Array, ""],
     calibration: Float[ArrayLike, "n n_in"] | None = None,
     time: float | None = None,
+    chips: int | None = None,
 ) -> Chip:
-    """Program a matrix into a device.
+    """Program a matrix into a device, or into many of them in one call.
 
     Args:
         weights: the matrix, [in, out]; y = x W.
@@ -130,13 +206,21 @@ def program(
         calibration: inputs that set the ranges of DAC and ADC; without them the DAC follows each vector's largest
             value and the ADC spans the largest sum that its array could give.
         time: s since programming at which it is read; by default the reference time of the device.
+        chips: how many; chip c is that of the key `chip_key(key, c)`, however many there are. By default a single one,
+            of the key itself and without an axis of chips.
 
     Raises:
-        DeviceError: weights that are no finite matrix, calibration of another width, a time that was not measured.
+        DeviceError: weights that are no finite matrix, calibration of another width, a time that was not measured, no
+            chips.
 
     >>> chip = pim.program(w, pim.preset("rram-techC"), key=jax.random.key(0), calibration=x)
     >>> y = chip.matmul(x, key=jax.random.key(1))
+    >>> spread = pim.program(w, device, key=key, chips=64).matmul(x, key=None).std(axis=0)
     """
+    if chips is not None:
+        if chips < 1:
+            raise DeviceError(f"chips = {chips}: give at least one")
+        key = chip_keys(key, chips)
     weights = jnp.asarray(weights, jnp.float32)
     _check_matrix(weights, "weights")
     model = device.model
@@ -149,7 +233,7 @@ def program(
         if calibration.shape[1] != weights.shape[0]:
             raise DeviceError(f"calibration is {calibration.shape}; it must be [n, {weights.shape[0]}]")
         ranges = _calibrate(weights, model, calibration)
-    programmed = _program(weights, model, key, when, None, ranges)
+    programmed = _program(weights, model, key, when, None, ranges, np.uint32(0))
     return Chip(weights=weights, model=model, key=key, time=when, temperature=None, crossbar=programmed)
 
 
@@ -178,8 +262,11 @@ def _check_matrix(matrix: Array, name: str) -> None:
 
 
 @jax.jit
-def _program(weights, macro, key, time, temperature, ranges: Ranges | None):
-    return engine.program(weights, macro, key, time, temperature, ranges=ranges)
+def _program(weights, macro, key, time, temperature, ranges: Ranges | None, cycle):
+    def one(key):
+        return engine.program(weights, macro, key, time, temperature, ranges=ranges, cycle=cycle)
+
+    return jax.lax.map(one, key, batch_size=PROGRAMMED_AT_ONCE) if is_many(key) else one(key)
 
 
 @jax.jit
@@ -193,3 +280,16 @@ def _matmul(weights, programmed, macro, x, rows, key):
     if programmed is None:
         return jnp.matmul(x, weights, precision=jax.lax.Precision.HIGHEST)
     return engine.matmul(programmed, macro, x, rows, key)
+
+
+@partial(jax.jit, static_argnames="chips")
+def _matmul_many(weights, programmed, macro, x, rows, key, chips):
+    if programmed is None:
+        exact = _matmul(weights, None, macro, x, rows, key)
+        return jnp.broadcast_to(exact[None], (chips, *exact.shape))
+
+    def one(each):
+        cells, read_key = each
+        return engine.matmul(cells, macro, x, rows, read_key)
+
+    return jax.lax.map(one, (programmed, None if key is None else chip_keys(key, chips)))

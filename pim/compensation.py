@@ -24,8 +24,8 @@ def compensate(chip: "Chip", kind: str, *, since: float, x: Any, key: Any) -> "C
     if chip.crossbar is None or chip.time is None:
         raise DeviceError("this chip does not age: there is nothing to compensate")
     probe = jnp.eye(chip.weights.shape[0]) if x is None else jnp.asarray(x, jnp.float32)
-    then, now = (jnp.abs(c.matmul(probe, key=key)).mean(axis=0) for c in (chip.at(since, chip.temperature), chip))
-    if kind == "global":
-        then, now = then.mean(keepdims=True), now.mean(keepdims=True)
+    then, now = (jnp.abs(c.matmul(probe, key=key)).mean(axis=-2) for c in (chip.at(since, chip.temperature), chip))
+    if kind == "global":  # of each chip, where there are many
+        then, now = then.mean(axis=-1, keepdims=True), now.mean(axis=-1, keepdims=True)
     gain = jnp.where(now == 0, 1.0, then / jnp.where(now == 0, 1.0, now))
     return replace(chip, crossbar=replace(chip.crossbar, scale=chip.crossbar.scale * gain))

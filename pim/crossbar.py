@@ -23,7 +23,7 @@ from pim.converters import (
     smallest_product,
 )
 from pim.devices.macro import AnalogMacro
-from pim.devices.random import site_key
+from pim.devices.random import CYCLE_USES, cycle_key, site_key
 from pim.devices.record import leaf, record, static
 from pim.mapping.encoding import ENCODINGS
 from pim.mapping.tiles import column_arrays, cut_inputs, cut_rows
@@ -84,10 +84,12 @@ def program(
     operator: Any = 0,
     device: str = "",
     ranges: Ranges | None = None,
+    cycle: Any = None,
 ) -> Crossbar:
     """Program a matrix: tiles one after another, so that only one tile's cells are at hand at a time.
 
     Without a key it is the nominal matrix, as the designer intends it: targets without write error, drift and faults.
+    `cycle` counts how often the chip was written before; None is 0.
     """
     encoding, cell = ENCODINGS[macro.encoding], macro.cell
     n_in, n_out = weights.shape
@@ -104,9 +106,8 @@ def program(
         targets = cell.targets(jax.vmap(lambda d: encoding.fractions(d, arrays), out_axes=1)(part))
         g = targets
         if key is not None:
-            site = partial(site_key, key, layer=layer, operator=operator, tile=tile)
-            die = site_key(key, use="die")
-            g = cell.program(targets, lambda use: die if use == "die" else site(use=use), time, temperature)
+            keys = partial(cell_key, key, cycle, layer=layer, operator=operator, tile=tile)
+            g = cell.program(targets, keys, time, temperature, cycle)
 
         def fold(matrix):  # slices into the columns
             return jnp.moveaxis(matrix, 0, 1).reshape(macro.rows, -1)
@@ -136,6 +137,15 @@ def program(
         operator=jnp.asarray(operator, jnp.uint32),
         device=device,
     )
+
+
+def cell_key(chip: Key[Array, ""], cycle: Any, use: str, **site: Any) -> Key[Array, ""]:
+    """The key of the cells of one site for a use: that of the chip, of the site, or of the site at this writing."""
+    if use in ("die", "wafer"):
+        return site_key(chip, use=use)
+    if use in CYCLE_USES and cycle is not None:
+        chip = cycle_key(chip, cycle)
+    return site_key(chip, use=use, **site)
 
 
 def matmul(

@@ -9,7 +9,9 @@ import xarray as xr
 
 from pim._version import __version__
 from pim.calibration import percentiles
+from pim.chip import reading_time
 from pim.devices.macro import AnalogMacro
+from pim.emulation import macros
 from pim.errors import StudyError
 from pim.llm_workloads.text import ScoredText, as_scored, overlap
 from pim.mapping.plan import Plan
@@ -96,7 +98,9 @@ def study(
             f"the loss of point {point}, chip {chip}, document {document} is not finite: a conductance or an "
             "activation has overflowed; check the device's ranges and errors"
         )
-    return Result(plan, dict(axes), scores, costs, _protocol(plan, scored, chips, seed, time))
+    return Result(
+        plan, dict(axes), scores, costs, _protocol(plan, scored, chips, seed, time) | {"notes": _notes(plans, time)}
+    )
 
 
 def _check_ranges(plan: Plan, scored: ScoredText) -> None:
@@ -130,6 +134,16 @@ def _check_percentiles(plan: Plan) -> None:
                 f"the {changed[0]} percentile of {name!r} is {now[changed[0]]}, but ranges were found with "
                 f"{then[name][changed[0]]}: set it before you calibrate, a plan for each value"
             )
+
+
+def _notes(plans: Sequence[Plan], time: float | None) -> list[str]:
+    """What to know about the results: which devices were read between the times at which they were measured."""
+    found = []
+    for plan in plans:
+        for name, macro in macros(plan).items():
+            between = macro.cell.interpolation(reading_time(macro, time))
+            found += [f"{name}: {between}"] if between else []
+    return list(dict.fromkeys(found))
 
 
 def _protocol(plan: Plan, scored: ScoredText, chips: int, seed: int, time: float | None) -> dict[str, Any]:

@@ -28,7 +28,7 @@ def result_table(result: Result) -> str:
 
 
 def headline(result: Result) -> list[str]:
-    """What was run and on what, in two lines."""
+    """What was run and on what, in two lines, and a line for each note."""
     p = result.protocol
     chips = f"{p['chips']} chip{'s' if p['chips'] != 1 else ''}"
     time = f", {p['time_s']:g} s after programming" if isinstance(p["time_s"], (int, float)) else ""
@@ -40,6 +40,7 @@ def headline(result: Result) -> list[str]:
         f"{p['model']} on {p['system']}: {p['scored_tokens']:,} tokens of {p['documents']} documents, "
         f"context {p['context']}, {chips}, seed {p['seed']}{time}",
         f"digital perplexity {significant(result.digital_perplexity)}{ranges}",
+        *p.get("notes", []),
     ]
 
 

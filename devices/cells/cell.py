@@ -15,7 +15,9 @@ from pim.devices.cells.relaxation import Relaxation
 from pim.devices.cells.slow_noise import SlowNoise
 from pim.devices.cells.temperature import Temperature
 from pim.devices.cells.variation import Variation
+from pim.devices.cells.wear import Wear
 from pim.devices.cells.write_error import WriteError
+from pim.devices.cells.write_verify import WriteVerify, Written
 from pim.devices.errors import DeviceError
 from pim.devices.record import leaf, part, record, told
 
@@ -26,7 +28,8 @@ class Cell:
 
     A cell programmed to a target takes the nearest of its levels and misses it by the write error. With time it
     relaxes and drifts from there, and slow noise moves it; it cannot leave [g_floor, g_ceiling]. A faulty one is stuck.
-    All of this is frozen in a chip; only the read noise is drawn at each read.
+    All of this is frozen in a chip; only the read noise is drawn at each read. When a chip is written again, its
+    variation, drift, wear and faults stay; write error, relaxation and slow noise are new ones.
     """
 
     g_min: Float[Array, ""] = leaf("S", "conductance of the lowest programmed state", low=0)
@@ -46,7 +49,10 @@ class Cell:
     )
     write_error: WriteError | None = part("error right after programming", default=None)
     ladder: C2CLadder | None = part("capacitor ladder that weighs the bits of the cell", default=None)
-    variation: Variation | None = part("differences between cells that are written blind", default=None)
+    variation: Variation | None = part(
+        "differences between cells: in their conductances where they are written blind, else in their pulses",
+        default=None,
+    )
     relaxation: Relaxation | None = part("random shift with time since programming", default=None)
     drift: Drift | None = part("course with time since programming", default=None)
     slow_noise: SlowNoise | None = part("noise that stands still during a product", default=None)
@@ -54,6 +60,7 @@ class Cell:
     conduction: Conduction | None = part("current against voltage; absent: a straight line", default=None)
     read_noise: ReadNoise | None = part("noise of each read", default=None)
     faults: StuckFaults | None = part("stuck cells", default=None)
+    wear: Wear | None = part("what the writes that it has seen take from it", default=None)
     facts: CellFacts | None = told("what the field's survey tables list; absent: unknown", default=None)
 
     @property
@@ -85,6 +92,14 @@ class Cell:
                 f"choose {first:g} s to {last:g} s, or a device with another law"
             )
 
+    def interpolation(self, time, temperature=None) -> str | None:
+        """Between which measured times a (concrete) time in s lies, and how its laws are interpolated; None: neither."""
+        if self.relaxation is None or time is None:
+            return None
+        if self.temperature is not None and temperature is not None:
+            time = time * self.temperature.ageing(temperature)
+        return self.relaxation.interpolation(float(time))
+
     def targets(self, fraction: Float[Array, "*cells"]) -> Float[Array, "*cells"]:
         """Target conductances (S) for states given as fractions of the window, 0 at g_min and 1 at g_max."""
         if self.levels is not None:
@@ -92,21 +107,21 @@ class Cell:
         return self.g_min + fraction * (self.g_max - self.g_min)
 
     def program(
-        self, target: Float[Array, "*cells"], key_for: Callable[[str], Key[Array, ""]], time, temperature=None
+        self,
+        target: Float[Array, "*cells"],
+        key_for: Callable[[str], Key[Array, ""]],
+        time,
+        temperature=None,
+        cycle=None,
     ) -> Float[Array, "*cells"]:
         """Conductances (S) that cells with a target (S) have at `time` (s) since they were programmed.
 
         `key_for(use)` gives the key of the site for each use; the same keys give the same cells at every time and
-        temperature (K; None: the one at which the laws were measured).
+        temperature (K; None: the one at which the laws were measured). `cycle` counts how often the chip was written
+        again, for its wear.
         """
-        programmed = target
-        if self.write_error is not None:
-            programmed = programmed + self.write_error.sample(target, key_for("write"))
-        if self.ladder is not None:
-            window = self.g_max - self.g_min
-            programmed = self.g_min + window * self.ladder.realised((target - self.g_min) / window, key_for("ladder"))
-        if self.variation is not None:
-            programmed = programmed * self.variation.factor(target.shape, key_for)
+        programmed = self._write(target, key_for, cycle)
+        target = self._reach(target, cycle)
         g = programmed = self._clip(programmed)
         if self.temperature is not None and temperature is not None and time is not None:
             time = time * self.temperature.ageing(temperature)
@@ -116,11 +131,40 @@ class Cell:
             g = g * self.drift.factor(target, key_for("drift"), time)
         if self.slow_noise is not None:
             g = self._clip(g + self.slow_noise.sample(programmed, g, key_for("slow"), time))
+        if self.wear is not None:
+            g = self.wear.bury(g, self.g_min, self.g_max, key_for("wear"), cycle)
         if self.faults is not None:
             g = self.faults.apply(g, self.g_min, self.g_max, key_for("fault"))
         if self.temperature is not None and temperature is not None:
             g = g * self.temperature.conduction(temperature)
         return g
+
+    def tries(
+        self, target: Float[Array, "*cells"], key_for: Callable[[str], Key[Array, ""]], cycle=None
+    ) -> Written | None:
+        """Error, pulses and success of writing cells to a target (S); None for a cell that is written blind."""
+        if not isinstance(self.write_error, WriteVerify):
+            return None
+        factor = None if self.variation is None else self.variation.factor(target, key_for)
+        return self.write_error.write(target, key_for("write"), reach=self._reach(target, cycle), factor=factor)
+
+    def _write(self, target: Float[Array, "*cells"], key_for, cycle) -> Float[Array, "*cells"]:
+        """Conductances (S) right after writing, before any limit."""
+        verified = self.tries(target, key_for, cycle)
+        if verified is not None:
+            return target + verified.error
+        programmed = reach = self._reach(target, cycle)
+        if self.ladder is not None:
+            window = self.g_max - self.g_min
+            programmed = self.g_min + window * self.ladder.realised((reach - self.g_min) / window, key_for("ladder"))
+        if self.write_error is not None:
+            programmed = programmed + self.write_error.sample(reach, key_for("write"))
+        if self.variation is not None:
+            programmed = programmed * self.variation.factor(reach, key_for)
+        return programmed
+
+    def _reach(self, target: Float[Array, "*cells"], cycle) -> Float[Array, "*cells"]:
+        return target if self.wear is None else self.wear.reach(target, self.g_min, self.g_max, cycle)
 
     def strengths(self, g: Float[Array, "*cells"]) -> list[Float[Array, "*cells"]]:
         """What the word-line voltage is multiplied by: the conductance (S), or the terms of the law of conduction."""

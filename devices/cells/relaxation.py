@@ -27,6 +27,19 @@ class Relaxation(Protocol):
         """Shift (S) by `time` (s) of cells programmed to `g` (S); the same key gives the same cells at every time."""
         ...
 
+    def interpolation(self, time: float) -> str | None:
+        """Between which measured times `time` (s) lies and by what rule; None at one of them, or for a law of time."""
+        ...
+
+
+def between(times: Float[Array, "knots"], time: float, what: str) -> str | None:
+    """A sentence that names the measured times around `time` (s) and what is interpolated, unless it is one of them."""
+    knots = np.asarray(times, np.float64)
+    if np.isclose(knots, time, rtol=1e-4, atol=0.0).any() or not knots[0] < time < knots[-1]:
+        return None
+    k = int(np.searchsorted(knots, time))
+    return f"{time:g} s lies between the measured {knots[k - 1]:g} s and {knots[k]:g} s: {what} linear in log time"
+
 
 @record
 class GaussianRelaxation:
@@ -54,6 +67,10 @@ class GaussianRelaxation:
         draws = normal(key, (*g.shape, self.times.shape[0]))
         return self.sigma(g, time) * self.path.at(draws, self.times, time)
 
+    def interpolation(self, time: float) -> str | None:
+        """The variance is interpolated."""
+        return between(self.times, time, "variance of the relaxation")
+
 
 @record
 class LogTimeRelaxation:
@@ -75,6 +92,10 @@ class LogTimeRelaxation:
         e_folds = jnp.log(time)
         sigma = jnp.maximum(self.sigma_slope * e_folds + self.sigma_at_1s, 0.0)
         return self.mean_slope * e_folds + sigma * self.path.at(draws, self.times, time)
+
+    def interpolation(self, time: float) -> str | None:
+        """None: a law of time."""
+        return None
 
 
 @record
@@ -117,6 +138,10 @@ class StudentRelaxation:
         k, f = bracket(self.times, time)
         table = (1 - f) * self.quantiles[k] + f * self.quantiles[k + 1]
         return _bilinear(table, self.levels, g, z)
+
+    def interpolation(self, time: float) -> str | None:
+        """The quantiles are interpolated."""
+        return between(self.times, time, "quantiles of the relaxation")
 
 
 Z_GRID = np.linspace(-4.8, 4.8, 97)  # beyond: less than 2 cells in a million, held at the last quantile

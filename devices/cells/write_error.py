@@ -4,7 +4,7 @@ Each law is a distribution whose spread depends on the target, `spread_unit * sp
 coefficients are entered as they were printed, with the unit they were printed in.
 """
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
@@ -13,12 +13,28 @@ from pim.devices.cells.state_law import StateLaw
 from pim.devices.random import normal, student_t, uniform
 from pim.devices.record import leaf, part, record
 
+SMALLEST = 1e-15  # S: a conductance or spread that is none
 
+
+@runtime_checkable
 class WriteError(Protocol):
     """The law of one technology: draws the error of each cell, in S."""
 
     def sample(self, g: Float[Array, "*cells"], key: Key[Array, ""]) -> Float[Array, "*cells"]:
         """Errors (S) of cells whose target conductance is `g` (S)."""
+        ...
+
+
+@runtime_checkable
+class Invertible(Protocol):
+    """A write error whose landings rise with one standard normal number a cell."""
+
+    def landing(self, aim: Float[Array, "*cells"], z: Float[Array, "*cells"]) -> Float[Array, "*cells"]:
+        """Conductance (S) at the number `z` of a try that is aimed at `aim` (S)."""
+        ...
+
+    def latent(self, aim: Float[Array, "*cells"], g: Float[Array, "*cells"]) -> Float[Array, "*cells"]:
+        """The number at which a try that is aimed at `aim` (S) lands at `g` (S)."""
         ...
 
 
@@ -42,6 +58,14 @@ class GaussianWriteError:
     def sample(self, g: Float[Array, "*cells"], key: Key[Array, ""]) -> Float[Array, "*cells"]:
         """Errors (S) of cells with target `g` (S)."""
         return self.sigma(g) * normal(key, g.shape)
+
+    def landing(self, aim: Float[Array, "*cells"], z: Float[Array, "*cells"]) -> Float[Array, "*cells"]:
+        """aim + sigma z."""
+        return aim + self.sigma(aim) * z
+
+    def latent(self, aim: Float[Array, "*cells"], g: Float[Array, "*cells"]) -> Float[Array, "*cells"]:
+        """(g - aim) / sigma, where a spread below 1e-15 S counts as that much."""
+        return (g - aim) / jnp.maximum(self.sigma(aim), SMALLEST)
 
 
 @record
@@ -87,3 +111,12 @@ class LognormalWriteError:
     def sample(self, g: Float[Array, "*cells"], key: Key[Array, ""]) -> Float[Array, "*cells"]:
         """Errors (S) of cells with target `g` (S)."""
         return g * jnp.expm1(spread_at(self.spread, 1.0, self.g_reference, g) * normal(key, g.shape))
+
+    def landing(self, aim: Float[Array, "*cells"], z: Float[Array, "*cells"]) -> Float[Array, "*cells"]:
+        """aim exp(sigma z)."""
+        return aim * jnp.exp(spread_at(self.spread, 1.0, self.g_reference, aim) * z)
+
+    def latent(self, aim: Float[Array, "*cells"], g: Float[Array, "*cells"]) -> Float[Array, "*cells"]:
+        """ln(g / aim) / sigma, where conductances below 1e-15 S and spreads below 1e-6 count as that much."""
+        sigma = jnp.maximum(spread_at(self.spread, 1.0, self.g_reference, aim), 1e-6)
+        return jnp.log(jnp.maximum(g, SMALLEST) / jnp.maximum(aim, SMALLEST)) / sigma
