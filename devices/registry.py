@@ -5,7 +5,24 @@ import pkgutil
 from importlib import import_module
 from types import ModuleType
 
-from pim.devices import buffer, cells, converters, digital_unit, macro, periphery
+from pim.devices import (
+    arithmetic,
+    bit_errors,
+    buffer,
+    cells,
+    converters,
+    digital_macro,
+    digital_unit,
+    gates,
+    macro,
+    near_dram,
+    periphery,
+    roofline,
+)
+
+LOOSE = (
+    arithmetic, bit_errors, buffer, digital_macro, digital_unit, gates, macro, near_dram, periphery, roofline
+)  # fmt: skip
 
 
 def _records(module: ModuleType) -> dict[str, type]:
@@ -23,7 +40,5 @@ def _modules(package: ModuleType) -> list[ModuleType]:
 
 
 TYPES: dict[str, type] = {
-    name: cls
-    for module in (*_modules(cells), *_modules(converters), buffer, digital_unit, macro, periphery)
-    for name, cls in _records(module).items()
+    name: cls for module in (*_modules(cells), *_modules(converters), *LOOSE) for name, cls in _records(module).items()
 }

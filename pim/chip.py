@@ -14,7 +14,9 @@ from pim.compensation import compensate
 from pim.crossbar import Crossbar, Ranges
 from pim.devices.device import Device
 from pim.devices.errors import DeviceError
+from pim.devices.holder import Holder
 from pim.devices.macro import AnalogMacro
+from pim.devices.random import site_key
 from pim.devices.record import leaf, part, record
 from pim.operands import Operands, measure_operands
 
@@ -23,7 +25,8 @@ from pim.operands import Operands, measure_operands
 class Chip:
     """A matrix programmed into a device: its write errors, mismatch and faults are frozen in it.
 
-    Attributes of interest: `time` (s since programming), `crossbar` (the programmed cells; None on an exact device).
+    Attributes of interest: `time` (s since programming), `crossbar` (the programmed cells; None without analog cells),
+    `held` (what a digital device has made of the matrix; None on an exact one).
     """
 
     weights: Float[Array, "n_in n_out"] = leaf("1", "the weights it was asked to hold")
@@ -32,6 +35,7 @@ class Chip:
     time: Float[Array, ""] | None = leaf("s", "time since programming; None: its device does not age")
     temperature: Float[Array, ""] | None = leaf("K", "temperature; None: that at which its laws were measured")
     crossbar: Crossbar | None = part("the programmed cells")
+    held: object = part("what a digital device stores of the matrix", default=None)
 
     def at(self, time, temperature=None) -> "Chip":
         """The same chip later: a path of its cells, not a new draw.
@@ -100,7 +104,7 @@ class Chip:
         if ids.shape[0] != flat.shape[0]:
             raise DeviceError(f"rows has {ids.shape[0]} entries; x has {flat.shape[0]} vectors")
         pairs = jnp.stack([jnp.zeros(ids.shape, jnp.uint32), ids.astype(jnp.uint32)], axis=1)
-        return _matmul(self.weights, self.crossbar, self.model, flat, pairs, key).reshape(*x.shape[:-1], -1)
+        return _matmul(self.weights, self.crossbar, self.held, self.model, flat, pairs, key).reshape(*x.shape[:-1], -1)
 
     def operands(self, x: Float[ArrayLike, "*batch n_in"]) -> Operands:
         """Statistics of the inputs `x` on this chip's cells, for `pim.cost`."""
@@ -139,7 +143,12 @@ def program(
     _check_matrix(weights, "weights")
     model = device.model
     if not isinstance(model, AnalogMacro):
-        return Chip(weights=weights, model=model, key=key, time=None, temperature=None, crossbar=None)
+        held = None
+        if isinstance(model, Holder):
+            if time is not None:
+                raise DeviceError("time was given, but this device has no law of ageing: leave time=None")
+            held = _hold(weights, model, key)
+        return Chip(weights=weights, model=model, key=key, time=None, temperature=None, crossbar=None, held=held)
     when, ranges = reading_time(model, time), None
     if calibration is not None:
         calibration = jnp.asarray(calibration, jnp.float32)
@@ -187,7 +196,14 @@ def _calibrate(weights, macro, x):
 
 
 @jax.jit
-def _matmul(weights, programmed, macro, x, rows, key):
+def _hold(weights, model, key):
+    return model.hold(weights, lambda use: site_key(key, use=use))
+
+
+@jax.jit
+def _matmul(weights, programmed, held, macro, x, rows, key):
+    if held is not None:
+        return macro.multiply(held, x)
     if programmed is None:
         return jnp.matmul(x, weights, precision=jax.lax.Precision.HIGHEST)
     return engine.matmul(programmed, macro, x, rows, key)
