@@ -25,7 +25,8 @@ class PresetTable(tuple[PresetRow, ...]):
 
     def __str__(self) -> str:
         wide = max(len(row.name) for row in self)
-        return "\n".join(f"{row.name:<{wide}}  {row.family:<8}  {row.grade:<8}  {row.summary}" for row in self)
+        family = max(len(row.family) for row in self)
+        return "\n".join(f"{row.name:<{wide}}  {row.family:<{family}}  {row.grade:<8}  {row.summary}" for row in self)
 
     __repr__ = __str__
 

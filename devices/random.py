@@ -12,7 +12,22 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key, UInt32
 
-USES = ("write", "relax", "fault", "read", "drift", "slow", "vary", "die", "adc", "dac", "wafer", "wear", "ladder")
+USES = (
+    "write",
+    "relax",
+    "fault",
+    "read",
+    "drift",
+    "slow",
+    "vary",
+    "die",
+    "adc",
+    "dac",
+    "wafer",
+    "wear",
+    "ladder",
+    "bits",
+)
 CYCLE_USES = ("write", "relax", "slow")
 """What is drawn again each time that a chip is written (cycle to cycle); all else stays (device to device)."""
 
@@ -82,6 +97,11 @@ def normal_rows(keys: Key[Array, "rows"], shape: tuple[int, ...]) -> Float[Array
 def uniform(key: Key[Array, ""], shape: tuple[int, ...]) -> Float[Array, "..."]:
     """Uniform numbers in [0, 1), float32."""
     return jax.random.uniform(key, shape, jnp.float32)
+
+
+def fine_uniform(key: Key[Array, ""], shape: tuple[int, ...]) -> Float[Array, "..."]:
+    """Uniform numbers in (0, 1], float32, in steps of 2^-32 near zero: `uniform` knows no event rarer than 2^-23."""
+    return (jax.random.bits(key, shape, jnp.uint32).astype(jnp.float32) + 0.5) * 2.0**-32
 
 
 def student_t(key: Key[Array, ""], nu: Float[Array, ""], shape: tuple[int, ...]) -> Float[Array, "..."]:

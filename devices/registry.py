@@ -5,7 +5,22 @@ import pkgutil
 from importlib import import_module
 from types import ModuleType
 
-from pim.devices import bit_line, buffer, cells, converters, digital_unit, environment, macro, periphery
+from pim.devices import (
+    arithmetic,
+    bit_errors,
+    bit_line,
+    buffer,
+    cells,
+    converters,
+    digital_macro,
+    digital_unit,
+    environment,
+    gates,
+    macro,
+    near_dram,
+    periphery,
+    roofline,
+)
 
 
 def _records(module: ModuleType) -> dict[str, type]:
@@ -22,10 +37,12 @@ def _modules(package: ModuleType) -> list[ModuleType]:
     return [import_module(f"{package.__name__}.{found.name}") for found in pkgutil.iter_modules(package.__path__)]
 
 
-FAMILIES = (bit_line, buffer, digital_unit, environment, macro, periphery)
+BESIDE = (
+    arithmetic, bit_errors, bit_line, buffer, digital_macro, digital_unit, environment, gates, macro, near_dram,
+    periphery, roofline,
+)  # fmt: skip
+"""Modules beside the folders of laws that define records."""
 
 TYPES: dict[str, type] = {
-    name: cls
-    for module in (*_modules(cells), *_modules(converters), *FAMILIES)
-    for name, cls in _records(module).items()
+    name: cls for module in (*_modules(cells), *_modules(converters), *BESIDE) for name, cls in _records(module).items()
 }

@@ -4,13 +4,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from pim.devices.digital_macro import DigitalMacro
 from pim.devices.macro import AnalogMacro
+from pim.devices.near_dram import NearDram
 from pim.llm_workloads.llama import LlamaConfig
 from pim.llm_workloads.model import Model, load_model
 from pim.llm_workloads.operators import DYNAMIC, STATIC, layer_path
 from pim.mapping.errors import MappingError
 from pim.mapping.system import System
 from pim.mapping.tiles import column_arrays
+
+WEIGHTS_ONLY = (AnalogMacro, DigitalMacro, NearDram)
+"""Devices that hold weights: no law says what writing activations into them does and takes."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +65,7 @@ def place(model: Model | LlamaConfig | str, system: System) -> Plan:
         model: a model, the name or folder of one, or a config alone (enough for cost).
         system: devices and rules.
 
-    Raises MappingError if a product of two activations would go to an analog array, which holds weights only, or if an
+    Raises MappingError if a product of two activations would go to a device that holds weights only, or if an analog
     array is too narrow for one weight.
 
     >>> plan = pim.place("tiny-stories", pim.inference_system(pim.preset("rram-techC"), pim.preset("digital-28nm")))
@@ -72,12 +77,11 @@ def place(model: Model | LlamaConfig | str, system: System) -> Plan:
     assignment = {path: system.device_for(path) for path in [*paths, "head"]}
     for path, name in assignment.items():
         target = system.devices[name].model
-        if not isinstance(target, AnalogMacro):
-            continue
-        if path.endswith(DYNAMIC):
+        if isinstance(target, WEIGHTS_ONLY) and path.endswith(DYNAMIC):
             raise MappingError(
-                f"{path} multiplies two activations, but goes to {name!r}, whose arrays hold weights: "
+                f"{path} multiplies two activations, but goes to {name!r}, which holds weights: "
                 f"add a rule that sends it to a digital device, such as ({path.replace('.0.', '.*.')!r}, 'digital')"
             )
-        column_arrays(1, target)
+        if isinstance(target, AnalogMacro):
+            column_arrays(1, target)
     return Plan(config, system, assignment, model if isinstance(model, Model) else None)

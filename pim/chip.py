@@ -15,8 +15,9 @@ from pim.compensation import compensate
 from pim.crossbar import Crossbar, Ranges
 from pim.devices.device import Device
 from pim.devices.errors import DeviceError
+from pim.devices.holder import Holder
 from pim.devices.macro import AnalogMacro
-from pim.devices.random import chip_keys, is_many
+from pim.devices.random import chip_keys, is_many, site_key
 from pim.devices.record import leaf, part, record
 from pim.operands import Operands, measure_operands
 
@@ -27,9 +28,9 @@ PROGRAMMED_AT_ONCE = 8  # chips: bounds the memory of what is at hand beside the
 class Chip:
     """A matrix programmed into a device: its write errors, mismatch and faults are frozen in it.
 
-    Attributes of interest: `time` (s since programming), `crossbar` (the programmed cells; None on an exact device).
-    Many chips of one matrix (`program` with `chips`) are a Chip too, whose `key` and cells have a leading axis; `chips[c]`
-    is one of them.
+    Attributes of interest: `time` (s since programming), `crossbar` (the programmed cells; None without analog cells),
+    `held` (what a digital device has made of the matrix; None on an exact one). Many chips of one matrix (`program`
+    with `chips`) are a Chip too, whose `key` and cells have a leading axis; `chips[c]` is one of them.
     """
 
     weights: Float[Array, "n_in n_out"] = leaf("1", "the weights it was asked to hold")
@@ -38,6 +39,7 @@ class Chip:
     time: Float[Array, ""] | None = leaf("s", "time since programming; None: its device does not age")
     temperature: Float[Array, ""] | None = leaf("K", "temperature; None: that at which its laws were measured")
     crossbar: Crossbar | None = part("the programmed cells")
+    held: object = part("what a digital device stores of the matrix", default=None)
     cycle: UInt32[Array, ""] = leaf("1", "how often it was written before", default=np.uint32(0))
 
     def __len__(self) -> int:
@@ -50,8 +52,8 @@ class Chip:
             raise DeviceError("this is a single chip: program it with chips=n for many")
         if not -len(self) <= chip < len(self):
             raise IndexError(f"chip {chip} of {len(self)}")
-        one = jax.tree.map(lambda leaf: leaf[chip], self.crossbar)
-        return replace(self, key=self.key[chip], crossbar=one)
+        crossbar, held = jax.tree.map(lambda leaf: leaf[chip], (self.crossbar, self.held))
+        return replace(self, key=self.key[chip], crossbar=crossbar, held=held)
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -113,7 +115,8 @@ class Chip:
             raise DeviceError(f"cycle = {cycle} is no number of writings; give a whole number, 0 or more")
         cycle = jnp.asarray(cycle).astype(jnp.uint32)
         if self.crossbar is None:
-            return replace(self, weights=weights, cycle=cycle)
+            held = None if self.held is None else _hold(weights, self.model, self.key)
+            return replace(self, weights=weights, cycle=cycle, held=held)
         assert isinstance(self.model, AnalogMacro)
         return self._programmed(weights, cycle, reading_time(self.model, time), self.temperature)
 
@@ -173,8 +176,9 @@ class Chip:
             raise DeviceError(f"rows has {ids.shape[0]} entries; x has {flat.shape[0]} vectors")
         pairs = jnp.stack([jnp.zeros(ids.shape, jnp.uint32), ids.astype(jnp.uint32)], axis=1)
         if not is_many(self.key):
-            return _matmul(self.weights, self.crossbar, self.model, flat, pairs, key).reshape(*x.shape[:-1], -1)
-        y = _matmul_many(self.weights, self.crossbar, self.model, flat, pairs, key, len(self))
+            y = _matmul(self.weights, self.crossbar, self.held, self.model, flat, pairs, key)
+            return y.reshape(*x.shape[:-1], -1)
+        y = _matmul_many(self.weights, self.crossbar, self.held, self.model, flat, pairs, key, len(self))
         return y.reshape(len(self), *x.shape[:-1], -1)
 
     def operands(self, x: Float[ArrayLike, "*batch n_in"]) -> Operands:
@@ -225,7 +229,12 @@ def program(
     _check_matrix(weights, "weights")
     model = device.model
     if not isinstance(model, AnalogMacro):
-        return Chip(weights=weights, model=model, key=key, time=None, temperature=None, crossbar=None)
+        held = None
+        if isinstance(model, Holder):
+            if time is not None:
+                raise DeviceError("time was given, but this device has no law of ageing: leave time=None")
+            held = _hold(weights, model, key)
+        return Chip(weights=weights, model=model, key=key, time=None, temperature=None, crossbar=None, held=held)
     when, ranges = reading_time(model, time), None
     if calibration is not None:
         calibration = jnp.asarray(calibration, jnp.float32)
@@ -276,20 +285,28 @@ def _calibrate(weights, macro, x):
 
 
 @jax.jit
-def _matmul(weights, programmed, macro, x, rows, key):
+def _hold(weights, model, key):
+    def one(key):
+        return model.hold(weights, lambda use: site_key(key, use=use))
+
+    return jax.lax.map(one, key) if is_many(key) else one(key)
+
+
+@jax.jit
+def _matmul(weights, programmed, held, model, x, rows, key):
+    if held is not None:
+        return model.multiply(held, x)
     if programmed is None:
         return jnp.matmul(x, weights, precision=jax.lax.Precision.HIGHEST)
-    return engine.matmul(programmed, macro, x, rows, key)
+    return engine.matmul(programmed, model, x, rows, key)
 
 
 @partial(jax.jit, static_argnames="chips")
-def _matmul_many(weights, programmed, macro, x, rows, key, chips):
-    if programmed is None:
-        exact = _matmul(weights, None, macro, x, rows, key)
-        return jnp.broadcast_to(exact[None], (chips, *exact.shape))
-
+def _matmul_many(weights, programmed, held, model, x, rows, key, chips):
     def one(each):
-        cells, read_key = each
-        return engine.matmul(cells, macro, x, rows, read_key)
+        return _matmul(weights, *each[:2], model, x, rows, each[2])
 
-    return jax.lax.map(one, (programmed, None if key is None else chip_keys(key, chips)))
+    if programmed is None and held is None:
+        exact = one((None, None, None))
+        return jnp.broadcast_to(exact[None], (chips, *exact.shape))
+    return jax.lax.map(one, (programmed, held, None if key is None else chip_keys(key, chips)))

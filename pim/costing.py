@@ -2,24 +2,30 @@
 
 from typing import Any, overload
 
+import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
+from pim import digital_macro_cost, roofline_cost
 from pim.devices.device import Device
+from pim.devices.digital_macro import DigitalMacro
 from pim.devices.digital_unit import DigitalUnit
 from pim.devices.macro import AnalogMacro, Ideal
+from pim.devices.near_dram import NearDram
+from pim.devices.roofline import Roofline
 from pim.digital_cost import digital_cost, digital_notes, product_values, unit_cost
 from pim.errors import StudyError
 from pim.ledger import FREE, Cost, join, ledger_of
 from pim.macro_cost import matrix_cost, uncounted
 from pim.mapping.plan import Plan
+from pim.near_dram_cost import NO_COST
 from pim.operands import Operands, uniform_operands
 from pim.plan_cost import GENERATE, PROMPT, PlanCost, plan_cost
 
 
 @overload
 def cost(
-    what: Device | AnalogMacro | DigitalUnit | Ideal,
+    what: Device | AnalogMacro | DigitalMacro | DigitalUnit | Ideal | NearDram | Roofline,
     shape: tuple[Any, Any],
     *,
     vectors: Any = 1,
@@ -54,7 +60,7 @@ def cost(
         `PlanCost`, with prefill and decode apart.
 
     Raises:
-        StudyError: a size that is not positive and whole, or a device that has no cost.
+        StudyError: a size that is not positive and whole, or a device whose cost is not known.
 
     Example:
         >>> pim.cost(pim.preset("rram-techC"), (128, 128)).energy
@@ -65,6 +71,7 @@ def cost(
             raise StudyError("a plan has matrices of its own: leave the shape away, or give a device")
         for name, value in (("batch", batch), ("prompt", prompt), ("generate", generate)):
             _check_count(name, value)
+        _check_known(what)
         return plan_cost(what, batch=batch, prompt=prompt, generate=generate)
     if shape is None:
         raise StudyError("the cost of a device needs the shape of a matrix: pim.cost(device, (n_in, n_out))")
@@ -79,7 +86,24 @@ def cost(
     if isinstance(model, Ideal):
         zero = np.zeros(np.broadcast_shapes(np.shape(n_in), np.shape(n_out), np.shape(vectors)))
         return Cost(ledger_of([("ideal", zero, zero, zero)], "product"), (FREE,))
-    raise StudyError(f"no cost is known for a {type(model).__name__}; give an analog macro, a digital unit or ideal")
+    if isinstance(model, DigitalMacro):
+        ledger = digital_macro_cost.matrix_cost(model, n_in, n_out, vectors)
+        return Cost(ledger, digital_macro_cost.notes(model))
+    if isinstance(model, Roofline):
+        return _on_roofline(model, n_in, n_out, vectors)
+    if isinstance(model, NearDram):
+        raise StudyError(f"{what.name if isinstance(what, Device) else 'this device'} {NO_COST}")
+    raise StudyError(
+        f"no cost is known for a {type(model).__name__}; give a device, such as pim.preset('sram-digital28')"
+    )
+
+
+def _check_known(plan: Plan) -> None:
+    """Refuse to add up costs of which one is unknown."""
+    unknown = {name for name, device in plan.system.devices.items() if isinstance(device.model, NearDram)}
+    used = unknown & set(plan.assignment.values())
+    if used:
+        raise StudyError(f"{min(used)} {NO_COST}")
 
 
 def _on_arrays(macro: AnalogMacro, n_in, n_out, vectors, operands: Operands | None) -> Cost:
@@ -93,6 +117,18 @@ def _on_digital(unit: DigitalUnit, n_in, n_out, vectors) -> Cost:
     values = product_values(unit, n_in * n_out, vectors, (n_in + n_out) * vectors)
     work = digital_cost(unit, macs=n_in * n_out * vectors, values=values, operator="product")
     return Cost(join([work, unit_cost(unit, work.latency.sum(axis=0), "product")]), digital_notes(unit, n_in * n_out))
+
+
+def _on_roofline(roofline: Roofline, n_in, n_out, vectors) -> Cost:
+    n_in, n_out, vectors = np.broadcast_arrays(*(np.asarray(value, np.float64) for value in (n_in, n_out, vectors)))
+    values = n_in * n_out + (n_in + n_out) * vectors
+    work = roofline_cost.roofline_cost(
+        roofline, operations=2 * n_in * n_out * vectors, values=values, operator="product"
+    )
+    die = roofline_cost.die_cost(roofline, "product").map(
+        lambda figure: jnp.broadcast_to(figure.reshape(1, *[1] * values.ndim), (1, *values.shape))
+    )
+    return Cost(join([work, die]), roofline_cost.notes(roofline))
 
 
 def _check_count(name: str, value: Any) -> None:

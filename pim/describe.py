@@ -7,9 +7,8 @@ import numpy as np
 
 from pim.devices.device import GRADES, Device, named
 from pim.devices.errors import DeviceError, nearest
-from pim.devices.macro import AnalogMacro
 from pim.devices.record import walk
-from pim.devices.survey import SurveyField, survey
+from pim.devices.survey import survey
 
 
 def field_rows(device: Device) -> list[dict[str, Any]]:
@@ -37,7 +36,7 @@ def device_dict(device: Device) -> dict[str, Any]:
     """The whole device as plain values, ready for JSON."""
     sources = {name: asdict(source) for name, source in device.citations().items()}
     head = {"name": device.name, "family": device.family, "summary": device.summary}
-    known = {field.name: {"value": field.value, "unit": field.unit} for field in _survey(device)}
+    known = {field.name: {"value": field.value, "unit": field.unit} for field in survey(device.model)}
     return {**head, "fields": field_rows(device), "survey": known, "sources": sources}
 
 
@@ -48,13 +47,9 @@ def device_text(device: Device) -> str:
     widths = [max(len(row[i]) for row in table) for i in range(5)]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in table]
     sources = [f"{name}: {source.citation} {source.url}".rstrip() for name, source in device.citations().items()]
-    cell = [f"{field}" for field in _survey(device)]
+    cell = "; ".join(f"{field}" for field in survey(device.model))
     head = f"{device.name} ({device.family}): {device.summary}"
-    return "\n".join([head, "", *lines, "", *(["; ".join(cell), ""] if cell else []), *sources])
-
-
-def _survey(device: Device) -> tuple[SurveyField, ...]:
-    return survey(device.model.cell) if isinstance(device.model, AnalogMacro) else ()
+    return "\n".join([head, "", *lines, "", cell, "", *sources])
 
 
 def row_text(device: Device, row: dict[str, Any]) -> str:

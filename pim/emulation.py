@@ -12,11 +12,21 @@ from jaxtyping import Array, Float, Key
 from pim import crossbar
 from pim.chip import reading_time
 from pim.crossbar import Crossbar, Ranges
+from pim.devices.holder import Holder
 from pim.devices.macro import AnalogMacro
-from pim.devices.random import name_id
+from pim.devices.random import name_id, site_key
+from pim.devices.record import part, record, static
 from pim.llm_workloads.llama import Matmul, digital_matmul
 from pim.llm_workloads.operators import STATIC, layer_path
 from pim.mapping.plan import Plan
+
+
+@record
+class Held:
+    """A matrix, or a run of them, that a digital device has in its own format."""
+
+    content: object = part("what the device stores of the matrix")
+    device: str = static("name of the device in its system")
 
 
 def macros(plan: Plan) -> dict[str, AnalogMacro]:
@@ -25,24 +35,33 @@ def macros(plan: Plan) -> dict[str, AnalogMacro]:
     return {name: model for name, model in models.items() if isinstance(model, AnalogMacro)}
 
 
-def hook(devices: Mapping[str, AnalogMacro], key: Key[Array, ""] | None) -> Matmul:
-    """The hook that runs programmed matrices on their device and all other products exactly.
+def emulated(plan: Plan) -> dict[str, Any]:
+    """The devices of a plan's system that compute otherwise than the exact model: analog macros and holders."""
+    models = {name: device.model for name, device in plan.system.devices.items()}
+    return {name: model for name, model in models.items() if isinstance(model, AnalogMacro | Holder)}
+
+
+def hook(devices: Mapping[str, Any], key: Key[Array, ""] | None) -> Matmul:
+    """The hook that runs programmed matrices on their device (see `emulated`) and all other products exactly.
 
     `key` is that of the chip's reads; None reads without noise.
     """
 
     def matmul(operator: str, w: Any, x: Array, ids: Array) -> Array:
-        if not isinstance(w, Crossbar):
+        if not isinstance(w, Crossbar | Held):
             return digital_matmul(operator, w, x, ids)
         flat = x.reshape(-1, x.shape[-1])
-        y = crossbar.matmul(w, devices[w.device], flat, ids.reshape(-1, 2), key)
+        if isinstance(w, Held):
+            y = devices[w.device].multiply(w.content, flat)
+        else:
+            y = crossbar.matmul(w, devices[w.device], flat, ids.reshape(-1, 2), key)
         return y.reshape(*x.shape[:-1], -1)
 
     return matmul
 
 
 def program_model(plan: Plan, key: Key[Array, ""] | None, time: float | None = None) -> dict[str, Any]:
-    """The parameters of a plan's model with every matrix that goes to an analog device programmed there.
+    """The parameters of a plan's model with every matrix that goes to an analog device or a holder programmed there.
 
     Args:
         plan: with a model.
@@ -65,34 +84,46 @@ def program_model(plan: Plan, key: Key[Array, ""] | None, time: float | None = N
     return {**params, "segments": segments, **({} if head is None else {"head": head})}
 
 
-def _program_run(plan: Plan, operator: str, layers: range, weights: Array, key, time) -> Crossbar | None:
+def _program_run(plan: Plan, operator: str, layers: range, weights: Array, key, time) -> Crossbar | Held | None:
     """The matrices of one operator in a run of layers, on the run's device; None if that is exact."""
     path = layer_path(layers.start, operator)
-    macro = plan.model_of(path)
+    macro, name = plan.model_of(path), np.uint32(name_id(operator))
+    index = jnp.arange(layers.start, layers.stop, dtype=jnp.int32)
+    if isinstance(macro, Holder):
+        return Held(_hold_layers(weights, index, macro, key, name), plan.assignment[path])
     if not isinstance(macro, AnalogMacro):
         return None
     ranges = [plan.ranges.get(layer_path(i, operator)) for i in layers]
     stacked = None if None in ranges else jax.tree.map(lambda *r: jnp.stack(r), *ranges)
-    index = jnp.arange(layers.start, layers.stop, dtype=jnp.int32)
     when = reading_time(macro, time)
-    return _program_layers(
-        weights, index, stacked, macro, key, when, np.uint32(name_id(operator)), plan.assignment[path]
-    )
+    return _program_layers(weights, index, stacked, macro, key, when, name, plan.assignment[path])
 
 
-def _program_head(plan: Plan, params: Mapping[str, Any], key, time) -> Crossbar | None:
-    macro = plan.model_of("head")
-    if not isinstance(macro, AnalogMacro):
+def _program_head(plan: Plan, params: Mapping[str, Any], key, time) -> Crossbar | Held | None:
+    macro, name = plan.model_of("head"), np.uint32(name_id("head"))
+    if not isinstance(macro, AnalogMacro | Holder):
         return None
     weights = params["head"] if "head" in params else params["embed"].T
-    ranges = plan.ranges.get("head")
-    stacked = None if ranges is None else jax.tree.map(lambda r: r[None], ranges)
     layer = jnp.asarray([plan.config.num_hidden_layers], jnp.int32)
-    when = reading_time(macro, time)
-    run = _program_layers(
-        weights[None], layer, stacked, macro, key, when, np.uint32(name_id("head")), plan.assignment["head"]
-    )
+    if isinstance(macro, Holder):
+        run = Held(_hold_layers(weights[None], layer, macro, key, name), plan.assignment["head"])
+    else:
+        ranges = plan.ranges.get("head")
+        stacked = None if ranges is None else jax.tree.map(lambda r: r[None], ranges)
+        when = reading_time(macro, time)
+        run = _program_layers(weights[None], layer, stacked, macro, key, when, name, plan.assignment["head"])
     return jax.tree.map(lambda leaf: leaf[0], run)
+
+
+@jax.jit
+def _hold_layers(weights: Float[Array, "layers n_in n_out"], layers: Array, model: Any, key, operator) -> Any:
+    def one(args):
+        w, layer = args
+        if key is None:
+            return model.hold(w, None)
+        return model.hold(w, lambda use: site_key(key, layer=layer, operator=operator, use=use))
+
+    return jax.lax.map(one, (weights, layers))
 
 
 @partial(jax.jit, static_argnames="device")

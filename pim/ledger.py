@@ -13,6 +13,7 @@ from jaxtyping import Array, Float
 
 from pim.devices.record import leaf, part, record, static
 from pim.errors import StudyError
+from pim.units import plain
 
 LAYER = re.compile(r"^layers\.\d+\.")
 
@@ -89,10 +90,10 @@ class Ledger:
             "units": FIGURES,
             "rows": [
                 {"operator": operator, "component": component}
-                | {name: values[i].tolist() for name, values in figures.items()}
+                | {name: plain(values[i]) for name, values in figures.items()}
                 for i, (operator, component) in enumerate(zip(self.operators, self.components, strict=True))
             ],
-            "total": {name: values.sum(axis=0).tolist() for name, values in figures.items()},
+            "total": {name: plain(values.sum(axis=0)) for name, values in figures.items()},
         }
 
     def _table(self) -> list[tuple[str, ...]]:
@@ -160,6 +161,9 @@ class Cost:
 
 
 FREE = "the ideal device is the exact reference and costs nothing: a multiple of its cost means nothing"
+UNKNOWN = float("nan")
+"""A figure that nobody knows: sums with it are unknown, and printed so."""
+
 FIGURES = {"energy": "J", "latency": "s", "area": "m^2"}
 HEAD = ("operator", "component", "energy", "share", "latency", "area")
 
@@ -198,14 +202,22 @@ def quantity(value: float, unit: str) -> str:
     """
     if value == 0:
         return f"0 {unit}"
+    if np.isnan(value):
+        return "unknown"
     exponent = int(np.clip(np.floor(np.log10(abs(value)) / 3), -6, 3))
     return f"{value / 1000.0**exponent:.4g} {'afpnµm kMG'[exponent + 6].strip()}{unit}"
 
 
 def _printed(figures: np.ndarray, total: np.ndarray) -> tuple[str, str, str, str]:
     energy, latency, area = (float(value) for value in figures)
-    share = energy / float(total[0]) if total[0] > 0 else 0.0
-    return quantity(energy, "J"), f"{share:.1%}", quantity(latency, "s"), f"{area * 1e6:.4g} mm²"
+    share = energy / float(total[0]) if total[0] != 0 else 0.0
+    part = "unknown" if np.isnan(share) else f"{share:.1%}"
+    return quantity(energy, "J"), part, quantity(latency, "s"), square_millimetres(area)
+
+
+def square_millimetres(area: float) -> str:
+    """An area (m^2), printed."""
+    return "unknown" if np.isnan(area) else f"{area * 1e6:.4g} mm²"
 
 
 def _tagged(tag: str, cells: Sequence[str]) -> str:

@@ -13,14 +13,20 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
+from pim import digital_macro_cost, roofline_cost
+from pim.devices.digital_macro import DigitalMacro
 from pim.devices.digital_unit import DigitalUnit
 from pim.devices.macro import AnalogMacro
+from pim.devices.near_dram import NearDram
+from pim.devices.roofline import Roofline
 from pim.digital_cost import digital_cost, digital_notes, product_values, unit_cost
-from pim.ledger import FREE, Cost, Ledger, join, kind, ledger_of, quantity
+from pim.ledger import FREE, Cost, Ledger, join, kind, ledger_of, quantity, square_millimetres
 from pim.llm_workloads.operators import DYNAMIC, Phase, Product, VectorWork, products, vector_work
 from pim.macro_cost import leakage_power, matrix_cost, uncounted
 from pim.mapping.plan import Plan
+from pim.near_dram_cost import NO_COST, unknown_cost
 from pim.operands import Operands, uniform_operands
+from pim.units import plain, significant
 
 PROMPT, GENERATE = 128, 128
 """Tokens read and written where nothing else is said."""
@@ -114,7 +120,7 @@ class PlanCost:
         names = ("energy", "latency", "area", "energy_per_token", "prefill_energy_per_token", "prefill_latency",
                  "decode_latency", "tokens_per_second", "batch", "prompt", "generate")  # fmt: skip
         phases = {name: getattr(self, name).ledger.to_dict() for name in ("prefill", "decode")}
-        return {**{name: getattr(self, name) for name in names}, **phases, "notes": list(self.notes)}
+        return {**{name: plain(getattr(self, name)) for name in names}, **phases, "notes": list(self.notes)}
 
     def summary(self) -> list[tuple[str, str]]:
         """The figures that matter, named and printed."""
@@ -123,8 +129,8 @@ class PlanCost:
             ("energy per read token", quantity(self.prefill_energy_per_token, "J")),
             (f"time to the first token ({self.prompt} read)", quantity(self.prefill_latency, "s")),
             ("time between tokens", quantity(self.decode_latency, "s")),
-            ("tokens per second", f"{self.tokens_per_second:.4g}"),
-            ("area", f"{self.area * 1e6:.4g} mm²"),
+            ("tokens per second", significant(self.tokens_per_second)),
+            ("area", square_millimetres(self.area)),
         ]
 
     def __str__(self) -> str:
@@ -167,8 +173,14 @@ def _phase(plan: Plan, phase: Phase, steps: int, notes: tuple[str, ...]) -> Cost
         vector = [work for work in elementwise if plan.assignment[_attention(plan, work.path)] == name]
         if isinstance(device.model, AnalogMacro):
             parts.append(_on_arrays(plan, name, device.model, mine, steps))
+        elif isinstance(device.model, DigitalMacro):
+            parts.append(_on_digital_macro(name, device.model, mine, steps))
         elif isinstance(device.model, DigitalUnit):
             parts.append(_on_digital(name, device.model, mine, vector, steps))
+        elif isinstance(device.model, Roofline):
+            parts.append(_on_roofline(name, device.model, mine, vector, steps))
+        elif isinstance(device.model, NearDram):
+            parts.append(_unknown(name, [item.path for item in (*mine, *vector)]))
         else:
             parts.append(_for_free([item.path for item in (*mine, *vector)]))
     latency = sum(part.work.latency.sum() for part in parts)
@@ -214,17 +226,70 @@ def _on_digital(name: str, unit: DigitalUnit, work: list[Product], vector: list[
         return _Part(EMPTY, lambda latency: unit_cost(unit, latency, name), ())
     counts = {kind(p.path): (p.macs, p.held, p.vectors, p.moved, 0) for p in work}
     counts |= {kind(v.path): (0, 0, 0, 2 * v.elements, v.ops) for v in vector}  # each element is read and written
-    table = np.array([[np.broadcast_to(value, steps) for value in row] for row in counts.values()], np.float32)
-    macs, held, vectors, moved, ops = np.moveaxis(table, 1, 0)
+    macs, held, vectors, moved, ops = _table(counts, steps)
     ledger = digital_cost(unit, macs=macs, values=product_values(unit, held, vectors, moved), ops=ops)
-    paths = [item.path for item in (*work, *vector)]
-    column = np.array([list(counts).index(kind(path)) for path in paths])
     held_at_the_end = sum(np.max(product.held) for product in work)
     return _Part(
-        ledger.map(lambda values: values.sum(axis=-1)[:, column]).spread(paths),
+        _spread_kinds(ledger, list(counts), [item.path for item in (*work, *vector)]),
         lambda latency: unit_cost(unit, latency, name),
         tuple(f"{name}: {note}" for note in digital_notes(unit, held_at_the_end)),
     )
+
+
+def _table(counts: dict[str, tuple[Any, ...]], steps: int) -> np.ndarray:
+    """The counts of each kind of operator, at each step: [counts, kinds, steps]."""
+    rows = [[np.broadcast_to(value, steps) for value in row] for row in counts.values()]
+    return np.moveaxis(np.array(rows, np.float32), 1, 0)
+
+
+def _spread_kinds(ledger: Ledger, kinds: list[str], paths: list[str]) -> Ledger:
+    """A ledger over [kinds, steps], summed over the steps and given to each operator of its kind."""
+    column = np.array([kinds.index(kind(path)) for path in paths])
+    return ledger.map(lambda values: values.sum(axis=-1)[:, column]).spread(paths)
+
+
+def _on_digital_macro(name: str, macro: DigitalMacro, work: list[Product], steps: int) -> _Part:
+    """Matrices of weights in digital macros, priced in one call."""
+    if not work:
+        return _Part(EMPTY, lambda latency: EMPTY, ())
+    paths = [product.path for product in work]
+    n_in, n_out, vectors = (
+        np.array([getattr(product, field) for product in work]) for field in ("n_in", "n_out", "vectors")
+    )
+    ledger = digital_macro_cost.matrix_cost(macro, n_in, n_out, vectors * steps).without("leakage").spread(paths)
+    power = digital_macro_cost.leakage_power(macro, n_in, n_out)
+    silent = jnp.zeros_like(power)
+
+    def standing(latency) -> Ledger:
+        return Ledger(tuple(paths), ("leakage",) * len(paths), power * latency, silent, silent)
+
+    return _Part(ledger, standing, tuple(f"{name}: {note}" for note in digital_macro_cost.notes(macro)))
+
+
+def _on_roofline(name: str, roofline: Roofline, work: list[Product], vector: list[VectorWork], steps: int) -> _Part:
+    """Products and vector work on a roofline, operator by operator: what is written anew goes to the memory too."""
+    if not work and not vector:
+        return _Part(EMPTY, lambda latency: EMPTY, ())
+    counts = {kind(p.path): (2 * p.macs, p.held + p.written + p.moved) for p in work}
+    counts |= {kind(v.path): (v.ops, 2 * v.elements) for v in vector}
+    operations, values = _table(counts, steps)
+    ledger = roofline_cost.roofline_cost(roofline, operations=operations, values=values)
+    told = [*roofline_cost.notes(roofline)]
+    if any(product.dynamic for product in work):
+        told.append("products of two activations are priced here, but computed exactly: its format is not applied")
+    return _Part(
+        _spread_kinds(ledger, list(counts), [item.path for item in (*work, *vector)]),
+        lambda latency: roofline_cost.die_cost(roofline, name),
+        tuple(f"{name}: {note}" for note in told),
+    )
+
+
+def _unknown(name: str, paths: list[str]) -> _Part:
+    """Operators on a device whose cost is not known: neither is that of the whole."""
+    if not paths:
+        return _Part(EMPTY, lambda latency: EMPTY, ())
+    ledger = join([unknown_cost(path) for path in paths])
+    return _Part(ledger, lambda latency: EMPTY, (f"{name} {NO_COST}",))
 
 
 def _for_free(paths: list[str]) -> _Part:

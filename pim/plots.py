@@ -32,11 +32,12 @@ def accuracy_against_energy(result: Result) -> Figure:
     figure, row = blank_figure(1.6 + 4.0 * len(panels), 3.8, panels=len(panels))
     for axes, (title, energy) in zip(row, panels.items(), strict=True):
         scale, unit = common_scale(energy, "J")
-        _draw_accuracy(axes, result, points, np.array(energy) / scale)
+        known = not np.isnan(energy).any()
+        _draw_accuracy(axes, result, points, np.array(energy) / scale if known else np.arange(1.0, len(points) + 1))
         scale_y(axes, [exact, *np.concatenate([point.perplexity for point in points])])
         reference(axes, exact, f"digital model {exact:.4g}")
         axes.set_title(title, fontsize=10, loc="left")
-        axes.set_xlabel(f"energy of a written token ({unit})")
+        axes.set_xlabel(f"energy of a written token ({unit})" if known else "point (its energy is unknown)")
     row[0].set_ylabel("perplexity")
     legend(row[-1])
     return figure

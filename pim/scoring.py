@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from pim.devices.macro import AnalogMacro
 from pim.devices.random import chip_key, root_key
-from pim.emulation import hook, macros, program_model
+from pim.emulation import emulated, hook, program_model
 from pim.llm_workloads.llama import LlamaConfig, forward
 from pim.llm_workloads.text import ScoredText
 from pim.mapping.plan import Plan
@@ -64,7 +64,7 @@ def score(
         key = chip_key(root, chip)
         for point, (plan, params) in enumerate(_programmed(plans, key, time)):
             for b, logits in zip(batches, exact, strict=True):
-                sums = _score(config, params, macros(plan), logits, b.tokens, b.documents, b.scored, key)
+                sums = _score(config, params, emulated(plan), logits, b.tokens, b.documents, b.scored, key)
                 for name, values in sums.items():
                     found[name][point, chip, b.index] = np.asarray(values)[b.kept]
                 bar.update()
@@ -76,15 +76,17 @@ def _programmed(plans: Sequence[Plan], key: Array, time: float | None) -> Iterat
     """Each plan with its programmed chip, reusing the last one where the cells would be the same."""
     last, params = None, None
     for plan in plans:
-        content = {name: cell_content(macro) for name, macro in macros(plan).items()}
+        content = {name: cell_content(model) for name, model in emulated(plan).items()}
         if last is None or not _same(content, last):
             params = program_model(plan, key, time)
         last = content
         yield plan, params
 
 
-def cell_content(macro: AnalogMacro) -> tuple[Any, ...]:
-    """What the programmed cells of a macro depend on; converters and costs are left out."""
+def cell_content(macro: Any) -> tuple[Any, ...]:
+    """What programmed cells depend on: of an analog macro converters and costs are left out, of others nothing is."""
+    if not isinstance(macro, AnalogMacro):
+        return (macro,)
     return macro.cell, macro.weight_bits, macro.rows, macro.columns, macro.slices, macro.encoding, macro.weight_scale
 
 
@@ -112,7 +114,7 @@ def _losses(logits: Float[Array, "batch time vocab"], tokens: Int[Array, "batch 
 def _score(
     config: LlamaConfig,
     params: Any,
-    devices: Mapping[str, AnalogMacro],
+    devices: Mapping[str, Any],
     exact: Float[Array, "batch time vocab"],
     tokens: Int[Array, "batch time"],
     documents: Array,

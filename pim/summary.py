@@ -84,7 +84,7 @@ def split(point: Point, by: str) -> list[dict[str, Any]]:
         {"name": name, "energy": float(energy[i]), "latency": float(latency[i]), "area": float(area[i])}
         for i, name in enumerate(names)
     ]
-    return sorted(rows, key=lambda row: -row["energy"])
+    return sorted(rows, key=lambda row: -np.nan_to_num(row["energy"], nan=np.inf))
 
 
 def array_energy(result: Result, point: Point) -> float:
@@ -98,9 +98,9 @@ def array_energy(result: Result, point: Point) -> float:
 def summary(result: Result) -> dict[str, Any]:
     """The result as plain values, ready for JSON: protocol, points with their splits, sources.
 
-    SI units; `std` is None for a single chip.
+    SI units; `std` is None for a single chip, and so is what nobody knows.
     """
-    return {
+    return _known({
         "protocol": dict(result.protocol),
         "digital_perplexity": result.digital_perplexity,
         "axes": {path: [_plain(value) for value in values] for path, values in result.axes.items()},
@@ -109,7 +109,16 @@ def summary(result: Result) -> dict[str, Any]:
         "sources": {
             name: {"citation": source.citation, "url": source.url} for name, source in result.citations().items()
         },
-    }
+    })  # fmt: skip
+
+
+def _known(value: Any) -> Any:
+    """The same with None for figures that are unknown: JSON has no NaN."""
+    if isinstance(value, Mapping):
+        return {name: _known(part) for name, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_known(part) for part in value]
+    return None if isinstance(value, float) and np.isnan(value) else value
 
 
 def _point(result: Result, point: Point) -> dict[str, Any]:

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from pim.result import Result
 from pim.summary import array_energy, deviation, point_to_show, short_names, shown, split
 from pim.units import column, significant
@@ -115,7 +117,7 @@ def shorten(rows: Sequence[dict[str, Any]], count: int = LISTED) -> list[dict[st
 def split_columns(rows: Sequence[dict[str, Any]], with_area: bool = True) -> tuple[list[str], list[list[str]]]:
     """Headings and rows of a split: name, energy, its share, latency and, if asked for, area."""
     total = sum(row["energy"] for row in rows)
-    shares = [f"{row['energy'] / total:.1%}" if total > 0 else "0.0%" for row in rows]
+    shares = ["unknown" if np.isnan(total) else f"{row['energy'] / total:.1%}" if total else "0.0%" for row in rows]
     figures = {"energy": "J", "latency": "s"} | ({"area": "m^2"} if with_area else {})
     scaled = {name: column([row[name] for row in rows], unit) for name, unit in figures.items()}
     heads = [f"{name}, {unit}" for name, (unit, _) in scaled.items()]

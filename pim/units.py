@@ -1,6 +1,7 @@
 """Figures for people: one SI prefix for a whole column or axis, and as many digits as say something."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -17,7 +18,7 @@ def common_scale(values: Sequence[float] | np.ndarray, unit: str) -> tuple[float
     """
     if unit == "m^2":
         return 1e-6, "mm²"
-    largest = float(np.max(np.abs(values), initial=0.0))
+    largest = _largest(values)
     scale = max((s for s in PREFIXES if s <= largest * (1 + 1e-9)), default=1.0)
     return scale, f"{PREFIXES[scale]}{unit}"
 
@@ -30,10 +31,21 @@ def column(values: Sequence[float] | np.ndarray, unit: str, digits: int = 4) -> 
     """
     scale, name = common_scale(values, unit)
     scaled = np.asarray(values, np.float64) / scale
-    largest = float(np.max(np.abs(scaled), initial=0.0))
+    largest = _largest(scaled)
     before = int(np.floor(np.log10(largest))) + 1 if largest > 0 else 1
     decimals = max(0, digits - max(before, 1))
-    return name, [f"{value:.{decimals}f}" for value in scaled]
+    return name, ["unknown" if np.isnan(value) else f"{value:.{decimals}f}" for value in scaled]
+
+
+def _largest(values: Sequence[float] | np.ndarray) -> float:
+    """The largest magnitude of those that are known."""
+    return float(np.nanmax(np.abs([0.0, *np.ravel(values)])))
+
+
+def plain(values: np.ndarray | float) -> Any:
+    """Figures as (nested lists of) plain numbers for JSON, what is unknown (NaN) as None."""
+    figures = np.asarray(values, np.float64)
+    return np.where(np.isnan(figures), None, figures).tolist()
 
 
 def significant(value: float, digits: int = 4) -> str:
@@ -42,6 +54,8 @@ def significant(value: float, digits: int = 4) -> str:
     >>> significant(1234.5), significant(3.94682), significant(8.1e9)
     ('1234', '3.947', '8.1e+09')
     """
+    if np.isnan(value):
+        return "unknown"
     if value != 0 and not 1e-3 <= abs(value) < 1e6:
         return f"{value:.{digits}g}"
     before = int(np.floor(np.log10(abs(value)))) + 1 if value else 1

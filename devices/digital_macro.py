@@ -1,0 +1,124 @@
+"""Digital SRAM compute-in-memory: one-bit multipliers at the cells and an exact tree of adders below them.
+
+Inputs come in bit by bit, or a few bits at a time; each bit is multiplied by all weights of a column, the tree adds the
+products up, and an accumulator shifts and adds over the bits. The sum is the integer product, whatever the order. What
+is lost is lost in the rounding to codes, in an accumulator that is too narrow, and in cells that fail at a low supply.
+"""
+
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int8, Int32
+
+from pim.devices.arithmetic import Codes
+from pim.devices.bit_errors import BitErrorTable
+from pim.devices.cells.cell_facts import CellFacts
+from pim.devices.errors import DeviceError
+from pim.devices.gates import Gates
+from pim.devices.holder import KeyFor
+from pim.devices.integer_product import LONGEST, integer_product, partial_products
+from pim.devices.number_format import integer_codes, integer_scale
+from pim.devices.random import fold
+from pim.devices.record import leaf, part, record, static, told
+
+MOST_BITS = 8
+
+
+@record
+class DigitalMacro:
+    """Arrays of `rows` inputs by `outputs`, with `row_groups` weights behind each multiplier, which take turns.
+
+    Weights and inputs are signed integers in two's complement, symmetric about zero, with one scale for each column (or
+    the matrix) and for each input vector.
+    """
+
+    rows: int = static("inputs that a tree of adders sums at once", low=1)
+    outputs: int = static("columns of an array, each with a tree: outputs", low=1)
+    weight_bits: Float[Array, ""] = leaf("1", "bits of a weight, sign included", low=2, high=MOST_BITS)
+    input_bits: Float[Array, ""] = leaf("1", "bits of an input, sign included", low=2, high=MOST_BITS)
+    clock: Float[Array, ""] = leaf("1/s", "cycles a second", low=1)
+    vdd: Float[Array, ""] = leaf("V", "supply of cells and logic", low=0.1, high=5)
+    row_groups: int = static("weights that share a multiplier and take turns", low=1, default=1)
+    serial_bits: int = static("bits of an input that come in a cycle", low=1, default=1)
+    weight_scale: str = static("what shares one weight scale", choices=("column", "matrix"), default="column")
+    input_toggle: Float[Array, ""] = leaf(
+        "1", "share of input bits that differ from the bit before", low=0, high=1, default=0.5
+    )
+    weight_density: Float[Array, ""] = leaf("1", "share of weight bits that are one", low=0, high=1, default=0.5)
+    gates: Gates | None = part("the process; absent: cost unknown", default=None)
+    accumulator_bits: Float[Array, ""] | None = leaf(
+        "1",
+        "bits of the register in which the sums of the row groups add up, sign included; absent: as many as they need",
+        low=2,
+        high=31,
+        default=None,
+    )
+    overflow: str = static(
+        "what the accumulator does with a sum that does not fit: stays at its bound, or drops the upper bits",
+        choices=("saturate", "wrap"),
+        default="saturate",
+    )
+    bit_errors: BitErrorTable | None = part("cells that fail at a low supply; absent: none does", default=None)
+    cell_area: Float[Array, ""] | None = leaf("m^2", "area of one SRAM cell; absent: unknown", low=0, default=None)
+    facts: CellFacts | None = told("what the field's survey tables list of its cell; absent: unknown", default=None)
+
+    @property
+    def levels(self) -> float:
+        """States of a cell: a bit."""
+        return 2.0
+
+    def prepare(self) -> "DigitalMacro":
+        """The macro itself, if its supply is one that its table of bit errors knows."""
+        if self.bit_errors is not None:
+            self.bit_errors.check(self.vdd)
+        return self
+
+    def hold(self, weights: Float[Array, "n_in n_out"], key_for: KeyFor | None) -> Codes:
+        """The codes that the cells return; with a chip's key, some bits are wrong for good at a low supply."""
+        if weights.shape[0] > LONGEST:
+            raise DeviceError(f"a sum over {weights.shape[0]} inputs may leave 32 bits; at most {LONGEST} are exact")
+        scale = integer_scale(weights, self.weight_bits, self.weight_scale)
+        codes = integer_codes(weights, scale, self.weight_bits)
+        if key_for is not None and self.bit_errors is not None:
+            key = key_for("bits")
+            fails = [self.bit_errors.failing(fold(key, bit), codes.shape, self.vdd) for bit in range(MOST_BITS)]
+            codes = flipped(codes, fails, self.weight_bits)
+            scale = scale + 0.0 * self.bit_errors.rate(self.vdd)  # NaN for a traced supply outside the table
+        return Codes(codes=codes, scale=jnp.broadcast_to(scale, (1, weights.shape[1]))[0])
+
+    def multiply(self, held: Codes, x: Float[Array, "batch n_in"]) -> Float[Array, "batch n_out"]:
+        """The product of the codes, with the scale of each vector and each column."""
+        scale = integer_scale(x, self.input_bits, "row")
+        sums = self.sums(integer_codes(x, scale, self.input_bits), held.codes)
+        return sums.astype(jnp.float32) * held.scale[None] * scale
+
+    def sums(self, x: Int8[Array, "batch n_in"], codes: Int8[Array, "n_in n_out"]) -> Int32[Array, "batch n_out"]:
+        """The sums of products of codes as the accumulators hold them: if narrow, row group after row group."""
+        if self.accumulator_bits is None:
+            return integer_product(x, codes)
+        keep = partial(self._keep, bits=self.accumulator_bits)
+        groups = partial_products(x, codes, self.rows)
+        total, _ = jax.lax.scan(lambda sum_, group: (keep(sum_ + keep(group)), None), jnp.zeros_like(groups[0]), groups)
+        return total
+
+    def _keep(self, value: Int32[Array, "batch n_out"], bits: Any) -> Int32[Array, "batch n_out"]:
+        """What a register of so many bits keeps of a value."""
+        half = jnp.left_shift(1, bits.astype(jnp.int32) - 1)
+        if self.overflow == "saturate":
+            return jnp.clip(value, -half, half - 1)
+        return jnp.bitwise_and(value + half, 2 * half - 1) - half
+
+
+def flipped(codes: Int8[Array, "n_in n_out"], fails: list[Any], bits: Any) -> Int8[Array, "n_in n_out"]:
+    """Codes in two's complement of so many bits (may be traced), with the bits that fail turned over.
+
+    `fails` tells of each bit, the lowest first, where it fails; bits beyond `bits` are not stored.
+    """
+    width = jnp.asarray(bits).astype(jnp.int32)
+    stored = codes.astype(jnp.int32)
+    for bit, failing in enumerate(fails):
+        stored = jnp.where(failing & (bit < width), jnp.bitwise_xor(stored, 1 << bit), stored)
+    half = jnp.left_shift(1, width - 1)  # the top bit counts -half: sign-extend from it
+    return (jnp.bitwise_and(stored + half, 2 * half - 1) - half).astype(jnp.int8)
