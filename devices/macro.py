@@ -48,11 +48,14 @@ class AnalogMacro:
     def at_temperature(self, temperature) -> "AnalogMacro":
         """The same macro at a temperature (K), which may be traced.
 
-        Raises DeviceError if nothing of it is known to change.
+        Raises DeviceError if it is not known what that does to its cells.
         """
+        if self.cell.temperature is None:
+            raise DeviceError(
+                "the cell of this device has no law of temperature: leave temperature=None, give it one "
+                "(cell.temperature), or set environment.temperature for the circuits alone"
+            )
         if self.environment is None:
-            if self.cell.temperature is None:
-                raise DeviceError("this device has no law of temperature; leave temperature=None")
             return self
         return replace(self, environment=replace(self.environment, temperature=temperature))
 

@@ -84,25 +84,29 @@ def test_leakage_doubles_and_falls_with_the_supply():
     assert power(**{"environment.leakage_doubling": None, "environment.temperature": 400.0}) == pytest.approx(power())
 
 
+def with_law(base):
+    """The device with cells that conduct less when they are warm."""
+    law = cast(Arrhenius(1.6e-19, 300.0, tcr=-1e-3))
+    cell = dataclasses.replace(base.model.cell, temperature=law)
+    return dataclasses.replace(base, model=dataclasses.replace(base.model, cell=cell))
+
+
 def test_a_chip_tells_its_circuits_the_temperature():
-    changes = {"environment.adc_gain_per_kelvin": 1e-3, "adc.bits": 12}
-    chip = program(W, device(**changes), key=KEY, calibration=X)
+    base = with_law(device(**{"environment.adc_gain_per_kelvin": 1e-3, "adc.bits": 12}))
+    chip = program(W, base, key=KEY, calibration=X)
     hot = chip.at(None, temperature=350.0)
-    expected = product(**changes, **{"environment.temperature": 350.0})
-    np.testing.assert_array_equal(hot.matmul(X, key=None), expected)
+    expected = program(W, replace(base, {"environment.temperature": 350.0}), key=KEY, calibration=X)
+    np.testing.assert_array_equal(hot.matmul(X, key=None), expected.matmul(X, key=None))
     np.testing.assert_array_equal(hot.at(None, temperature=300.0).matmul(X, key=None), chip.matmul(X, key=None))
 
 
 def test_cells_follow_the_temperature_of_their_macro():
-    base = device(adc=None)
-    law = cast(Arrhenius(1.6e-19, 300.0, tcr=-1e-3))
-    cell = dataclasses.replace(base.model.cell, temperature=law)
-    warm = dataclasses.replace(base, model=dataclasses.replace(base.model, cell=cell))
+    warm = with_law(device(adc=None))
     y = program(W, replace(warm, {"environment.temperature": 330.0}), key=KEY).matmul(X, key=None)
     np.testing.assert_allclose(y, 0.97 * program(W, warm, key=KEY).matmul(X, key=None), rtol=1e-3, atol=1e-3)
 
 
-def test_a_device_of_which_nothing_is_known_refuses_a_temperature():
-    chip = program(jnp.asarray(W), device(environment=None), key=KEY)
-    with pytest.raises(DeviceError, match="no law of temperature"):
+def test_a_chip_whose_cells_have_no_law_refuses_a_temperature():
+    chip = program(jnp.asarray(W), device(), key=KEY)
+    with pytest.raises(DeviceError, match=r"or set environment\.temperature for the circuits alone"):
         chip.at(None, temperature=350.0)
