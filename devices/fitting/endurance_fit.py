@@ -12,7 +12,8 @@ from jaxtyping import Float, Int
 from scipy.stats import norm
 
 from pim.devices.fitting.estimate import Estimator, LawFit, NotMeasured, Picture, Unknown, judge
-from pim.devices.fitting.history import compact, in_order, trains
+from pim.devices.fitting.groups import compact
+from pim.devices.fitting.history import in_order, trains
 from pim.devices.fitting.table import Measurements
 from pim.devices.fitting.weighted import maximum_likelihood, normal_scores
 

@@ -8,9 +8,10 @@ bottom, stuck_mid between. A cell whose forming failed is non_forming and nothin
 import numpy as np
 from jaxtyping import Int
 
+from pim.devices.fitting.columns import PULSES
 from pim.devices.fitting.estimate import Estimator, LawFit, NotMeasured, Unknown, judge
 from pim.devices.fitting.history import in_order
-from pim.devices.fitting.table import PULSES, Measurements
+from pim.devices.fitting.table import Measurements
 from pim.devices.fitting.weighted import proportion
 
 LEAST_CELLS = 20
