@@ -288,7 +288,7 @@ def _temperature(fit: "CellFit") -> Part | None:
     aged = next((fit[name] for name in ("relaxation", "drift") if name in fit), None)
     reference = aged.constants["temperature"] if aged else ROOM
     energy = (
-        Figure(fit["retention"]["activation_energy"], "J", "of the time to the loss of a state")
+        Figure(max(fit["retention"]["activation_energy"], 0.0), "J", "of the time to the loss of a state")
         if "retention" in fit
         else Figure(0.0, "J", "not measured: ageing is taken as the same at all temperatures", "chosen")
     )

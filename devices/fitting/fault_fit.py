@@ -23,7 +23,8 @@ STATES = ("stuck_lrs", "stuck_hrs", "stuck_mid", "non_forming")
 def fit_faults(table: Measurements, seed: int = 0) -> LawFit:
     """Share of cells in each state of `STATES`, with intervals of Clopper and Pearson.
 
-    The window is `g_min_S` to `g_max_S` of the sidecar, else where the middle 90 % of all conductances lie.
+    The window is `g_min_S` to `g_max_S` of the sidecar, else that of the targets, else where the middle 90 % of all
+    conductances lie.
 
     Raises:
         NotMeasured: fewer than 20 cells can be judged.
@@ -55,7 +56,7 @@ def fault_states(table: Measurements) -> Int[np.ndarray, "cells"]:
     """Of each cell: -1 not to be judged, 0 sound, 1, 2, ... the states of `STATES`."""
     rows = in_order(table)
     cell, g = rows.cells, rows["g_S"]
-    count = int(cell.max()) + 1
+    count = int(cell.max(initial=-1)) + 1
     pulse, form = rows.is_op(*PULSES), rows["op"] == "form"
     after = np.maximum.accumulate(np.where(pulse, np.arange(len(rows)), -1))
     written = (after >= 0) & (cell[after] == cell) & np.isfinite(g) & ~form
@@ -63,13 +64,16 @@ def fault_states(table: Measurements) -> Int[np.ndarray, "cells"]:
         written = np.isfinite(g) & ~form
     if not written.any():
         return np.full(count, -1)
+    aimed = np.isfinite(rows["g_target_S"])
+    targets = rows["g_target_S"][aimed]
     bottom, top = np.quantile(g[written], (0.05, 0.95))
+    if targets.size and np.ptp(targets) > 0:
+        bottom, top = targets.min(), targets.max()
     bottom = rows.sidecar.g_min_S if rows.sidecar.g_min_S is not None else bottom
     top = rows.sidecar.g_max_S or top
     share = (g - bottom) / max(top - bottom, 1e-30)
     lowest, highest = _ends(cell[written], share[written], count)
     target = (rows["g_target_S"] - bottom) / max(top - bottom, 1e-30)
-    aimed = np.isfinite(target)
     least, most = _ends(cell[aimed], target[aimed], count)
     has = lambda mask: np.bincount(cell[mask], minlength=count) > 0
     asked = (most - least >= ASKED) | (has(rows["op"] == "set") & has(rows["op"] == "reset"))

@@ -76,7 +76,7 @@ def fit_flicker(table: Measurements, seed: int = 0) -> LawFit:
 
     def to_values(theta: np.ndarray) -> np.ndarray:
         """Values but for the white floor, which is zero, from parameters of order 1."""
-        spread = np.maximum(np.exp(theta[..., 1]), grid[1] - grid[0])
+        spread = np.clip(np.exp(theta[..., 1]), grid[1] - grid[0], REACH)
         first = np.stack([np.exp(middle + theta[..., 0]), spread, np.zeros_like(spread)], axis=-1)
         return np.concatenate([first, theta[..., 2:]], axis=-1)
 

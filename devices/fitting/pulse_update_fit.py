@@ -25,6 +25,8 @@ from pim.devices.fitting.table import Measurements
 LEAST_TRAIN = 5
 """Steps that a train of pulses must have."""
 BENDS = np.linspace(-8, 8, 65)
+LEAST_SQUARE = 1e-16
+"""Mean square left by any law of steps: numbers have digits."""
 LABEL = 10.10
 """NeuroSim's label over the largest departure of the course from a straight line."""
 
@@ -92,6 +94,8 @@ def steps_of(table: Measurements, op: str) -> Steps:
     if not (window > 0).all():
         raise NotMeasured(f"the {op} pulses of a cell do not move it")
     moved, behind = (end - start, start - low[cell_of]) if op == "set" else (start - end, high[cell_of] - start)
+    if not moved.mean() > 0:
+        raise NotMeasured(f"the {op} pulses move cells the other way, {'down' if op == 'set' else 'up'}")
     return Steps(behind / window[cell_of], moved / window[cell_of], cell_of, window)
 
 
@@ -118,7 +122,7 @@ class _Regression:
         xx, xy = s["xx"] - s["x"] ** 2, s["xy"] - s["x"] * s["y"]
         slope = xy / np.maximum(xx, 1e-300)
         first = s["y"] - slope * s["x"]
-        left = n * np.maximum(s["yy"] - s["y"] ** 2 - slope * xy, 0.0)
+        left = n * np.maximum(s["yy"] - s["y"] ** 2 - slope * xy, LEAST_SQUARE)
         return first, first + slope, left
 
     def own_lines(self, column: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -127,7 +131,7 @@ class _Regression:
         s = {name: sums[:, column] / n for name, sums in self.sums.items()}
         xx, xy = s["xx"] - s["x"] ** 2, s["xy"] - s["x"] * s["y"]
         slope = xy / np.maximum(xx, 1e-300)
-        left = n * np.maximum(s["yy"] - s["y"] ** 2 - slope * xy, 0.0)
+        left = n * np.maximum(s["yy"] - s["y"] ** 2 - slope * xy, LEAST_SQUARE)
         error = left / (n - 2) / n * (1 + s["x"] ** 2 / np.maximum(xx, 1e-300))
         return s["y"] - slope * s["x"], error, left
 

@@ -29,7 +29,8 @@ def fit_retention(table: Measurements, seed: int = 0) -> LawFit:
     `activation_energy` (J) and `sigma_log`, the standard deviation of ln t over cells.
 
     Raises:
-        NotMeasured: fewer than two temperatures with five cells each, or fewer than five cells that lost their state.
+        NotMeasured: fewer than two temperatures with five cells each, or fewer than five cells that lost their state;
+            or the times at which they were read tell no activation energy.
     """
     first, last, temperature, cell = _intervals(table)
     groups = np.unique(np.round(temperature / SAME_TEMPERATURE), return_counts=True)[1]
@@ -61,7 +62,7 @@ def fit_retention(table: Measurements, seed: int = 0) -> LawFit:
     by_cell = lambda theta: np.bincount(cell_of, log_likelihood(to_values(theta)), minlength=cells)
     guess = np.log(np.where(lost, np.sqrt(np.maximum(first, last / 10) * np.where(lost, last, 1.0)), 2 * first))
     slope, offset = np.polyfit(inverse - middle, guess, 1)
-    _, estimate = maximum_likelihood(by_cell, (offset, slope, 0.0))
+    _, estimate = maximum_likelihood(by_cell, (offset, slope, 0.0), peaked=True)
 
     def predict(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         middle_of = norm.cdf(cut(values)).mean(axis=0)

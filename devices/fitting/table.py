@@ -7,7 +7,7 @@ their ratio is taken.
 """
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
@@ -17,13 +17,13 @@ from jaxtyping import Bool, Int
 from tqdm import tqdm
 
 from pim.devices.errors import DeviceError
-from pim.devices.fitting.columns import COLUMNS, NUMBERS, TEXTS, Values, check_name, check_range, converted
+from pim.devices.fitting.columns import COLUMNS, NUMBERS, TEXTS, Values, Where, check_name, check_range, converted
 from pim.devices.fitting.groups import compact, fill
 from pim.devices.fitting.parquet import read_parquet
 from pim.devices.fitting.sidecar import Sidecar, read_sidecar
 from pim.devices.fitting.text_rows import Row, read_rows
 
-BLOCK = 50_000
+BLOCK = 4_000
 """Rows that are turned into numbers at a time: their texts take some ten times the memory."""
 
 
@@ -87,14 +87,17 @@ def read_table(path: str | Path, progress: bool = False) -> Measurements:
     header = next(rows)
     for name in header.cells:
         check_name(name, header.cells, f"{file.name}, line {header.line}")
+    _check_columns(header.cells, file.name)
     blocks, lines = [], []
     with tqdm(desc="reading", unit=" rows", disable=not progress, delay=2) as bar:
         while block := list(islice(rows, BLOCK)):
             lines.append(np.array([row.line for row in block], int))
             blocks.append(_columns(block, header.cells, (f"{file.name}, line", lines[-1])))
             bar.update(len(block))
-    columns = {name: np.concatenate([block[name] for block in blocks]) if blocks else () for name in header.cells}
-    return measurements(columns, file.name, np.concatenate([np.zeros(0, int), *lines]), read_sidecar(file))
+    if not blocks:
+        raise DeviceError(f"{file.name}: no rows")
+    columns = {name: np.concatenate([block[name] for block in blocks]) for name in header.cells}
+    return _checked(columns, file.name, (f"{file.name}, line", np.concatenate(lines)), read_sidecar(file))
 
 
 def _columns(block: list[Row], names: list[str], where: tuple[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -122,20 +125,29 @@ def measurements(
 
     >>> measurements({"device_id": ["a", "a"], "op": ["set", "read"], "g_S": [4e-5, 3.9e-5]})
     """
-    sidecar = sidecar or Sidecar()
-    if "op" not in columns:
-        raise DeviceError(f"{name}: the column op is missing; columns are {', '.join(COLUMNS)}")
-    if not {"g_S", "i_A"} & set(columns):
-        raise DeviceError(f"{name}: there is neither a conductance (g_S) nor a current (i_A)")
+    _check_columns(columns, name)
     sizes = {column: len(values) for column, values in columns.items()}
     count = sizes["op"]
     if set(sizes.values()) != {count} or not count:
         raise DeviceError(f"{name}: {'no rows' if not count else f'columns of different lengths: {sizes}'}")
     where = f"{name}, {'row' if lines is None else 'line'}", np.arange(1, count + 1) if lines is None else lines
-    clean = {column: _absent(column, count) for column in COLUMNS}
-    extra: dict[str, np.ndarray] = {}
-    for column, values in columns.items():
-        (clean if column in COLUMNS else extra)[column] = converted(column, values, where)
+    found = {column: converted(column, values, where) for column, values in columns.items()}
+    return _checked(found, name, where, sidecar or Sidecar())
+
+
+def _check_columns(columns: Iterable[str], name: str) -> None:
+    """Raise DeviceError where a column is missing without which nothing can be said."""
+    if "op" not in columns:
+        raise DeviceError(f"{name}: the column op is missing; columns are {', '.join(COLUMNS)}")
+    if not {"g_S", "i_A"} & set(columns):
+        raise DeviceError(f"{name}: there is neither a conductance (g_S) nor a current (i_A)")
+
+
+def _checked(columns: Mapping[str, np.ndarray], name: str, where: Where, sidecar: Sidecar) -> Measurements:
+    """The table of converted columns, the absent ones filled in. Raises DeviceError at a value out of range."""
+    clean = {column: _absent(column, len(where[1])) for column in COLUMNS}
+    clean |= {column: values for column, values in columns.items() if column in clean}
+    extra = {column: values for column, values in columns.items() if column not in clean}
     for column in NUMBERS:
         check_range(column, clean[column], where, sidecar)
     with np.errstate(divide="ignore", invalid="ignore"):

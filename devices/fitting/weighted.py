@@ -10,7 +10,7 @@ from scipy.sparse import csr_array
 from scipy.special import gammaln
 from scipy.stats import beta, norm
 
-from pim.devices.fitting.estimate import CONFIDENCE, Weights
+from pim.devices.fitting.estimate import CONFIDENCE, NotMeasured, Weights
 
 
 def group_sums(
@@ -77,15 +77,29 @@ def least_squares(design: Float[np.ndarray, "points terms"], weight: Float[np.nd
     return np.linalg.pinv(design * root) * root.T
 
 
+LEAST_PEAK = 0.01
+"""Information on the least certain parameter, of order 1, below which a likelihood has no peak."""
+LONGEST_STEP = 30.0
+
+
 def maximum_likelihood(
-    log_likelihood: Callable[[np.ndarray], np.ndarray], start: Sequence[float]
+    log_likelihood: Callable[[np.ndarray], np.ndarray], start: Sequence[float], peaked: bool = False
 ) -> tuple[np.ndarray, Callable[[np.ndarray], np.ndarray]]:
     """Parameters of the largest likelihood, and those of any weights of the cells by one Newton step from there.
 
     `log_likelihood(parameters)` gives one number a cell. Parameters must be of order 1 (logarithms, ratios): gradients
     are differences. One step is right to the second order of the weights' deviations (R. Davidson and J. G. MacKinnon,
-    Int. Econ. Rev. 40, 487-508, 1999).
+    Int. Econ. Rev. 40, 487-508, 1999). Parameters that make numbers overflow are the unlikeliest.
+
+    Raises NotMeasured where the likelihood must be `peaked` and has no peak.
     """
+    with np.errstate(all="ignore"):
+        return _maximum_likelihood(log_likelihood, start, peaked)
+
+
+def _maximum_likelihood(
+    log_likelihood: Callable[[np.ndarray], np.ndarray], start: Sequence[float], peaked: bool
+) -> tuple[np.ndarray, Callable[[np.ndarray], np.ndarray]]:
     size = len(start)
     total = lambda theta: -float(np.nan_to_num(log_likelihood(theta).sum(), nan=-1e12, neginf=-1e12))
     found = minimize(
@@ -110,11 +124,15 @@ def maximum_likelihood(
             sides = at[i, 1] + at[i, -1] + at[j, 1] + at[j, -1]
             hessian[:, i, j] = hessian[:, j, i] = (both + 2 * here - sides) / 2e-6
 
+    if peaked and not (np.isfinite(hessian).all() and np.linalg.eigvalsh(-hessian.sum(axis=0)).min() > LEAST_PEAK):
+        raise NotMeasured("the likelihood has no peak: other parameters would say the same of these data")
+
     def estimate(weights: np.ndarray) -> np.ndarray:
         curvature = np.einsum("dc,cij->dij", weights, hessian)
         slope = weights @ gradient
         # where the likelihood is flat (a tail index at its bound) there is no step
-        return theta - (np.linalg.pinv(curvature, hermitian=True) @ slope[..., None])[..., 0]
+        step = (np.linalg.pinv(curvature, hermitian=True) @ slope[..., None])[..., 0]
+        return theta - np.clip(step, -LONGEST_STEP, LONGEST_STEP)
 
     return theta, estimate
 

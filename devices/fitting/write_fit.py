@@ -77,18 +77,18 @@ def fit_write_error(table: Measurements, seed: int = 0, degree: int | None = Non
     >>> fit_write_error(read_table("cells.csv"))["sigma_0"]
     """
     writes, _ = history(table)
-    good = writes.success & np.isfinite(writes.written) & (writes.target > 0)
+    good = writes.success & np.isfinite(writes.written)
     if good.sum() < LEAST_WRITES:
         raise NotMeasured(
             f"{good.sum()} writes have a target (g_target_S) and a conductance after; {LEAST_WRITES} are needed"
         )
     target, written = writes.target[good], writes.written[good]
     units = units_of(writes.cell[good], np.arange(good.sum()))
-    reference = table.sidecar.g_max_S or float(target.max())
+    reference = table.sidecar.g_max_S or float(target.max()) or float(np.abs(written).max())
     error = spread_of(written - target, target / reference, units.of, degree)
     none = np.zeros(len(target))
     candidates = [Candidate("normal", error, "S", none), Candidate("student", error, "S", none)]
-    if (written > 0).all():
+    if (written > 0).all() and (target > 0).all():
         log = spread_of(np.log(written / target), target / reference, units.of, degree)
         candidates.append(Candidate("lognormal", log, "1", np.log(written)))
     estimators = {candidate.kind: candidate.estimator() for candidate in candidates}
