@@ -88,8 +88,9 @@ def fault_states(table: Measurements) -> Int[np.ndarray, "cells"]:
 
 
 def _ends(cell: np.ndarray, values: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Least and largest value of each cell; inf and -inf where there is none."""
+    """Least and largest value of each cell; 0 and 0 where there is none."""
     least, most = np.full(count, np.inf), np.full(count, -np.inf)
     np.minimum.at(least, cell, values)
     np.maximum.at(most, cell, values)
-    return least, most
+    there = np.isfinite(most)
+    return np.where(there, least, 0.0), np.where(there, most, 0.0)

@@ -17,6 +17,7 @@ from pim.devices.fitting.table import Measurements
 
 ROOM = 300.0  # K
 SAME_TEMPERATURE = 10.0  # K
+NEARLY_ALL = 0.9
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,8 @@ class Writes:
     target: Float[np.ndarray, "writes"]
     written: Float[np.ndarray, "writes"]
     """Conductance where the write ended (S), NaN where it was not read."""
+    age: Float[np.ndarray, "writes"]
+    """Time from the last pulse to that reading (s): 0 right after it."""
     pulses: Int[np.ndarray, "writes"]
     success: Bool[np.ndarray, "writes"]
 
@@ -111,7 +114,8 @@ def _history(table: Measurements) -> tuple[Writes, Readings]:
     aimed = np.isfinite(target[lead]) if count else np.zeros(0, bool)
     failed = np.zeros(count, bool)
     failed[write[(table["ok"] == 0) & (rows == last[write])]] = True
-    writes = Writes(cell[lead][aimed], target[lead][aimed], written[aimed], pulses[aimed], ~failed[aimed])
+    late = np.where(np.isnan(base) & (earliest >= 0), age[np.maximum(earliest, 0)], 0.0)
+    writes = Writes(cell[lead][aimed], target[lead][aimed], written[aimed], late[aimed], pulses[aimed], ~failed[aimed])
     at = np.flatnonzero(reading)[np.argsort(write[reading], kind="stable")]
     return writes, Readings(
         cell[at], write[at], target[at], base[write[at]], age[at], g[at], table["temp_K"][at], table["v_read_V"][at]
@@ -137,11 +141,14 @@ def levels_of(
 ) -> tuple[Int[np.ndarray, "data"], Float[np.ndarray, "levels"]]:
     """The level of each datum and the levels' mean conductances: the targets themselves, or bins of equal counts.
 
-    Targets stand for themselves where there are few and each has its data; else bins hold 60 data or more.
+    Targets stand for themselves where a few, each with enough data, have nearly all of them; the others go with the
+    nearest one. Else bins hold 60 data or more.
     """
     unique, level, counts = np.unique(target, return_inverse=True, return_counts=True)
-    if len(unique) <= most and counts.min() >= least:
-        return level.reshape(-1), unique
+    common = np.flatnonzero(counts >= least)
+    if 0 < len(common) <= most and counts[common].sum() >= NEARLY_ALL * len(target):
+        nearest = np.abs(unique[:, None] - unique[common]).argmin(axis=1)
+        return nearest[level.reshape(-1)], unique[common]
     bins = int(np.clip(len(target) // 60, 1, 32))
     edges = np.unique(np.quantile(target, np.linspace(0, 1, bins + 1)[1:-1]))
     level = np.unique(np.searchsorted(edges, target, side="right"), return_inverse=True)[1].reshape(-1)

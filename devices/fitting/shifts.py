@@ -48,17 +48,20 @@ class Shifts:
 
 
 def shifts_of(table: Measurements) -> Shifts:
-    """The shifts in a table, against the conductance right after programming or, where that was not read, the target.
+    """The shifts in a table, against the conductance right after programming or, where less than half have it, the target.
 
-    Of several readings of a write at one time the one in its middle is taken.
+    Of several readings of a write at one time the one in its middle is taken; states that were read at one time only
+    are left out.
 
     Raises NotMeasured if there are not two times at which every level has ten readings.
     """
     _, readings = history(table)
-    base = np.where(np.isfinite(readings.base), readings.base, readings.target)
     state = np.where(np.isfinite(readings.target), readings.target, readings.base)
     near, temperature = readings.at_one_temperature()
-    good = np.flatnonzero(np.isfinite(base) & (readings.age > 0) & near)
+    aged = np.isfinite(state) & (readings.age > 0) & near
+    fresh = 2 * (aged & np.isfinite(readings.base)).sum() >= aged.sum()
+    base = readings.base if fresh else readings.target
+    good = np.flatnonzero(aged & np.isfinite(base))
     if len(good) < 2 * LEAST_GROUP:
         raise NotMeasured(
             "no readings at times (t_s) after a write, with the conductance written or asked for (g_target_S)"
@@ -69,16 +72,18 @@ def shifts_of(table: Measurements) -> Shifts:
     good, age, time = good[single], age[single], time[single]
     level, levels = levels_of(state[good], least=2 * LEAST_GROUP)
     counts = np.bincount(time * len(levels) + level, minlength=(time.max() + 1) * len(levels))
-    full = (counts.reshape(-1, len(levels)) >= LEAST_GROUP).all(axis=1)
-    if full.sum() < 2:
+    enough = counts.reshape(-1, len(levels)) >= LEAST_GROUP
+    followed = enough.sum(axis=0) >= 2
+    full = enough[:, followed].all(axis=1)
+    if not followed.any() or full.sum() < 2:
         raise NotMeasured(f"there are not two times at which every state was read {LEAST_GROUP} times")
-    kept = full[time]
-    good, time = good[kept], compact(time[kept])[0]
+    kept = full[time] & followed[level]
+    good, time, level = good[kept], compact(time[kept])[0], (np.cumsum(followed) - 1)[level[kept]]
     units = units_of(readings.cell[good], readings.write[good])
     decades = np.bincount(time, age[kept]) / np.bincount(time)
-    against = "the conductance right after programming" if np.isfinite(readings.base[good]).all() else "the target"
+    against = "the conductance right after programming" if fresh else "the target"
     shift, write = readings.g[good] - base[good], compact(readings.write[good])[0]
-    return Shifts(shift, decades, time, levels, level[kept], write, units, against, temperature)
+    return Shifts(shift, decades, time, levels[followed], level, write, units, against, temperature)
 
 
 def times_of(age: Float[np.ndarray, "data"]) -> Int[np.ndarray, "data"]:

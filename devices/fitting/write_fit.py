@@ -66,8 +66,8 @@ def fit_write_error(table: Measurements, seed: int = 0, degree: int | None = Non
     """The error of writing by target: sigma(G) = sum_k sigma_k (G / g_max)^k and the distribution about the target.
 
     Args:
-        table: rows with `g_target_S` and the conductance after the last pulse; writes that failed (`ok` = 0 in their
-            last row) are left out.
+        table: rows with `g_target_S` and the conductance after the last pulse, right after it where half of the writes
+            have that, else as it was first read; writes that failed (`ok` = 0 in their last row) are left out.
         seed: of the bootstrap.
         degree: of the polynomial; None: by BIC.
 
@@ -78,6 +78,7 @@ def fit_write_error(table: Measurements, seed: int = 0, degree: int | None = Non
     """
     writes, _ = history(table)
     good = writes.success & np.isfinite(writes.written)
+    good &= (writes.age == 0) if (writes.age[good] == 0).sum() >= max(good.sum() / 2, LEAST_WRITES) else True
     if good.sum() < LEAST_WRITES:
         raise NotMeasured(
             f"{good.sum()} writes have a target (g_target_S) and a conductance after; {LEAST_WRITES} are needed"
@@ -99,7 +100,8 @@ def fit_write_error(table: Measurements, seed: int = 0, degree: int | None = Non
         estimators[best.kind], "write_error", f"{LAWS[best.kind]}; {equation}", seed,
         kind=best.kind, constants={"g_reference": reference}, criteria=criteria,
     )  # fmt: skip
-    pictures, notes = (_picture(fit, best, reference),), (*units.notes, *_notes(fit, best))
+    late = float(np.median(writes.age[good]))
+    pictures, notes = (_picture(fit, best, reference),), (*units.notes, *_notes(fit, best, late))
     return replace(fit, cells=units.cells, pictures=pictures, notes=notes)
 
 
@@ -126,9 +128,10 @@ def _picture(fit: LawFit, best: Candidate, reference: float) -> Picture:
     )  # fmt: skip
 
 
-def _notes(fit: LawFit, best: Candidate) -> tuple[str, ...]:
-    mean_spread = float(spread_at(fit.values[: best.spread.terms], best.spread.u).mean())
-    if abs(fit["bias"]) < 0.1 * mean_spread:
-        return ()
-    share = fit["bias"] / mean_spread
-    return (f"writing ends {share:+.0%} of the spread beside the target; a device's law has none of this bias",)
+def _notes(fit: LawFit, best: Candidate, late: float) -> tuple[str, ...]:
+    notes = [f"conductances were first read {late:.3g} s after the last pulse: what happened until then is in it"]
+    notes = notes if late > 0 else []
+    share = fit["bias"] / float(spread_at(fit.values[: best.spread.terms], best.spread.u).mean())
+    if abs(share) >= 0.1:
+        notes.append(f"writing ends {share:+.0%} of the spread beside the target; a device's law has none of this bias")
+    return tuple(notes)
