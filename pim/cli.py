@@ -131,6 +131,7 @@ def _parser() -> argparse.ArgumentParser:
     fit.add_argument(
         "--out", type=Path, default=Path("out"), metavar="DIR", help="folder for NAME.toml, fit.json, fit.html (out)"
     )
+    fit.add_argument("--quiet", action="store_true", help="no progress")
     _finish(fit, verbs.fit)
 
     _finish(add("doctor", help="whether this installation computes right"), verbs.doctor)

@@ -54,6 +54,7 @@ def fit(
     *,
     importer: str | None = None,
     seed: int = 0,
+    progress: bool = True,
 ) -> Fit:
     """Fit everything that a table of measurements allows; faulty cells enter the fit of the faults alone.
 
@@ -64,6 +65,7 @@ def fit(
         importer: the form of the file, if it is not the canonical one: arc, relax_tsv, keithley, b1500, pulse_pair,
             aihwkit.
         seed: of the bootstrap.
+        progress: show a bar on standard error after two seconds.
 
     Returns:
         Parameters with covariance and 95 % bands, residuals, held-out likelihood, the device they make, and a report.
@@ -75,5 +77,5 @@ def fit(
     Example:
         >>> device = pim.fit("cells.csv").device()
     """
-    found = fit_cells(data, what, importer=importer, seed=seed)
+    found = fit_cells(data, what, importer=importer, seed=seed, progress=progress)
     return Fit(found.table, found.laws, found.absent)

@@ -111,7 +111,7 @@ def fit(options: Namespace) -> int:
     """Fit a table of measurements and write the device, the figures and the numbers."""
     from pim.fitted import fit
 
-    found = fit(options.table, options.what, importer=options.importer, seed=options.seed)
+    found = fit(options.table, options.what, importer=options.importer, seed=options.seed, progress=not options.quiet)
     files = found.save(options.out)
     if options.json:
         return _print_json({**found.to_dict(), "files": [str(file) for file in files]})

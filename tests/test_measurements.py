@@ -107,9 +107,9 @@ def test_units_are_checked_by_range(column, value, words):
     columns = {"op": ["read"] * 3, "g_S": [1e-6] * 3} | {column: [0.0 if column != "temp_K" else 300.0, value, value]}
     with pytest.raises(DeviceError) as error:
         measurements(columns)
-    assert f"measurements, line 2: {column} = " in str(error.value)
+    assert f"measurements, row 2: {column} = " in str(error.value)
     assert words in str(error.value)
-    assert "(1 more rows are out of range)" in str(error.value)
+    assert "(1 more row is out of range)" in str(error.value)
 
 
 def test_a_file_that_is_none_says_so(write, tmp_path):
@@ -207,7 +207,7 @@ def test_a_sweep_without_columns_or_with_a_bad_row(write):
         ("a,b,c\n1,2,3\n", "no line names columns V and I"),
         ("V1,I2\n1,2\n", "no column I has the number of a column V"),
         ("V1,I1\n0.1,1e-6\n0.2\n", "line 3: 1 fields where the columns' names are 2"),
-        ("V1,I1\n0.1,what\n", "line 2: 2 = 'what' is not a number"),
+        ("V1,I1\n0.1,what\n", "line 2: field 2 = 'what' is not a number"),
         ("V1,I1\n", "no readings"),
     ):
         with pytest.raises(DeviceError, match=words):

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from tqdm import tqdm
 
 from pim.devices.errors import DeviceError, nearest
-from pim.devices.fitting.conduction_fit import fit_conduction
+from pim.devices.fitting.conduction_fit import fit_conduction, is_sweep
 from pim.devices.fitting.drift_fit import fit_drift
 from pim.devices.fitting.endurance_fit import fit_endurance, fit_window
 from pim.devices.fitting.estimate import LawFit, NotMeasured
@@ -153,6 +154,7 @@ def fit_cells(
     *,
     importer: str | None = None,
     seed: int = 0,
+    progress: bool = True,
 ) -> CellFit:
     """Fit everything that a table of measurements allows; faulty cells enter the fit of the faults alone.
 
@@ -163,6 +165,7 @@ def fit_cells(
         importer: the form of the file, if it is not the canonical one: arc, relax_tsv, keithley, b1500, pulse_pair,
             aihwkit.
         seed: of the bootstrap.
+        progress: show a bar on standard error after two seconds.
 
     Returns:
         Parameters with covariance and 95 % bands, residuals, held-out likelihood, and the device they make.
@@ -175,23 +178,26 @@ def fit_cells(
         >>> fit_cells("cells.csv")["write_error"]["sigma_0"]
     """
     if isinstance(data, (str, Path)):
-        table = read_measurements(data, importer)
+        table = read_measurements(data, importer, progress)
     else:
         table = data if isinstance(data, Measurements) else measurements(data)
     asked = list(EXPERIMENTS) if what is None else [what] if isinstance(what, str) else list(what)
-    faulty = fault_states(table) > 0
-    sound = table.where(~faulty[table.cells]) if faulty.any() else table
-    laws: dict[str, LawFit] = {}
-    absent: dict[str, str] = {}
     for experiment in asked:
         if experiment not in EXPERIMENTS:
             raise DeviceError(f"unknown experiment {experiment!r}; {nearest(experiment, EXPERIMENTS)}")
-        for name, law in EXPERIMENTS[experiment].items():
-            try:
-                laws[name] = law(table if experiment == "faults" else sound, seed)
-            except NotMeasured as reason:
-                absent[name] = str(reason)
-        if what is not None and not laws.keys() & EXPERIMENTS[experiment].keys():
+    rows = _rows_for(table)
+    laws: dict[str, LawFit] = {}
+    absent: dict[str, str] = {}
+    named = [(experiment, name) for experiment in asked for name in EXPERIMENTS[experiment]]
+    bar = tqdm(named, desc="fitting", unit="law", disable=not progress, delay=2)
+    for experiment, name in bar:
+        bar.set_postfix_str(name, refresh=False)
+        try:
+            laws[name] = EXPERIMENTS[experiment][name](rows.get(experiment, rows[""]), seed)
+        except NotMeasured as reason:
+            absent[name] = str(reason)
+    for experiment in [] if what is None else asked:
+        if not laws.keys() & EXPERIMENTS[experiment].keys():
             raise DeviceError(
                 f"{table.name}: nothing to fit for {experiment}: {absent[next(iter(EXPERIMENTS[experiment]))]}"
             )
@@ -199,3 +205,13 @@ def fit_cells(
         reasons = "; ".join(f"{name}: {reason}" for name, reason in absent.items())
         raise DeviceError(f"{table.name}: nothing can be fitted to these rows: {reasons}")
     return CellFit(table, laws, absent)
+
+
+def _rows_for(table: Measurements) -> dict[str, Measurements]:
+    """The rows that an experiment is fitted to: faults to those of all cells, the others, under "", to sound cells.
+
+    Readings of a sweep of the voltage are for the conduction alone.
+    """
+    swept, faulty = is_sweep(table), (fault_states(table) > 0)[table.cells]
+    part = lambda kept: table if kept.all() else table.where(kept)
+    return {"faults": part(~swept), "conduction": part(~faulty), "": part(~swept & ~faulty)}

@@ -7,11 +7,12 @@ the shape is one for all sweeps, for the cubic with coefficients that are polyno
 from dataclasses import dataclass, replace
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from scipy.stats import norm
 
 from pim.devices.fitting.estimate import Estimator, LawFit, NotMeasured, Picture, Unknown, judge
-from pim.devices.fitting.history import compact, fill
+from pim.devices.fitting.groups import Units, compact, fill, numbered, units_of
+from pim.devices.fitting.series import ALIKE
 from pim.devices.fitting.table import Measurements
 from pim.devices.fitting.weighted import maximum_likelihood
 
@@ -28,8 +29,17 @@ class Sweeps:
     v: Float[np.ndarray, "data"]
     i: Float[np.ndarray, "data"]
     sweep: Int[np.ndarray, "data"]
-    cell_of: Int[np.ndarray, "data"]
-    cells: int
+    units: Units
+
+    @property
+    def cell_of(self) -> Int[np.ndarray, "data"]:
+        """The unit of each point."""
+        return self.units.of
+
+    @property
+    def cells(self) -> int:
+        """Number of units."""
+        return self.units.count
 
     @property
     def count(self) -> int:
@@ -50,23 +60,39 @@ def sweeps_of(table: Measurements) -> Sweeps:
 
     Raises NotMeasured if those are fewer than five sweeps.
     """
-    rows = table.is_op("read") & (table["i_A"] * table["v_read_V"] > 0)
-    part = table.where(rows)
-    target, cycle = fill(part["g_target_S"]), fill(part["cycle"])
-    key = np.stack([part.cells.astype(float), cycle, target], axis=1)
-    sweep = np.unique(key, axis=0, return_inverse=True)[1].reshape(-1) if len(key) else np.zeros(0, int)
-    points = np.unique(np.stack([sweep, part["v_read_V"]], axis=1), axis=0) if len(key) else np.zeros((0, 2))
-    voltages = np.bincount(points[:, 0].astype(int), minlength=1)
-    kept = voltages[sweep] >= LEAST_VOLTAGES
-    order = np.flatnonzero(kept)[np.argsort(sweep[kept], kind="stable")]
+    part = table.where(is_sweep(table) & (table["i_A"] * table["v_read_V"] > 0))
+    sweep = _sweep_of(part)
+    order = np.argsort(sweep, kind="stable")
     sweep, count = compact(sweep[order])
     if count < LEAST_SWEEPS:
         raise NotMeasured(
             f"{count} cells have current (i_A) at {LEAST_VOLTAGES} reading voltages (v_read_V); "
             f"{LEAST_SWEEPS} are needed"
         )
-    cell_of, cells = compact(part.cells[order])
-    return Sweeps(part["v_read_V"][order], part["i_A"][order], sweep, cell_of, cells)
+    return Sweeps(part["v_read_V"][order], part["i_A"][order], sweep, units_of(part.cells[order], sweep))
+
+
+def is_sweep(table: Measurements) -> Bool[np.ndarray, "rows"]:
+    """Which rows are of a sweep: readings of a cell in a cycle at six voltages or more, 2 % of the largest apart.
+
+    What such readings say of a cell's conductance at its usual voltage is another matter.
+    """
+    rows = np.flatnonzero(table.is_op("read") & np.isfinite(table["i_A"]) & np.isfinite(table["v_read_V"]))
+    found = np.zeros(len(table), bool)
+    if not rows.size:
+        return found
+    sweep, v = _sweep_of(table)[rows], table["v_read_V"][rows]
+    largest = np.zeros(sweep.max() + 1)
+    np.maximum.at(largest, sweep, np.abs(v))
+    point = numbered(sweep, np.round(v / np.maximum(ALIKE * largest[sweep], 1e-30)))
+    first = np.unique(point, return_index=True)[1]
+    found[rows] = np.bincount(sweep[first], minlength=len(largest))[sweep] >= LEAST_VOLTAGES
+    return found
+
+
+def _sweep_of(table: Measurements) -> Int[np.ndarray, "rows"]:
+    """The number of each row's cell, cycle and target."""
+    return numbered(table.cells, fill(table["cycle"]), fill(table["g_target_S"]))
 
 
 def _cubic(s: Sweeps, terms: int) -> Estimator:
@@ -172,7 +198,7 @@ def fit_conduction(table: Measurements, seed: int = 0) -> LawFit:
         "Conduction", "voltage (V)", "I / (G V)", {"readings": (s.v, measured / scale)},
         {"fit": (v, np.array([1 + bend(x) for x in v]))},
     )  # fmt: skip
-    return replace(fit, constants=constants, pictures=(picture,))
+    return replace(fit, cells=s.units.cells, constants=constants, pictures=(picture,), notes=s.units.notes)
 
 
 def _bend(kind: str, values: np.ndarray, g: float, v: float) -> float:

@@ -13,24 +13,27 @@ from jaxtyping import Bool, Float, Int
 from scipy.stats import norm
 
 from pim.devices.fitting.estimate import Estimator, LawFit, NotMeasured, Picture, Unknown, judge
-from pim.devices.fitting.history import compact, history, levels_of
+from pim.devices.fitting.groups import compact, units_of
+from pim.devices.fitting.history import history, levels_of
 from pim.devices.fitting.table import Measurements
 from pim.devices.fitting.weighted import group_sums, least_squares
 
 LEAST_READINGS = 3
-LEAST_CELLS = 20
+LEAST_WRITES = 20
+LEAST_SIGMA = 1e-9
+"""Scatter of ln G that any reading has: numbers have digits."""
 ROUNDS = 200
 SMALLEST = 1e-30  # S; keeps logarithms finite where nothing is used of them
 
 
 @dataclass(frozen=True)
-class Series:
-    """Readings of each write side by side; `there` says which places hold one."""
+class Courses:
+    """Readings of each write over time, sorted by write."""
 
-    log_t: Float[np.ndarray, "writes readings"]
-    log_g: Float[np.ndarray, "writes readings"]
-    there: Bool[np.ndarray, "writes readings"]
-    below: Bool[np.ndarray, "writes readings"]
+    log_t: Float[np.ndarray, "data"]
+    log_g: Float[np.ndarray, "data"]
+    write: Int[np.ndarray, "data"]
+    below: Bool[np.ndarray, "data"]
     """Readings at the noise floor."""
     log_floor: float
     state: Float[np.ndarray, "writes"]
@@ -40,8 +43,12 @@ class Series:
     temperature: float
     """Temperature of the readings (K)."""
 
+    def total(self, values: Float[np.ndarray, "data"]) -> Float[np.ndarray, "writes"]:
+        """Sum over the readings of each write."""
+        return np.bincount(self.write, values, minlength=len(self.state))
 
-def series_of(table: Measurements) -> Series:
+
+def courses_of(table: Measurements) -> Courses:
     """The readings of each write that has three or more above the noise floor, at different times.
 
     Raises NotMeasured if those are fewer than 20.
@@ -53,49 +60,46 @@ def series_of(table: Measurements) -> Series:
     rows = rows[np.lexsort((readings.age[rows], readings.write[rows]))]
     write, count = compact(readings.write[rows])
     first = np.searchsorted(write, np.arange(count))
-    place = write, np.arange(len(write)) - first[write]
-    shape = count, int(place[1].max(initial=0)) + 1
-    log_t, log_g, there = np.zeros(shape), np.zeros(shape), np.zeros(shape, bool)
     log_floor = float(np.log(floor)) if floor > 0 else -np.inf
-    log_t[place], there[place] = np.log(readings.age[rows]), True
-    log_g[place] = np.log(np.maximum(readings.g[rows], max(floor, SMALLEST)))
-    below = there & (log_g <= log_floor)
+    log_t, log_g = np.log(readings.age[rows]), np.log(np.maximum(readings.g[rows], max(floor, SMALLEST)))
+    below = log_g <= log_floor
     target, earliest = readings.target[rows][first], readings.g[rows][first]
     state = np.where(np.isfinite(target), target, earliest)
-    known = there & ~below
-    reach = np.where(known, log_t, -np.inf).max(axis=1) - np.where(known, log_t, np.inf).min(axis=1)
-    kept = (known.sum(axis=1) >= LEAST_READINGS) & (state > 0) & (reach > 0)
-    if kept.sum() < LEAST_CELLS:
-        raise NotMeasured(f"{kept.sum()} writes were read at {LEAST_READINGS} times (t_s); {LEAST_CELLS} are needed")
-    cell = readings.cell[rows][first]
-    return Series(
-        log_t[kept], log_g[kept], there[kept], below[kept], log_floor, state[kept], cell[kept], int((~kept).sum()),
-        temperature,
+    earliest_log, latest_log = np.full(count, np.inf), np.full(count, -np.inf)
+    np.minimum.at(earliest_log, write[~below], log_t[~below])
+    np.maximum.at(latest_log, write[~below], log_t[~below])
+    enough = np.bincount(write[~below], minlength=count) >= LEAST_READINGS
+    kept = enough & (state > 0) & (latest_log > earliest_log)
+    if kept.sum() < LEAST_WRITES:
+        raise NotMeasured(f"{kept.sum()} writes were read at {LEAST_READINGS} times (t_s); {LEAST_WRITES} are needed")
+    data = kept[write]
+    return Courses(
+        log_t[data], log_g[data], compact(write[data])[0], below[data], log_floor, state[kept],
+        readings.cell[rows][first][kept], int((~kept).sum()), temperature,
     )  # fmt: skip
 
 
-def slopes_of(series: Series) -> tuple[np.ndarray, np.ndarray, float]:
+def slopes_of(courses: Courses) -> tuple[np.ndarray, np.ndarray, float]:
     """The exponent of each write, its variance, and the standard deviation of ln G about the lines."""
-    there, below = series.there, series.below
-    count = there.sum(axis=1, keepdims=True)
-    x = np.where(there, series.log_t - np.sum(series.log_t, axis=1, keepdims=True, where=there) / count, 0.0)
-    y, scatter = np.where(there, series.log_g, 0.0), np.zeros_like(x)
-    slope, sigma = np.zeros(len(x)), 0.0
+    write, below, total = courses.write, courses.below, courses.total
+    count = total(np.ones(len(write)))
+    x = courses.log_t - (total(courses.log_t) / count)[write]
+    y, scatter = courses.log_g, np.zeros(len(x))
+    slope, sigma = np.zeros(len(count)), 0.0
     for _ in range(ROUNDS):
         before = slope
-        slope = (x * y).sum(axis=1) / (x**2).sum(axis=1)
-        line = y.sum(axis=1, keepdims=True) / count + x * slope[:, None]
-        degrees = max(there.sum() - 2 * len(x), 1)
-        sigma = float(np.sqrt((np.where(there, y - line, 0.0) ** 2 + scatter).sum() / degrees))
+        slope = total(x * y) / total(x**2)
+        line = (total(y) / count)[write] + x * slope[write]
+        sigma = float(np.sqrt(((y - line) ** 2 + scatter).sum() / max(len(x) - 2 * len(count), 1)))
         if not below.any() or np.abs(slope - before).max() < 1e-9:
             break
-        depth = (series.log_floor - line) / max(sigma, 1e-12)
+        depth = (courses.log_floor - line) / max(sigma, 1e-12)
         mills = np.exp(norm.logpdf(depth) - norm.logcdf(depth))
-        y = np.where(below, line - sigma * mills, y)
+        y = np.where(below, line - sigma * mills, courses.log_g)
         scatter = np.where(below, sigma**2 * np.clip(1 - depth * mills - mills**2, 0, 1), 0.0)
-    known = there & ~below
-    mean = np.sum(series.log_t, axis=1, keepdims=True, where=known) / known.sum(axis=1, keepdims=True)
-    return -slope, sigma**2 / np.sum((series.log_t - mean) ** 2, axis=1, where=known), sigma
+    known = 1.0 - below
+    away = courses.log_t - (total(courses.log_t * known) / total(known))[write]
+    return -slope, max(sigma, LEAST_SIGMA) ** 2 / total(away**2 * known), sigma
 
 
 def fit_drift(table: Measurements, seed: int = 0) -> LawFit:
@@ -106,23 +110,25 @@ def fit_drift(table: Measurements, seed: int = 0) -> LawFit:
     Raises:
         NotMeasured: fewer than 20 writes have three readings above the noise floor (`noise_floor_S` of the sidecar).
     """
-    series = series_of(table)
-    slope, error, noise = slopes_of(series)
-    reference = table.sidecar.g_max_S or float(series.state.max())
-    log_u = np.log(series.state / reference)
-    level, levels = levels_of(series.state, least=LEAST_CELLS)
-    cell_of, cells = compact(series.cell)
+    courses = courses_of(table)
+    slope, error, noise = slopes_of(courses)
+    reference = table.sidecar.g_max_S or float(courses.state.max())
+    log_u = np.log(courses.state / reference)
+    level, levels = levels_of(courses.state, least=LEAST_WRITES)
+    units = units_of(courses.cell, np.arange(len(slope)))
+    cell_of, cells = units.of, units.count
     counts = np.bincount(level)
     centres = np.bincount(level, log_u) / counts
     terms = 2 if np.ptp(centres) > 0.1 else 1
     design = np.vander(centres, terms, increasing=True)
+    powers = np.ones(len(slope)), slope, slope**2, error
+    sums = [group_sums(values, level, len(levels), cell_of, cells) for values in powers]
 
     def by_level(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Mean and spread of the exponent; the spread is without the error of the slopes themselves."""
-        sums = lambda values: group_sums(values, level, len(levels), cell_of, weights)
-        count = sums(np.ones(len(slope)))
-        mean = sums(slope) / count
-        variance = (sums(slope**2) / count - mean**2) * counts / (counts - 1) - sums(error) / count
+        count, total, squares, errors = (weights @ matrix for matrix in sums)
+        mean = total / count
+        variance = (squares / count - mean**2) * counts / (counts - 1) - errors / count
         return mean, np.sqrt(np.maximum(variance, 0.0))
 
     mean, spread = (values[0] for values in by_level(np.ones((1, cells))))
@@ -152,10 +158,10 @@ def fit_drift(table: Measurements, seed: int = 0) -> LawFit:
         kind="power",
         constants={
             "g_reference": reference,
-            "t_0": float(np.exp(series.log_t[series.there].min())),
-            "t_last": float(np.exp(series.log_t[series.there].max())),
+            "t_0": float(np.exp(np.median(courses.log_t[np.diff(courses.write, prepend=-1) > 0]))),
+            "t_last": float(np.exp(courses.log_t.max())),
             "reading_noise": noise,
-            "temperature": series.temperature,
+            "temperature": courses.temperature,
             "g_lowest": float(levels.min()),
             "g_highest": float(levels.max()),
         },
@@ -164,14 +170,14 @@ def fit_drift(table: Measurements, seed: int = 0) -> LawFit:
     fitted = {"mean": design @ fit.values[:terms], "spread": design @ fit.values[terms:]}
     at = lambda curves: {name: (levels * 1e6, values) for name, values in curves.items()}
     picture = Picture("Drift exponent", "state (µS)", "exponent ν", at(measured), at(fitted))
-    return replace(fit, pictures=(picture,), notes=_notes(series))
+    return replace(fit, cells=units.cells, pictures=(picture,), notes=(*units.notes, *_notes(courses)))
 
 
-def _notes(series: Series) -> tuple[str, ...]:
+def _notes(courses: Courses) -> tuple[str, ...]:
     notes = []
-    if series.below.any():
-        share = series.below.sum() / series.there.sum()
+    if courses.below.any():
+        share = courses.below.sum() / len(courses.below)
         notes.append(f"{share:.1%} of the readings lie at the noise floor and count as lower than it")
-    if series.left_out:
-        notes.append(f"{series.left_out} writes have fewer than {LEAST_READINGS} readings above the floor: left out")
+    if courses.left_out:
+        notes.append(f"{courses.left_out} writes have fewer than {LEAST_READINGS} readings above the floor: left out")
     return tuple(notes)

@@ -12,7 +12,8 @@ from jaxtyping import Float, Int
 from scipy.stats import norm
 
 from pim.devices.fitting.estimate import Estimator, LawFit, NotMeasured, Picture, Unknown, judge
-from pim.devices.fitting.history import compact, in_order, trains
+from pim.devices.fitting.groups import compact
+from pim.devices.fitting.history import in_order, trains
 from pim.devices.fitting.table import Measurements
 from pim.devices.fitting.weighted import maximum_likelihood, normal_scores
 
@@ -111,7 +112,7 @@ def fit_endurance(table: Measurements, seed: int = 0) -> LawFit:
     """The Weibull distribution of the cycles to failure: `life`, after which 63 % have failed, and `shape`.
 
     Raises:
-        NotMeasured: see `windows_of`; or fewer than five cells fail.
+        NotMeasured: see `windows_of`; or fewer than five cells fail, or all between the same two cycles.
     """
     w = windows_of(table)
     last_good, failure = _failures(w, w.window < np.log10(table.sidecar.window_ratio))
@@ -128,7 +129,7 @@ def fit_endurance(table: Measurements, seed: int = 0) -> LawFit:
         return np.where(failed, between, -((last_good / values[0]) ** values[1]))
 
     to_values = lambda theta: np.exp(theta) * np.array([start, 1.0])
-    _, estimate = maximum_likelihood(lambda theta: log_likelihood(to_values(theta)), (0.2, 0.3))
+    _, estimate = maximum_likelihood(lambda theta: log_likelihood(to_values(theta)), (0.2, 0.3), peaked=True)
 
     def predict(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         middle = (gone(values, failure) + gone(values, last_good)) / 2

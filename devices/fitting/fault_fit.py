@@ -8,9 +8,10 @@ bottom, stuck_mid between. A cell whose forming failed is non_forming and nothin
 import numpy as np
 from jaxtyping import Int
 
+from pim.devices.fitting.columns import PULSES
 from pim.devices.fitting.estimate import Estimator, LawFit, NotMeasured, Unknown, judge
 from pim.devices.fitting.history import in_order
-from pim.devices.fitting.table import PULSES, Measurements
+from pim.devices.fitting.table import Measurements
 from pim.devices.fitting.weighted import proportion
 
 LEAST_CELLS = 20
@@ -22,7 +23,8 @@ STATES = ("stuck_lrs", "stuck_hrs", "stuck_mid", "non_forming")
 def fit_faults(table: Measurements, seed: int = 0) -> LawFit:
     """Share of cells in each state of `STATES`, with intervals of Clopper and Pearson.
 
-    The window is `g_min_S` to `g_max_S` of the sidecar, else where the middle 90 % of all conductances lie.
+    The window is `g_min_S` to `g_max_S` of the sidecar, else that of the targets, else where the middle 90 % of all
+    conductances lie.
 
     Raises:
         NotMeasured: fewer than 20 cells can be judged.
@@ -54,7 +56,7 @@ def fault_states(table: Measurements) -> Int[np.ndarray, "cells"]:
     """Of each cell: -1 not to be judged, 0 sound, 1, 2, ... the states of `STATES`."""
     rows = in_order(table)
     cell, g = rows.cells, rows["g_S"]
-    count = int(cell.max()) + 1
+    count = int(cell.max(initial=-1)) + 1
     pulse, form = rows.is_op(*PULSES), rows["op"] == "form"
     after = np.maximum.accumulate(np.where(pulse, np.arange(len(rows)), -1))
     written = (after >= 0) & (cell[after] == cell) & np.isfinite(g) & ~form
@@ -62,13 +64,16 @@ def fault_states(table: Measurements) -> Int[np.ndarray, "cells"]:
         written = np.isfinite(g) & ~form
     if not written.any():
         return np.full(count, -1)
+    aimed = np.isfinite(rows["g_target_S"])
+    targets = rows["g_target_S"][aimed]
     bottom, top = np.quantile(g[written], (0.05, 0.95))
+    if targets.size and np.ptp(targets) > 0:
+        bottom, top = targets.min(), targets.max()
     bottom = rows.sidecar.g_min_S if rows.sidecar.g_min_S is not None else bottom
     top = rows.sidecar.g_max_S or top
     share = (g - bottom) / max(top - bottom, 1e-30)
     lowest, highest = _ends(cell[written], share[written], count)
     target = (rows["g_target_S"] - bottom) / max(top - bottom, 1e-30)
-    aimed = np.isfinite(target)
     least, most = _ends(cell[aimed], target[aimed], count)
     has = lambda mask: np.bincount(cell[mask], minlength=count) > 0
     asked = (most - least >= ASKED) | (has(rows["op"] == "set") & has(rows["op"] == "reset"))
@@ -83,8 +88,9 @@ def fault_states(table: Measurements) -> Int[np.ndarray, "cells"]:
 
 
 def _ends(cell: np.ndarray, values: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Least and largest value of each cell; inf and -inf where there is none."""
+    """Least and largest value of each cell; 0 and 0 where there is none."""
     least, most = np.full(count, np.inf), np.full(count, -np.inf)
     np.minimum.at(least, cell, values)
     np.maximum.at(most, cell, values)
-    return least, most
+    there = np.isfinite(most)
+    return np.where(there, least, 0.0), np.where(there, most, 0.0)

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from scipy.signal import welch
 
 from pim.devices.fitting.estimate import Estimator, LawFit, NotMeasured, Picture, Unknown, judge
-from pim.devices.fitting.history import compact
+from pim.devices.fitting.groups import units_of
 from pim.devices.fitting.series import even_series
 from pim.devices.fitting.table import Measurements
 from pim.devices.fitting.telegraph_fit import two_groups
@@ -60,7 +60,8 @@ def fit_flicker(table: Measurements, seed: int = 0) -> LawFit:
     reference = table.sidecar.g_max_S or float(max(one.g.mean() for one in series))
     log_u = np.log([one.g.mean() / reference for one in series])
     terms = 2 if log_u.std() > 0.1 else 1
-    cell_of, cells = compact(np.array([one.cell for one in series]))
+    units = units_of(np.array([one.cell for one in series]), np.arange(len(series)))
+    cell_of, cells = units.of, units.count
     best = likelihood.max(axis=1, keepdims=True)
     share = np.exp(likelihood - best)
     log_a = grid[likelihood.argmax(axis=1)]
@@ -75,7 +76,7 @@ def fit_flicker(table: Measurements, seed: int = 0) -> LawFit:
 
     def to_values(theta: np.ndarray) -> np.ndarray:
         """Values but for the white floor, which is zero, from parameters of order 1."""
-        spread = np.maximum(np.exp(theta[..., 1]), grid[1] - grid[0])
+        spread = np.clip(np.exp(theta[..., 1]), grid[1] - grid[0], REACH)
         first = np.stack([np.exp(middle + theta[..., 0]), spread, np.zeros_like(spread)], axis=-1)
         return np.concatenate([first, theta[..., 2:]], axis=-1)
 
@@ -114,7 +115,7 @@ def fit_flicker(table: Measurements, seed: int = 0) -> LawFit:
         constants={"g_reference": reference, "interval": float(np.median(1 / rate))},
     )
     notes = (f"{sum(jumps)} series jump between two levels: left out",) if any(jumps) else ()
-    return replace(fit, pictures=(_picture(f, density),), notes=notes)
+    return replace(fit, cells=units.cells, pictures=(_picture(f, density),), notes=(*units.notes, *notes))
 
 
 def _profile(

@@ -6,15 +6,18 @@ or the time as it stands where no pulse was recorded.
 """
 
 from dataclasses import dataclass
-from functools import lru_cache
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from pim.devices.fitting.table import PULSES, Measurements
+from pim.devices.fitting.columns import PULSES
+from pim.devices.fitting.groups import fill, first_rows, numbered
+from pim.devices.fitting.table import Measurements
 
 ROOM = 300.0  # K
 SAME_TEMPERATURE = 10.0  # K
+NEARLY_ALL = 0.9
 
 
 @dataclass(frozen=True)
@@ -35,20 +38,20 @@ class Readings:
     v_read: Float[np.ndarray, "data"]
     """Reading voltage (V), NaN where it was not recorded."""
 
-    def by_write(self) -> list[Int[np.ndarray, "some"]]:
-        """The places of the readings of each write, in order."""
-        return np.split(np.arange(len(self.g)), np.flatnonzero(np.diff(self.write)) + 1) if len(self.g) else []
+    def by_write(self, least: int = 1) -> list[Int[np.ndarray, "some"]]:
+        """The places of the readings of each write that has at least so many, in order."""
+        starts = np.flatnonzero(np.diff(self.write, prepend=-1))
+        ends = np.append(starts, len(self.g))[1:]
+        return [np.arange(a, b) for a, b in zip(starts, ends, strict=True) if b - a >= least]
 
     def at_one_temperature(self) -> tuple[Bool[np.ndarray, "data"], float]:
         """Which readings were taken near one temperature, the one nearest to 300 K, and that temperature (K).
 
-        Readings without a temperature count as taken there.
+        Readings without a temperature count as taken at 300 K.
         """
-        known = self.temperature[np.isfinite(self.temperature)]
-        if not known.size:
-            return np.ones(len(self.g), bool), ROOM
-        nearest = float(known[np.argmin(np.abs(known - ROOM))])
-        return ~(np.abs(self.temperature - nearest) > SAME_TEMPERATURE), nearest
+        temperature = np.where(np.isnan(self.temperature), ROOM, self.temperature)
+        nearest = float(temperature[np.argmin(np.abs(temperature - ROOM))]) if len(temperature) else ROOM
+        return np.abs(temperature - nearest) <= SAME_TEMPERATURE, nearest
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,8 @@ class Writes:
     target: Float[np.ndarray, "writes"]
     written: Float[np.ndarray, "writes"]
     """Conductance where the write ended (S), NaN where it was not read."""
+    age: Float[np.ndarray, "writes"]
+    """Time from the last pulse to that reading (s): 0 right after it."""
     pulses: Int[np.ndarray, "writes"]
     success: Bool[np.ndarray, "writes"]
 
@@ -69,13 +74,25 @@ def in_order(table: Measurements) -> Measurements:
     return table.where(np.lexsort((sequence, fill(table["cycle"]), table.cells)))
 
 
-@lru_cache(maxsize=2)
+HISTORIES: "WeakKeyDictionary[Measurements, tuple[Writes, Readings]]" = WeakKeyDictionary()
+"""The histories of the tables that are still in use."""
+
+
 def history(table: Measurements) -> tuple[Writes, Readings]:
-    """All writes to a target, and all readings of written cells (with or without a target)."""
+    """All writes to a target, and all readings of written cells (with or without a target).
+
+    >>> writes, readings = history(read_table("cells.csv"))
+    """
+    if table not in HISTORIES:
+        HISTORIES[table] = _history(table)
+    return HISTORIES[table]
+
+
+def _history(table: Measurements) -> tuple[Writes, Readings]:
     table = in_order(table.where(table["op"] != "form"))
     cell, pulse, g = table.cells, table.is_op(*PULSES), table["g_S"]
     target = _targets(table)
-    write = _writes(table, target)
+    write = numbered(cell, fill(table["cycle"]), fill(target))
     count = int(write.max()) + 1 if len(write) else 0
     rows = np.arange(len(table))
     last = np.full(count, -1)
@@ -86,28 +103,23 @@ def history(table: Measurements) -> tuple[Writes, Readings]:
     reading = ~pulse & np.isfinite(g) & (rows > last[write])
 
     own = (last >= 0) & np.isfinite(g[np.maximum(last, 0)])
-    fresh = _first(write, reading & (age == 0) & ~np.isnan(table["t_s"]), count)
+    fresh = first_rows(write, reading & (age == 0) & ~np.isnan(table["t_s"]), count)
     base = np.where(own, g[np.maximum(last, 0)], np.where(fresh >= 0, g[np.maximum(fresh, 0)], np.nan))
     pulses = np.bincount(write[pulse], minlength=count)
-    earliest = _first(write, reading, count)
+    earliest = first_rows(write, reading, count)
     alone = (pulses > 0) | (np.bincount(write[reading], minlength=count) == 1)
     written = np.where(np.isnan(base) & alone & (earliest >= 0), g[np.maximum(earliest, 0)], base)
 
-    lead = _first(write, np.ones(len(write), bool), count)
+    lead = first_rows(write, np.ones(len(write), bool), count)
     aimed = np.isfinite(target[lead]) if count else np.zeros(0, bool)
     failed = np.zeros(count, bool)
     failed[write[(table["ok"] == 0) & (rows == last[write])]] = True
-    writes = Writes(cell[lead][aimed], target[lead][aimed], written[aimed], pulses[aimed], ~failed[aimed])
+    late = np.where(np.isnan(base) & (earliest >= 0), age[np.maximum(earliest, 0)], 0.0)
+    writes = Writes(cell[lead][aimed], target[lead][aimed], written[aimed], late[aimed], pulses[aimed], ~failed[aimed])
     at = np.flatnonzero(reading)[np.argsort(write[reading], kind="stable")]
     return writes, Readings(
         cell[at], write[at], target[at], base[write[at]], age[at], g[at], table["temp_K"][at], table["v_read_V"][at]
     )
-
-
-def _writes(table: Measurements, targets: Float[np.ndarray, "rows"]) -> Int[np.ndarray, "rows"]:
-    """The number of each row's write."""
-    key = np.stack([table.cells.astype(float), fill(table["cycle"]), fill(targets)], axis=1)
-    return np.unique(key, axis=0, return_inverse=True)[1].reshape(-1)
 
 
 def _targets(table: Measurements) -> Float[np.ndarray, "rows"]:
@@ -121,21 +133,7 @@ def _targets(table: Measurements) -> Float[np.ndarray, "rows"]:
 
 def trains(table: Measurements) -> Int[np.ndarray, "rows"]:
     """The number of each row's cell and cycle."""
-    key = np.stack([table.cells.astype(float), fill(table["cycle"])], axis=1)
-    return np.unique(key, axis=0, return_inverse=True)[1].reshape(-1)
-
-
-def fill(values: Float[np.ndarray, "rows"]) -> Float[np.ndarray, "rows"]:
-    """The values with -1 where there is none, so that missing ones are equal."""
-    return np.where(np.isnan(values), -1.0, values)
-
-
-def _first(group: np.ndarray, mask: np.ndarray, count: int) -> np.ndarray:
-    """The first row of each group in the mask, -1 where there is none."""
-    rows = np.flatnonzero(mask)[::-1]
-    found = np.full(count, -1)
-    found[group[rows]] = rows
-    return found
+    return numbered(table.cells, fill(table["cycle"]))
 
 
 def levels_of(
@@ -143,18 +141,15 @@ def levels_of(
 ) -> tuple[Int[np.ndarray, "data"], Float[np.ndarray, "levels"]]:
     """The level of each datum and the levels' mean conductances: the targets themselves, or bins of equal counts.
 
-    Targets stand for themselves where there are few and each has its data; else bins hold 60 data or more.
+    Targets stand for themselves where a few, each with enough data, have nearly all of them; the others go with the
+    nearest one. Else bins hold 60 data or more.
     """
     unique, level, counts = np.unique(target, return_inverse=True, return_counts=True)
-    if len(unique) <= most and counts.min() >= least:
-        return level.reshape(-1), unique
+    common = np.flatnonzero(counts >= least)
+    if 0 < len(common) <= most and counts[common].sum() >= NEARLY_ALL * len(target):
+        nearest = np.abs(unique[:, None] - unique[common]).argmin(axis=1)
+        return nearest[level.reshape(-1)], unique[common]
     bins = int(np.clip(len(target) // 60, 1, 32))
     edges = np.unique(np.quantile(target, np.linspace(0, 1, bins + 1)[1:-1]))
     level = np.unique(np.searchsorted(edges, target, side="right"), return_inverse=True)[1].reshape(-1)
     return level, np.bincount(level, target) / np.bincount(level)
-
-
-def compact(cell: Int[np.ndarray, "data"]) -> tuple[Int[np.ndarray, "data"], int]:
-    """The cells numbered from 0 without gaps, and how many they are."""
-    names, number = np.unique(cell, return_inverse=True)
-    return number.reshape(-1), len(names)

@@ -18,12 +18,13 @@ import numpy as np
 
 from pim.devices.errors import DeviceError, nearest
 from pim.devices.fitting.sidecar import read_sidecar
-from pim.devices.fitting.table import Measurements, Row, measurements, numbers_of, read_rows, read_table
+from pim.devices.fitting.table import Measurements, measurements, read_table
+from pim.devices.fitting.text_rows import Row, numbers_of, read_rows
 
 Columns = Mapping[str, Sequence[Any] | np.ndarray]
 
 
-def read_measurements(path: str | Path, importer: str | None = None) -> Measurements:
+def read_measurements(path: str | Path, importer: str | None = None, progress: bool = False) -> Measurements:
     """The table of a file: a canonical one, or one that an importer knows.
 
     Raises:
@@ -32,11 +33,11 @@ def read_measurements(path: str | Path, importer: str | None = None) -> Measurem
     >>> read_measurements("sweep.csv", "keithley")
     """
     if importer is None:
-        return read_table(path)
+        return read_table(path, progress)
     if importer not in IMPORTERS:
         raise DeviceError(f"unknown importer {importer!r}; {nearest(importer, IMPORTERS)}")
     file = Path(path)
-    columns, lines = IMPORTERS[importer](read_rows(file), file.name)
+    columns, lines = IMPORTERS[importer](list(read_rows(file)), file.name)
     return measurements(columns, file.name, lines, read_sidecar(file))
 
 

@@ -7,7 +7,8 @@ import numpy as np
 from scipy.stats import nbinom, norm
 
 from pim.devices.fitting.estimate import Estimator, LawFit, NotMeasured, Picture, Unknown, judge
-from pim.devices.fitting.history import compact, history
+from pim.devices.fitting.groups import units_of
+from pim.devices.fitting.history import history
 from pim.devices.fitting.table import Measurements
 from pim.devices.fitting.weighted import maximum_likelihood, normal_scores, proportion
 
@@ -58,7 +59,8 @@ def fit_pulse_count(table: Measurements, seed: int = 0) -> LawFit:
     count, success = writes.pulses[pulsed].astype(float), writes.success[pulsed]
     if pulsed.sum() < 40 or len(np.unique(count)) < 2:
         raise NotMeasured("fewer than 40 writes with a target have their pulses recorded, or all took the same number")
-    cell_of, cells = compact(writes.cell[pulsed])
+    units = units_of(writes.cell[pulsed], np.arange(pulsed.sum()))
+    cell_of, cells = units.of, units.count
 
     def log_likelihood(law: Distribution, values: np.ndarray) -> np.ndarray:
         until, before = law(values, count), law(values, count - 1)
@@ -93,4 +95,5 @@ def fit_pulse_count(table: Measurements, seed: int = 0) -> LawFit:
         points={"measured": (n, share_of)},
         lines={"fit": (n, model)},
     )
-    return replace(fit, pictures=(picture,), notes=(f"{share:.2%} of the writes succeeded ({low:.2%} to {high:.2%})",))
+    note = f"{share:.2%} of the writes succeeded ({low:.2%} to {high:.2%})"
+    return replace(fit, cells=units.cells, pictures=(picture,), notes=(*units.notes, note))

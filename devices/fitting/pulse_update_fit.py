@@ -18,14 +18,15 @@ from jaxtyping import Float, Int
 from scipy.stats import norm
 
 from pim.devices.fitting.estimate import Estimator, LawFit, NotMeasured, Picture, Unknown, judge
-from pim.devices.fitting.history import compact, in_order, trains
+from pim.devices.fitting.groups import LEAST_CELLS, compact, units_of
+from pim.devices.fitting.history import in_order, trains
 from pim.devices.fitting.table import Measurements
 
 LEAST_TRAIN = 5
 """Steps that a train of pulses must have."""
-LEAST_CELLS = 8
-"""Below, the steps themselves are drawn in the bootstrap, and there is no spread from device to device."""
 BENDS = np.linspace(-8, 8, 65)
+LEAST_SQUARE = 1e-16
+"""Mean square left by any law of steps: numbers have digits."""
 LABEL = 10.10
 """NeuroSim's label over the largest departure of the course from a straight line."""
 
@@ -93,6 +94,8 @@ def steps_of(table: Measurements, op: str) -> Steps:
     if not (window > 0).all():
         raise NotMeasured(f"the {op} pulses of a cell do not move it")
     moved, behind = (end - start, start - low[cell_of]) if op == "set" else (start - end, high[cell_of] - start)
+    if not moved.mean() > 0:
+        raise NotMeasured(f"the {op} pulses move cells the other way, {'down' if op == 'set' else 'up'}")
     return Steps(behind / window[cell_of], moved / window[cell_of], cell_of, window)
 
 
@@ -101,9 +104,9 @@ class _Regression:
 
     def __init__(self, steps: Steps) -> None:
         self.steps = steps
-        self.by_cell = steps.cells >= LEAST_CELLS
-        self.units = steps.cells if self.by_cell else len(steps.u)
-        self.unit_of = steps.cell_of if self.by_cell else np.arange(self.units)
+        units = units_of(steps.cell_of, np.arange(len(steps.u)))
+        self.by_cell = steps.cells >= LEAST_CELLS  # only then is there a spread from device to device
+        self.units, self.unit_of, self.notes = units.count, units.of, units.notes
         x = np.stack([_shape(steps.u, bend) for bend in BENDS], axis=1)
         y = np.broadcast_to(steps.step[:, None], x.shape)
         self.sums = {name: self._sum(v) for name, v in {"x": x, "xx": x * x, "y": y, "xy": x * y, "yy": y * y}.items()}
@@ -119,7 +122,7 @@ class _Regression:
         xx, xy = s["xx"] - s["x"] ** 2, s["xy"] - s["x"] * s["y"]
         slope = xy / np.maximum(xx, 1e-300)
         first = s["y"] - slope * s["x"]
-        left = n * np.maximum(s["yy"] - s["y"] ** 2 - slope * xy, 0.0)
+        left = n * np.maximum(s["yy"] - s["y"] ** 2 - slope * xy, LEAST_SQUARE)
         return first, first + slope, left
 
     def own_lines(self, column: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -128,7 +131,7 @@ class _Regression:
         s = {name: sums[:, column] / n for name, sums in self.sums.items()}
         xx, xy = s["xx"] - s["x"] ** 2, s["xy"] - s["x"] * s["y"]
         slope = xy / np.maximum(xx, 1e-300)
-        left = n * np.maximum(s["yy"] - s["y"] ** 2 - slope * xy, 0.0)
+        left = n * np.maximum(s["yy"] - s["y"] ** 2 - slope * xy, LEAST_SQUARE)
         error = left / (n - 2) / n * (1 + s["x"] ** 2 / np.maximum(xx, 1e-300))
         return s["y"] - slope * s["x"], error, left
 
@@ -206,8 +209,7 @@ def fit_pulse_update(table: Measurements, seed: int = 0, op: str = "set") -> Law
     )
     name = "pulse_up" if op == "set" else "pulse_down"
     fit = judge(estimator, name, f"{law}, u the share of the window that is behind", seed, kind=kind, criteria=criteria)
-    notes = () if regression.by_cell else (f"fewer than {LEAST_CELLS} cells: bands hold for these cells alone",)
-    return replace(fit, cells=steps.cells, pictures=(_picture(fit, steps, bent),), notes=notes)
+    return replace(fit, cells=steps.cells, pictures=(_picture(fit, steps, bent),), notes=regression.notes)
 
 
 def _curvature(first: np.ndarray, last: np.ndarray) -> np.ndarray:

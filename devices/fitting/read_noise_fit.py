@@ -11,7 +11,7 @@ from scipy.special import polygamma, psi
 from scipy.stats import norm
 
 from pim.devices.fitting.estimate import Estimator, LawFit, NotMeasured, Picture, Unknown, judge
-from pim.devices.fitting.history import compact
+from pim.devices.fitting.groups import units_of
 from pim.devices.fitting.series import Series, even_series
 from pim.devices.fitting.table import Measurements
 from pim.devices.fitting.telegraph_fit import LEAST_READINGS as ENOUGH_TO_TELL
@@ -40,7 +40,8 @@ def fit_read_noise(table: Measurements, seed: int = 0) -> LawFit:
             f"{len(series)} cells were read {LEAST_READINGS} times in one state, evenly in time; "
             f"{LEAST_CELLS} are needed"
         )
-    cell_of, cells = compact(np.array([one.cell for one in series]))
+    units = units_of(np.array([one.cell for one in series]), np.arange(len(series)))
+    cell_of, cells = units.of, units.count
     # n - 1 squares of differences, neighbours correlated by 1/4: as good as 2 n / 3 independent ones
     degrees = np.array([2 * len(one.g) / 3 for one in series])
     square = np.array([np.mean(np.diff(one.g) ** 2) / 2 for one in series])
@@ -91,7 +92,7 @@ def fit_read_noise(table: Measurements, seed: int = 0) -> LawFit:
         {"cells": (np.exp(log_g) * 1e6, np.exp(log_sigma) * 1e6)}, {"fit": (g * 1e6, fit.values[0] * g**power * 1e6)},
         log_x=differ, log_y=True,
     )  # fmt: skip
-    return replace(fit, pictures=(picture,))
+    return replace(fit, cells=units.cells, pictures=(picture,), notes=units.notes)
 
 
 def _jumps(series: Series) -> bool:

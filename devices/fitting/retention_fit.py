@@ -10,7 +10,8 @@ import numpy as np
 from scipy.stats import norm
 
 from pim.devices.fitting.estimate import Estimator, LawFit, NotMeasured, Picture, Unknown, judge
-from pim.devices.fitting.history import compact, history
+from pim.devices.fitting.groups import units_of
+from pim.devices.fitting.history import history
 from pim.devices.fitting.table import Measurements
 from pim.devices.fitting.weighted import maximum_likelihood, normal_scores
 
@@ -28,7 +29,8 @@ def fit_retention(table: Measurements, seed: int = 0) -> LawFit:
     `activation_energy` (J) and `sigma_log`, the standard deviation of ln t over cells.
 
     Raises:
-        NotMeasured: fewer than two temperatures with five cells each, or fewer than five cells that lost their state.
+        NotMeasured: fewer than two temperatures with five cells each, or fewer than five cells that lost their state;
+            or the times at which they were read tell no activation energy.
     """
     first, last, temperature, cell = _intervals(table)
     groups = np.unique(np.round(temperature / SAME_TEMPERATURE), return_counts=True)[1]
@@ -36,9 +38,10 @@ def fit_retention(table: Measurements, seed: int = 0) -> LawFit:
     if (groups >= LEAST_CELLS).sum() < 2 or lost.sum() < LEAST_CELLS:
         raise NotMeasured(
             f"retention needs readings over time at two temperatures (temp_K) with {LEAST_CELLS} cells each, and "
-            f"{LEAST_CELLS} cells that lose their state: {len(groups)} and {lost.sum()} here"
+            f"{LEAST_CELLS} cells that lose their state: {(groups >= LEAST_CELLS).sum()} and {lost.sum()} here"
         )
-    cell_of, cells = compact(cell)
+    units = units_of(cell, np.arange(len(cell)))
+    cell_of, cells = units.of, units.count
     inverse = ELECTRONVOLT / (BOLTZMANN * temperature)
     middle = inverse.mean()
     log_first, log_last = np.log(np.maximum(first, 1e-300)), np.log(last)
@@ -59,7 +62,7 @@ def fit_retention(table: Measurements, seed: int = 0) -> LawFit:
     by_cell = lambda theta: np.bincount(cell_of, log_likelihood(to_values(theta)), minlength=cells)
     guess = np.log(np.where(lost, np.sqrt(np.maximum(first, last / 10) * np.where(lost, last, 1.0)), 2 * first))
     slope, offset = np.polyfit(inverse - middle, guess, 1)
-    _, estimate = maximum_likelihood(by_cell, (offset, slope, 0.0))
+    _, estimate = maximum_likelihood(by_cell, (offset, slope, 0.0), peaked=True)
 
     def predict(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         middle_of = norm.cdf(cut(values)).mean(axis=0)
@@ -81,7 +84,8 @@ def fit_retention(table: Measurements, seed: int = 0) -> LawFit:
     note = (
         f"activation energy {energy:.3g} eV ({low:.3g} to {high:.3g} eV); {lost.sum()} of {len(lost)} states were lost"
     )
-    return replace(fit, pictures=(_picture(fit, first, last, temperature),), notes=(note,))
+    pictures, notes = (_picture(fit, first, last, temperature),), (*units.notes, note)
+    return replace(fit, cells=units.cells, pictures=pictures, notes=notes)
 
 
 def _intervals(table: Measurements) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -89,11 +93,13 @@ def _intervals(table: Measurements) -> tuple[np.ndarray, np.ndarray, np.ndarray,
     found = []
     _, readings = history(table)
     loss = table.sidecar.retention_loss
-    for rows in readings.by_write():
+    known = np.isfinite(readings.temperature)
+    baked = bool(known.any()) and np.ptp(readings.temperature[known]) > SAME_TEMPERATURE
+    for rows in readings.by_write(3) if baked else []:
         rows = rows[np.argsort(readings.age[rows], kind="stable")]
         t, temperature, g = readings.age[rows], readings.temperature[rows], readings.g[rows]
         base = readings.base[rows[0]] if np.isfinite(readings.base[rows[0]]) else g[0]
-        same = len(rows) >= 3 and np.isfinite(temperature).all() and np.ptp(temperature) <= SAME_TEMPERATURE
+        same = np.isfinite(temperature).all() and np.ptp(temperature) <= SAME_TEMPERATURE
         if not same or base <= 0 or np.ptp(t) == 0:
             continue
         gone = np.abs(g / base - 1) > loss

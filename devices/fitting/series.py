@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from pim.devices.fitting.history import history
 from pim.devices.fitting.table import Measurements
@@ -30,14 +30,31 @@ def even_series(table: Measurements, least: int) -> list[Series]:
     Readings without times count as even.
     """
     _, readings = history(table)
-    found = []
     alike = lambda values: bool(np.isnan(values).all() or np.ptp(values) <= ALIKE * np.abs(values).max())
-    for rows in readings.by_write():
-        if len(rows) < least or not (alike(readings.v_read[rows]) and alike(readings.temperature[rows])):
+    found = []
+    starts = np.flatnonzero(np.diff(readings.write, prepend=-1))
+    for start, end, interval in zip(starts, *_spacing(readings.age, starts), strict=True):
+        rows = slice(start, end)
+        if end - start < least or interval < 0 or not readings.g[rows].mean() > 0:
             continue
-        g, spacing = readings.g[rows], np.diff(readings.age[rows])
-        timed = bool((spacing > 0).all())
-        even = timed and spacing.std() <= UNEVEN * spacing.mean()
-        if g.mean() > 0 and (even or not spacing.any()):
-            found.append(Series(int(readings.cell[rows[0]]), g, float(spacing.mean()) if timed else np.nan))
+        if alike(readings.v_read[rows]) and alike(readings.temperature[rows]):
+            found.append(Series(int(readings.cell[start]), readings.g[rows], float(interval) or np.nan))
     return found
+
+
+def _spacing(age: Float[np.ndarray, "readings"], starts: Int[np.ndarray, "writes"]) -> tuple[np.ndarray, np.ndarray]:
+    """Where each write's readings end, and the mean time between them: 0 without times, -1 where it is not even."""
+    ends = np.append(starts, len(age))[1:]
+    if not len(starts):
+        return ends, np.zeros(0)
+    step = np.diff(age, append=0.0)
+    step[ends - 1] = 0.0
+    count = np.maximum(ends - starts - 1, 1)
+    mean = np.add.reduceat(step, starts) / count
+    away = (step - np.repeat(mean, ends - starts)) ** 2
+    away[ends - 1] = 0.0
+    spread = np.sqrt(np.add.reduceat(away, starts) / count)
+    still = np.add.reduceat(np.abs(step), starts) == 0
+    step[ends - 1] = np.inf
+    even = (np.minimum.reduceat(step, starts) > 0) & (spread <= UNEVEN * mean)
+    return ends, np.select([still, even], [0.0, mean], -1.0)

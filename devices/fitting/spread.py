@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 
 from pim.devices.fitting.estimate import NotMeasured
 from pim.devices.fitting.history import levels_of
-from pim.devices.fitting.weighted import QUARTILES, group_quantiles, least_squares, robust_spread
+from pim.devices.fitting.weighted import QUARTILES, GroupQuantiles, group_quantiles, least_squares, robust_spread
 
 QUARTILE_VARIANCE = 1.36
 """Variance of the spread from the quartiles of n normal numbers, times n over the variance: its limit."""
@@ -27,6 +27,7 @@ class Spread:
     cell_of: Int[np.ndarray, "data"]
     level: Int[np.ndarray, "data"]
     centres: Float[np.ndarray, "levels"]
+    sorted_levels: GroupQuantiles
     to_coefficients: Float[np.ndarray, "terms levels"]
 
     @property
@@ -43,7 +44,7 @@ class Spread:
 
     def quartiles(self, weights: np.ndarray) -> np.ndarray:
         """Quartiles of each level's deviations, for each set of weights."""
-        return group_quantiles(self.deviation, self.level, len(self.centres), self.cell_of, weights, QUARTILES)
+        return self.sorted_levels(weights, QUARTILES)
 
 
 def spread_at(coefficients: Float[np.ndarray, "terms"], u: Float[np.ndarray, "data"]) -> Float[np.ndarray, "data"]:
@@ -65,7 +66,8 @@ def spread_of(
     level, centres = levels_of(u)
     counts = np.bincount(level)
     cells = int(cell_of.max()) + 1
-    spread = robust_spread(group_quantiles(deviation, level, len(centres), cell_of, np.ones((1, cells)), QUARTILES)[0])
+    sorted_levels = group_quantiles(deviation, level, len(centres), cell_of)
+    spread = robust_spread(sorted_levels(np.ones((1, cells)), QUARTILES)[0])
     if not (spread > 0).all():
         raise NotMeasured("at least half of the data of a state are one and the same")
     most = min(MOST_TERMS, len(centres))
@@ -80,4 +82,4 @@ def spread_of(
         bic = misfit + 2 * np.log(model).sum() + terms * np.log(len(deviation))
         choices.append((float(bic), to_coefficients))
     to_coefficients = min(choices, key=lambda choice: choice[0])[1]
-    return Spread(deviation, u, cell_of, level, centres, to_coefficients)
+    return Spread(deviation, u, cell_of, level, centres, sorted_levels, to_coefficients)

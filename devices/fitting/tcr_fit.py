@@ -6,7 +6,8 @@ import numpy as np
 from scipy.stats import norm
 
 from pim.devices.fitting.estimate import Estimator, LawFit, NotMeasured, Picture, Unknown, judge
-from pim.devices.fitting.history import compact, history
+from pim.devices.fitting.groups import units_of
+from pim.devices.fitting.history import history
 from pim.devices.fitting.table import Measurements
 
 LEAST_TEMPERATURES = 3
@@ -24,23 +25,25 @@ def fit_tcr(table: Measurements, seed: int = 0) -> LawFit:
     """
     _, readings = history(table)
     known = np.isfinite(readings.temperature)
-    sweeps = [rows[known[rows]] for rows in readings.by_write() if _is_sweep(readings.temperature[rows])]
+    writes = readings.by_write(LEAST_TEMPERATURES) if known.any() and np.ptp(readings.temperature[known]) > 0 else []
+    sweeps = [rows[known[rows]] for rows in writes if _is_sweep(readings.temperature[rows])]
     reference = float(np.median(readings.temperature[np.concatenate(sweeps)])) if sweeps else 0.0
-    slopes, errors, cells = [], [], []
+    slopes, errors, used = [], [], []
     for rows in sweeps:
         x, g = readings.temperature[rows] - reference, readings.g[rows]
         slope, offset = np.polyfit(x, g, 1)
         noise = ((g - offset - slope * x) ** 2).sum() / (len(x) - 2)
         slopes.append(slope / offset)
         errors.append(noise / ((x - x.mean()) ** 2).sum() / offset**2)
-        cells.append(readings.cell[rows[0]])
+        used.append(rows[0])
     if len(slopes) < LEAST_CELLS:
         raise NotMeasured(
             f"{len(slopes)} cells were read at {LEAST_TEMPERATURES} temperatures (temp_K) over {LEAST_RANGE:g} K "
             f"or more; {LEAST_CELLS} are needed"
         )
     slope, error = np.array(slopes), np.array(errors)
-    cell_of, count = compact(np.array(cells))
+    units = units_of(readings.cell[used], readings.write[used])
+    cell_of, count = units.of, units.count
 
     def estimate(weights: np.ndarray) -> np.ndarray:
         w = weights[:, cell_of]
@@ -65,7 +68,7 @@ def fit_tcr(table: Measurements, seed: int = 0) -> LawFit:
         "Temperature coefficient", "coefficient (10⁻³/K)", "share of cells below",
         {"cells": (1e3 * np.sort(slope), shares)}, {"fit": (1e3 * model, shares)},
     )  # fmt: skip
-    return replace(fit, pictures=(picture,))
+    return replace(fit, cells=units.cells, pictures=(picture,), notes=units.notes)
 
 
 def _is_sweep(temperature: np.ndarray) -> bool:

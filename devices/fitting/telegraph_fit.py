@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float
 
 from pim.devices.fitting.estimate import Estimator, LawFit, NotMeasured, Picture, Unknown, judge
-from pim.devices.fitting.history import compact
+from pim.devices.fitting.groups import compact
 from pim.devices.fitting.series import even_series
 from pim.devices.fitting.table import Measurements
 from pim.devices.fitting.weighted import proportion
@@ -85,15 +85,18 @@ def fit_telegraph(table: Measurements, seed: int = 0) -> LawFit:
         NotMeasured: fewer than 10 cells have 64 evenly spaced readings.
     """
     series = [one for one in even_series(table, LEAST_READINGS) if np.ptp(one.g) > 0]
-    if len(series) < LEAST_CELLS:
-        raise NotMeasured(f"{len(series)} cells have {LEAST_READINGS} evenly spaced readings; {LEAST_CELLS} are needed")
+    read = len({one.cell for one in series})
+    if read < LEAST_CELLS:
+        raise NotMeasured(f"{read} cells have {LEAST_READINGS} evenly spaced readings; {LEAST_CELLS} are needed")
     count = min(MOST_READINGS, *(len(one.g) for one in series))
     g = np.stack([one.g[:count] for one in series])
     levels = two_groups(g)
     clear = levels.clear
     cell_of, cells = compact(np.array([one.cell for one in series]))
     has = np.bincount(cell_of, clear, minlength=cells) > 0
-    interval = np.array([1.0 if np.isnan(one.interval) else one.interval for one in series])[clear]
+    interval = np.array([one.interval for one in series])[clear]
+    timed = bool(np.isfinite(interval).all())  # without times rates are those of a reading
+    interval = interval if timed else np.ones(len(interval))
     unknowns = [Unknown("share", "1", "share of the cells with telegraph noise")]
     figures = np.empty((0, 4))
     if has.sum() >= 5:
@@ -104,8 +107,8 @@ def fit_telegraph(table: Measurements, seed: int = 0) -> LawFit:
         unknowns += [
             Unknown("step", "1", "conductance lost in the lower level, over that of the upper", True),
             Unknown("filled", "1", "share of the time in the lower level"),
-            Unknown("rate_down", "1/s", "rate of falling to the lower level, geometric mean", True),
-            Unknown("rate_up", "1/s", "rate of rising to the upper level, geometric mean", True),
+            Unknown("rate_down", "1/s" if timed else "1", "rate of falling to the lower level, geometric mean", True),
+            Unknown("rate_up", "1/s" if timed else "1", "rate of rising to the upper level, geometric mean", True),
         ]
 
     def estimate(weights: np.ndarray) -> np.ndarray:

@@ -8,10 +8,11 @@ from scipy.stats import norm
 from scipy.stats import t as student
 
 from pim.devices.fitting.estimate import Estimator, LawFit, NotMeasured, Picture, Unknown, judge
-from pim.devices.fitting.history import compact, history
+from pim.devices.fitting.groups import units_of
+from pim.devices.fitting.history import history
 from pim.devices.fitting.spread import Spread, spread_at, spread_of
 from pim.devices.fitting.table import Measurements
-from pim.devices.fitting.weighted import QUARTILE, normal_scores, robust_spread, student_fit
+from pim.devices.fitting.weighted import QUARTILE, normal_scores, robust_spread, student_fit, student_logpdf
 
 LEAST_WRITES = 40
 
@@ -49,7 +50,7 @@ class Candidate:
         if self.kind != "student":
             return norm.logpdf(z) - log_sigma - self.log_written, z
         wide = student.ppf(0.75, values[-1]) / QUARTILE
-        return student.logpdf(z * wide, values[-1]) + np.log(wide) - log_sigma, normal_scores(
+        return student_logpdf(z * wide, values[-1]) + np.log(wide) - log_sigma, normal_scores(
             student.cdf(z * wide, values[-1])
         )
 
@@ -65,8 +66,8 @@ def fit_write_error(table: Measurements, seed: int = 0, degree: int | None = Non
     """The error of writing by target: sigma(G) = sum_k sigma_k (G / g_max)^k and the distribution about the target.
 
     Args:
-        table: rows with `g_target_S` and the conductance after the last pulse; writes that failed (`ok` = 0 in their
-            last row) are left out.
+        table: rows with `g_target_S` and the conductance after the last pulse, right after it where half of the writes
+            have that, else as it was first read; writes that failed (`ok` = 0 in their last row) are left out.
         seed: of the bootstrap.
         degree: of the polynomial; None: by BIC.
 
@@ -76,19 +77,20 @@ def fit_write_error(table: Measurements, seed: int = 0, degree: int | None = Non
     >>> fit_write_error(read_table("cells.csv"))["sigma_0"]
     """
     writes, _ = history(table)
-    good = writes.success & np.isfinite(writes.written) & (writes.target > 0)
+    good = writes.success & np.isfinite(writes.written)
+    good &= (writes.age == 0) if (writes.age[good] == 0).sum() >= max(good.sum() / 2, LEAST_WRITES) else True
     if good.sum() < LEAST_WRITES:
         raise NotMeasured(
             f"{good.sum()} writes have a target (g_target_S) and a conductance after; {LEAST_WRITES} are needed"
         )
     target, written = writes.target[good], writes.written[good]
-    cell_of, _ = compact(writes.cell[good])
-    reference = table.sidecar.g_max_S or float(target.max())
-    error = spread_of(written - target, target / reference, cell_of, degree)
+    units = units_of(writes.cell[good], np.arange(good.sum()))
+    reference = table.sidecar.g_max_S or float(target.max()) or float(np.abs(written).max())
+    error = spread_of(written - target, target / reference, units.of, degree)
     none = np.zeros(len(target))
     candidates = [Candidate("normal", error, "S", none), Candidate("student", error, "S", none)]
-    if (written > 0).all():
-        log = spread_of(np.log(written / target), target / reference, cell_of, degree)
+    if (written > 0).all() and (target > 0).all():
+        log = spread_of(np.log(written / target), target / reference, units.of, degree)
         candidates.append(Candidate("lognormal", log, "1", np.log(written)))
     estimators = {candidate.kind: candidate.estimator() for candidate in candidates}
     criteria = {kind: _bic(estimator) for kind, estimator in estimators.items()}
@@ -98,7 +100,9 @@ def fit_write_error(table: Measurements, seed: int = 0, degree: int | None = Non
         estimators[best.kind], "write_error", f"{LAWS[best.kind]}; {equation}", seed,
         kind=best.kind, constants={"g_reference": reference}, criteria=criteria,
     )  # fmt: skip
-    return replace(fit, pictures=(_picture(fit, best, reference),), notes=_notes(fit, best))
+    late = float(np.median(writes.age[good]))
+    pictures, notes = (_picture(fit, best, reference),), (*units.notes, *_notes(fit, best, late))
+    return replace(fit, cells=units.cells, pictures=pictures, notes=notes)
 
 
 def _bic(estimator: Estimator) -> float:
@@ -110,7 +114,7 @@ def _bic(estimator: Estimator) -> float:
 def _picture(fit: LawFit, best: Candidate, reference: float) -> Picture:
     spread = best.spread
     scale = 1e6 if best.unit == "S" else 1.0
-    measured = robust_spread(spread.quartiles(np.ones((1, fit.cells)))[0])
+    measured = robust_spread(spread.quartiles(np.ones((1, int(spread.cell_of.max()) + 1)))[0])
     u = np.linspace(spread.centres.min(), spread.centres.max(), 60)
     terms = spread.terms
     powers = np.vander(u, terms, increasing=True)
@@ -124,9 +128,10 @@ def _picture(fit: LawFit, best: Candidate, reference: float) -> Picture:
     )  # fmt: skip
 
 
-def _notes(fit: LawFit, best: Candidate) -> tuple[str, ...]:
-    mean_spread = float(spread_at(fit.values[: best.spread.terms], best.spread.u).mean())
-    if abs(fit["bias"]) < 0.1 * mean_spread:
-        return ()
-    share = fit["bias"] / mean_spread
-    return (f"writing ends {share:+.0%} of the spread beside the target; a device's law has none of this bias",)
+def _notes(fit: LawFit, best: Candidate, late: float) -> tuple[str, ...]:
+    notes = [f"conductances were first read {late:.3g} s after the last pulse: what happened until then is in it"]
+    notes = notes if late > 0 else []
+    share = fit["bias"] / float(spread_at(fit.values[: best.spread.terms], best.spread.u).mean())
+    if abs(share) >= 0.1:
+        notes.append(f"writing ends {share:+.0%} of the spread beside the target; a device's law has none of this bias")
+    return tuple(notes)
