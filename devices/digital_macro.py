@@ -5,12 +5,13 @@ products up, and an accumulator shifts and adds over the bits. The sum is the in
 is lost is lost in the rounding to codes, in an accumulator that is too narrow, and in cells that fail at a low supply.
 """
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int8, Int32
+from jaxtyping import Array, Bool, Float, Int8, Int32
 
 from pim.devices.arithmetic import Codes
 from pim.devices.bit_errors import BitErrorTable
@@ -82,8 +83,8 @@ class DigitalMacro:
         scale = integer_scale(weights, self.weight_bits, self.weight_scale)
         codes = integer_codes(weights, scale, self.weight_bits)
         if key_for is not None and self.bit_errors is not None:
-            key = key_for("bits")
-            fails = [self.bit_errors.failing(fold(key, bit), codes.shape, self.vdd) for bit in range(MOST_BITS)]
+            key, table = key_for("bits"), self.bit_errors
+            fails = lambda bit: table.failing(fold(key, bit), codes.shape, self.vdd)
             codes = flipped(codes, fails, self.weight_bits)
             scale = scale + 0.0 * self.bit_errors.rate(self.vdd)  # NaN for a traced supply outside the table
         return Codes(codes=codes, scale=jnp.broadcast_to(scale, (1, weights.shape[1]))[0])
@@ -111,14 +112,19 @@ class DigitalMacro:
         return jnp.bitwise_and(value + half, 2 * half - 1) - half
 
 
-def flipped(codes: Int8[Array, "n_in n_out"], fails: list[Any], bits: Any) -> Int8[Array, "n_in n_out"]:
+def flipped(
+    codes: Int8[Array, "n_in n_out"], fails: Callable[[Any], Bool[Array, "n_in n_out"]], bits: Any
+) -> Int8[Array, "n_in n_out"]:
     """Codes in two's complement of so many bits (may be traced), with the bits that fail turned over.
 
-    `fails` tells of each bit, the lowest first, where it fails; bits beyond `bits` are not stored.
+    `fails` tells of a bit, 0 the lowest, in which codes it fails; bits beyond `bits` are not stored.
     """
     width = jnp.asarray(bits).astype(jnp.int32)
-    stored = codes.astype(jnp.int32)
-    for bit, failing in enumerate(fails):
-        stored = jnp.where(failing & (bit < width), jnp.bitwise_xor(stored, 1 << bit), stored)
+
+    def turn(stored, bit):
+        turned = jnp.bitwise_xor(stored, jnp.left_shift(1, bit))
+        return jnp.where(fails(bit) & (bit < width), turned, stored), None
+
+    stored, _ = jax.lax.scan(turn, codes.astype(jnp.int32), jnp.arange(MOST_BITS))
     half = jnp.left_shift(1, width - 1)  # the top bit counts -half: sign-extend from it
     return (jnp.bitwise_and(stored + half, 2 * half - 1) - half).astype(jnp.int8)

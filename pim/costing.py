@@ -103,7 +103,8 @@ def _check_known(plan: Plan) -> None:
     unknown = {name for name, device in plan.system.devices.items() if isinstance(device.model, NearDram)}
     used = unknown & set(plan.assignment.values())
     if used:
-        raise StudyError(f"{min(used)} {NO_COST}")
+        name = min(used)
+        raise StudyError(f"{name} ({plan.system.devices[name].name}) {NO_COST}")
 
 
 def _on_arrays(macro: AnalogMacro, n_in, n_out, vectors, operands: Operands | None) -> Cost:

@@ -1,7 +1,8 @@
-"""A picture of a cell: its spread against its state, its course with time, the shape of its errors, and its current."""
+"""A picture of a device; of a cell its spread against its state, its course with time, its errors and its current."""
 
 from collections.abc import Sequence
 from pathlib import Path
+from textwrap import wrap
 
 import jax
 import jax.numpy as jnp
@@ -12,9 +13,13 @@ from matplotlib.figure import Figure
 
 from pim.devices.cells.cell import Cell
 from pim.devices.device import Device
+from pim.devices.digital_macro import DigitalMacro
 from pim.devices.errors import DeviceError
 from pim.devices.macro import AnalogMacro
+from pim.devices.near_dram import NearDram
 from pim.devices.random import root_key, site_key
+from pim.devices.roofline import Roofline
+from pim.family_plots import digital_macro_figure, near_dram_figure, roofline_figure
 from pim.figure_style import COLOURS, GREY, INK, PLAIN, blank_figure, legend
 
 CELLS = 4000
@@ -28,22 +33,37 @@ NOISELESS = 1e-6
 
 
 def device_figure(device: Device) -> Figure:
-    """Four panels: standard deviation against the state, course with time, normal QQ plot, current against voltage.
+    """A picture of a device, after its kind; see `family_plots` for those without analog cells.
 
-    Raises DeviceError for a device without analog cells.
+    Of an analog macro's cell four panels: standard deviation against the state, course with time, normal QQ plot,
+    current against voltage. Raises DeviceError for a device of which there is nothing to draw.
 
     >>> device_figure(pim.preset("rram-techC")).savefig("techC.pdf")
     """
-    if not isinstance(device.model, AnalogMacro):
-        raise DeviceError(f"{device.name} has no analog cells to draw")
-    cell = device.model.cell
+    model = device.model
+    if isinstance(model, AnalogMacro):
+        figure = _cell_figure(model)
+    elif isinstance(model, DigitalMacro):
+        figure = digital_macro_figure(model)
+    elif isinstance(model, NearDram):
+        figure = near_dram_figure(model)
+    elif isinstance(model, Roofline):
+        figure = roofline_figure(model)
+    else:
+        raise DeviceError(f"{device.name} has no analog cells, no number format and no roofline to draw")
+    lines = wrap(f"{device.name}: {device.summary}", int(12.5 * figure.get_figwidth()))
+    figure.suptitle("\n".join(lines), fontsize=10, x=0.01, ha="left", color=INK)
+    return figure
+
+
+def _cell_figure(macro: AnalogMacro) -> Figure:
+    cell = macro.cell
     figure, (spread, course, normal, current) = blank_figure(13.5, 3.4, panels=4)
     times = _times(cell)
     _draw_spread(spread, cell, times)
     _draw_course(course, cell)
     _draw_normal(normal, cell, times)
-    _draw_current(current, cell, float(device.model.v_read))
-    figure.suptitle(f"{device.name}: {device.summary}", fontsize=10, x=0.01, ha="left", color=INK)
+    _draw_current(current, cell, float(macro.v_read))
     return figure
 
 

@@ -163,6 +163,7 @@ def areas(macro: DigitalMacro, n: Counts, n_in: Any) -> dict[str, Any]:
     }
 
 
+@jax.jit
 def leakage_power(macro: DigitalMacro, n_in: Any, n_out: Any) -> Float[Array, "..."]:
     """Static power (W) of the arrays that hold an [n_in, n_out] matrix: logic by its area, and cells if it is known."""
     assert macro.gates is not None, "checked by `matrix_cost`"
@@ -176,14 +177,14 @@ def leakage_power(macro: DigitalMacro, n_in: Any, n_out: Any) -> Float[Array, ".
     return power
 
 
+@jax.jit
 def shortest_cycle(macro: DigitalMacro) -> Float[Array, ""]:
     """Time (s) from the cells to the accumulator: multiplier, tree, place values, accumulator, all carries rippling.
 
     After ZigZag-IMC (`DimcArrayUnit.get_delay`), at the supply for which the gates' delay is given.
     """
-    _check(macro)
     gates = macro.gates
-    assert gates is not None
+    assert gates is not None, "checked by `matrix_cost`"
     depth = jnp.ceil(jnp.log2(macro.rows))
     tree = (depth - 1) * gates.to_sum() + gates.to_carry() + (_tree_bits(macro) - 2) * gates.ripple()
     place, carried = jnp.zeros(()), _tree_bits(macro)

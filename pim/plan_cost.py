@@ -180,7 +180,7 @@ def _phase(plan: Plan, phase: Phase, steps: int, notes: tuple[str, ...]) -> Cost
         elif isinstance(device.model, Roofline):
             parts.append(_on_roofline(name, device.model, mine, vector, steps))
         elif isinstance(device.model, NearDram):
-            parts.append(_unknown(name, [item.path for item in (*mine, *vector)]))
+            parts.append(_unknown(f"{name} ({device.name})", [item.path for item in (*mine, *vector)]))
         else:
             parts.append(_for_free([item.path for item in (*mine, *vector)]))
     latency = sum(part.work.latency.sum() for part in parts)

@@ -45,7 +45,9 @@ def _largest(values: Sequence[float] | np.ndarray) -> float:
 def plain(values: np.ndarray | float) -> Any:
     """Figures as (nested lists of) plain numbers for JSON, what is unknown (NaN) as None."""
     figures = np.asarray(values, np.float64)
-    return np.where(np.isnan(figures), None, figures).tolist()
+    numbers = figures.astype(object)
+    numbers[np.isnan(figures)] = None
+    return numbers.tolist()
 
 
 def significant(value: float, digits: int = 4) -> str:
