@@ -121,8 +121,11 @@ def _parser() -> argparse.ArgumentParser:
     cost.add_argument("--generate", type=int, default=128, metavar="N", help="with --model: tokens written (128)")
     _finish(cost, verbs.cost, settable=True)
 
-    fit = add("fit", help="a device from measurements: its laws with bands, a device file, a report")
-    fit.add_argument("table", metavar="CSV", help="a row a pulse or reading; what it cannot say in a .toml beside it")
+    fit = add(
+        "fit", help="a device from measurements: its laws with bands, a device file, a report", epilog=_columns(),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    fit.add_argument("table", metavar="CSV", help="a row a pulse or reading (or Parquet); what it cannot say in a .toml beside it")
     fit.add_argument(
         "--what", type=lambda text: text.split(","), metavar="NAME,...", help="experiments (all there are)"
     )
