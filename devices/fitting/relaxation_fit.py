@@ -166,7 +166,14 @@ def _pictures(fit: LawFit, shifts: Shifts, moments: _Moments) -> tuple[Picture, 
     return (
         draw("Variance of the shift", "variance (µS²)", variance, "variance", 1e12),
         draw("Mean shift", "shift (µS)", mean, "mean", 1e6),
-        Picture("Tails", "time (s)", "tail index ν", lines={"ν": (t, nu, low, high)}, log_x=True, log_y=True),
+        Picture(
+            "Tail index, 95 % bands",
+            "time (s)",
+            "tail index ν",
+            lines={"ν": (t, nu, low, high)},
+            log_x=True,
+            log_y=True,
+        ),
     )
 
 
