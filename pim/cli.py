@@ -9,7 +9,7 @@ import os
 import sys
 import tomllib
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -67,7 +67,13 @@ def _show_warning(message: Any, *_: Any, **__: Any) -> None:
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser whose errors are one line."""
+    """A parser whose errors are one line, and whose help may end in what is only looked up when it is asked for."""
+
+    more: Callable[[], str] | None = None
+
+    def format_help(self) -> str:
+        """The help, with the rest of it."""
+        return super().format_help() + (f"\n{self.more()}\n" if self.more else "")
 
     def error(self, message: str) -> NoReturn:
         """Print the message and leave with status 2."""
@@ -122,7 +128,10 @@ def _parser() -> argparse.ArgumentParser:
     _finish(cost, verbs.cost, settable=True)
 
     fit = add("fit", help="a device from measurements: its laws with bands, a device file, a report")
-    fit.add_argument("table", metavar="CSV", help="a row a pulse or reading; what it cannot say in a .toml beside it")
+    fit.more = _columns
+    fit.add_argument(
+        "table", metavar="CSV", help="a row a pulse or reading (or Parquet); what it cannot say in a .toml beside it"
+    )
     fit.add_argument(
         "--what", type=lambda text: text.split(","), metavar="NAME,...", help="experiments (all there are)"
     )
@@ -136,6 +145,14 @@ def _parser() -> argparse.ArgumentParser:
 
     _finish(add("doctor", help="whether this installation computes right"), verbs.doctor)
     return parser
+
+
+def _columns() -> str:
+    """What the help of `fit` says of the table."""
+    from pim.devices.fitting.columns import described
+
+    lines = "\n".join(f"  {line}" for line in described())
+    return f"columns of the table, CSV or Parquet (SI units; what was not measured is left out or empty):\n{lines}"
 
 
 def _finish(parser: argparse.ArgumentParser, verb: Any, settable: bool = False) -> None:

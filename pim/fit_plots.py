@@ -2,15 +2,19 @@
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullFormatter
+from matplotlib.ticker import LogFormatterSciNotation, LogLocator, NullFormatter
 from scipy.stats import norm
 
 from pim.devices.fitting.estimate import LawFit, Picture
-from pim.figure_style import COLOURS, GREY, INK, LIGHT, blank_figure, legend
+from pim.figure_style import COLOURS, GREY, INK, LIGHT, PLAIN, blank_figure, legend
 
 MOST_POINTS = 2000
 """Points of a scatter that are drawn; of more, evenly chosen ones."""
+FEW_DECADES = 100.0
+"""Ratio of the ends of a logarithmic axis below which its decades alone are too few labels."""
 
 
 def law_figure(law: LawFit) -> Figure | None:
@@ -49,12 +53,26 @@ def _draw(axes: Axes, picture: Picture) -> None:
     ):
         if log:
             scale("log")
-            axis.set_minor_formatter(NullFormatter())
+            _label_decades(axis)
     axes.set_title(picture.title, fontsize=10, loc="left")
     axes.set(xlabel=picture.x, ylabel=picture.y)
     axes.grid(axis="y", color=LIGHT, linewidth=0.8)
     axes.set_axisbelow(True)
+    axes.margins(y=0.08)
     legend(axes)
+    box = axes.get_legend()
+    for handle in box.legend_handles if box else ():
+        if isinstance(handle, PathCollection):  # as strong as what it stands for is together
+            handle.set(alpha=1, sizes=[24])
+
+
+def _label_decades(axis: Axis) -> None:
+    """Labels at each decade of a logarithmic axis or, where there are hardly any in sight, between them too."""
+    low, high = sorted(axis.get_view_interval())
+    if high / low < FEW_DECADES:
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.set_major_formatter(PLAIN if low >= 1e-3 else LogFormatterSciNotation(labelOnlyBase=False))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def _draw_scores(axes: Axes, scores: np.ndarray) -> None:

@@ -59,7 +59,7 @@ def fit(
     """Fit everything that a table of measurements allows; faulty cells enter the fit of the faults alone.
 
     Args:
-        data: a CSV file (see `pim.devices.fitting.table` for its columns), the columns themselves, or a table.
+        data: a CSV or Parquet file (its columns: `pim.devices.fitting.columns`), the columns themselves, or a table.
         what: experiments to fit: write, relaxation, drift, read_noise, temperature, conduction, pulses, faults,
             endurance. None: all that the table allows.
         importer: the form of the file, if it is not the canonical one: arc, relax_tsv, keithley, b1500, pulse_pair,

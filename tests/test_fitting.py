@@ -17,6 +17,7 @@ from pim.devices.fitting.cell_fit import fit_cells
 from pim.devices.fitting.history import history
 from pim.devices.fitting.pulse_update_fit import neurosim_label
 from pim.devices.fitting.retention_fit import BOLTZMANN, ELECTRONVOLT
+from pim.devices.fitting.shifts import times_of
 from pim.devices.fitting.sidecar import Sidecar
 from pim.devices.fitting.table import Measurements, measurements
 from pim.devices.fitting.weighted import proportion
@@ -537,3 +538,131 @@ def test_what_is_not_in_the_table_is_said():
         fit_cells(table, ["drif"])
     with pytest.raises(DeviceError, match="nothing can be fitted to these rows"):
         fit_cells({"device_id": ["a"], "op": ["read"], "g_S": [1e-6]})
+
+
+def over_time(g: np.ndarray, times: np.ndarray, **rest: Any) -> dict[str, Any]:
+    """Readings [cells, times] of cells that were asked for 10 uS."""
+    cells, count = g.shape
+    columns = {"device_id": np.repeat(np.arange(cells), count), "t_s": np.tile(times, cells)}
+    return columns | {"op": ["read"] * g.size, "g_S": g.ravel(), "g_target_S": np.full(g.size, 1e-5)} | rest
+
+
+DECADES = np.geomspace(1, 1e5, 6)
+STEP = np.arange(30)
+SINH = 0.3 * np.sinh(np.linspace(-0.5, 0.5, 20) / 0.3)
+
+
+@pytest.mark.parametrize(
+    ("columns", "laws"),
+    [
+        (over_time(np.full((30, 6), 1e-5), DECADES), {"drift"}),
+        (over_time(np.tile(1e-5 * DECADES**-0.05, (30, 1)), DECADES), {"drift"}),
+        ({"device_id": np.repeat(np.arange(9), 30), "op": ["set"] * 270, "g_S": np.tile(1e-6 * (1 + STEP), 9)},
+         {"pulse_up"}),
+        ({"device_id": np.repeat(np.arange(9), 20), "op": ["read"] * 180, "v_read_V": np.tile(SINH / 0.3, 9),
+          "i_A": np.repeat(1e-5 * np.arange(1, 10), 20) * np.tile(SINH, 9)}, {"conduction"}),
+        ({"device_id": np.tile(np.arange(40), 2), "cycle": np.repeat([1, 2], 40), "op": ["prog"] * 80,
+          "g_S": np.full(80, 4e-5), "g_target_S": np.repeat([1e-6, 4e-5], 40)}, {"faults"}),
+        ({"device_id": np.arange(90), "op": ["prog"] * 90, "g_S": 1e-7 * np.sin(np.arange(90.0)),
+          "g_target_S": np.zeros(90)}, {"write_error"}),
+    ],
+    ids=["still", "one drift for all", "equal steps", "exact curve", "all stuck", "asked for nothing"],
+)  # fmt: skip
+def test_measurements_without_any_scatter_are_fitted_in_numbers(columns: dict[str, Any], laws: set[str]):
+    found = fit_cells(columns)
+    assert laws <= set(found.laws)
+    for law in found.laws.values():
+        assert np.isfinite([law.values, law.low, law.high]).all()
+        assert law.held_out is None or np.isfinite(law.held_out)
+
+
+def test_cells_that_are_all_stuck_are_stuck_where_they_are():
+    columns = {"device_id": np.tile(np.arange(40), 2), "cycle": np.repeat([1, 2], 40), "op": ["prog"] * 80}
+    columns |= {"g_S": np.full(80, 4e-5), "g_target_S": np.repeat([1e-6, 4e-5], 40)}
+    assert fit_cells(columns, "faults")["faults"]["stuck_lrs"] == 1
+
+
+def test_pulses_that_go_the_other_way_are_no_such_pulses():
+    columns = {"device_id": np.repeat(np.arange(9), 30), "op": ["set"] * 270, "g_S": np.tile(1e-6 * (40 - STEP), 9)}
+    with pytest.raises(DeviceError, match="the set pulses move cells the other way, down"):
+        fit_cells(columns, "pulses")
+
+
+def test_bakes_that_tell_no_activation_energy_say_so():
+    times, temperature = np.array([0.0, 10, 100, 1000]), np.repeat([400.0, 450.0], 20)
+    g = np.where((temperature[:, None] > 420) & (times > 50), 1e-6, 1e-5)
+    with pytest.raises(DeviceError, match="the likelihood has no peak"):
+        fit_cells(over_time(g, times, temp_K=np.repeat(temperature, 4)), "temperature")
+
+
+def test_one_cell_has_bands_of_its_own():
+    """One cell written 400 times: not a band of no width, as if all cells were known to be as this one."""
+    g = 1e-5 + 1e-7 * np.random.default_rng(0).normal(size=400)
+    law = fit_cells({"op": ["prog"] * 400, "cycle": np.arange(400), "g_S": g, "g_target_S": np.full(400, 1e-5)})[
+        "write_error"
+    ]
+    low, high = law.band("sigma_0")
+    assert law.cells == 1 and 0.8e-7 < low < 1e-7 < high < 1.3e-7
+    assert any("bands hold for these cells alone" in note for note in law.notes)
+
+
+# Several experiments in one table
+
+
+def test_a_bake_without_scatter_and_shifts_of_unknown_temperature_do_not_mix():
+    columns, _, sidecar = relaxed(0)
+    bake, _, _ = baked(0)
+    rows, more = len(columns["g_S"]), len(bake["g_S"])
+    both = {name: [*columns[name], *bake[name]] for name in ("op", "g_S", "t_s")}
+    both["device_id"] = [*columns["device_id"], *(10_000 + bake["device_id"])]
+    both["g_target_S"] = [*columns["g_target_S"], *[np.nan] * more]
+    both["temp_K"] = [*[np.nan] * rows, *bake["temp_K"]]
+    found = fit_cells(simulate(both, sidecar), ["relaxation", "temperature"])
+    alone = fit_cells(simulate(columns, sidecar), "relaxation")["relaxation"]
+    np.testing.assert_allclose(found["relaxation"].values, alone.values)
+    cell = found.device().model.cell
+    assert float(cell.temperature.reference_temperature) == 300.0
+    assert float(cell.temperature.activation_energy) == pytest.approx(1.1 * ELECTRONVOLT, rel=0.1)
+
+
+def test_a_sweep_of_the_voltage_is_no_ageing():
+    columns, _, sidecar = relaxed(0)
+    curve, _, _ = swept(0)
+    rows, more = len(columns["g_S"]), len(curve["i_A"])
+    both = {name: [*columns[name], *[np.nan] * more] for name in ("g_S", "g_target_S")}
+    both["device_id"] = [*columns["device_id"], *curve["device_id"]]  # the same cells
+    both["t_s"] = [*columns["t_s"], *np.tile(0.1 * np.arange(1.0, 21), 40)]
+    both["op"] = [*columns["op"], *curve["op"]]
+    both |= {name: [*[np.nan] * rows, *curve[name]] for name in ("v_read_V", "i_A")}
+    found = fit_cells(simulate(both, sidecar), ["relaxation", "conduction"])
+    alone = fit_cells(simulate(columns, sidecar), "relaxation")["relaxation"]
+    np.testing.assert_allclose(found["relaxation"].values, alone.values)
+    assert found["conduction"]["v_0"] == pytest.approx(0.4, rel=0.05)
+
+
+def test_a_state_that_was_read_once_does_not_hide_the_relaxation_of_the_others():
+    columns, _, sidecar = relaxed(0)
+    once = {"device_id": np.arange(40) + 10_000, "op": ["read"] * 40, "g_S": np.full(40, 2e-6), "t_s": np.ones(40),
+            "g_target_S": np.full(40, 2e-6)}  # fmt: skip
+    both = {name: [*columns[name], *once[name]] for name in columns}
+    law = fit_cells(simulate(both, sidecar), "relaxation")["relaxation"]
+    assert [law.constants[f"level[{i}]"] for i in range(4)] == pytest.approx([10e-6, 18e-6, 26e-6, 34e-6])
+
+
+def test_times_are_apart_and_a_dense_series_is_cut():
+    assert list(times_of(np.array([0.0, 0.02, 1.0, 1.05, 3.0]))) == [0, 0, 1, 1, 2]
+    dense = times_of(np.log10(np.arange(1.0, 1000)))
+    assert dense.max() > 5
+    ages = [np.log10(np.arange(1.0, 1000))[dense == k] for k in range(dense.max() + 1)]
+    assert max(np.ptp(age) for age in ages) <= 0.31
+
+
+def test_shifts_from_the_target_have_the_write_error_in_them():
+    columns, _, sidecar = relaxed(0)
+    pulses = {name: np.asarray(columns[name])[::5] for name in columns} | {"op": ["prog"] * 600, "t_s": np.zeros(600)}
+    for fresh in (False, True):
+        pulses["g_S"] = pulses["g_target_S"] + (1e-7 * np.sin(np.arange(600.0)) if fresh else np.nan)
+        both = {name: [*pulses[name], *columns[name]] for name in columns}
+        found = fit_cells(simulate(both, sidecar), ["write", "relaxation"])
+        assert found["relaxation"].constants["from_target"] == (not fresh)
+        assert (found.device().model.cell.write_error is None) == (not fresh)

@@ -1,6 +1,7 @@
 """Tables of measurements: what is read, what is refused and in which words, and what the command line makes of them."""
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 import pim
 from pim.cli import main
 from pim.devices.errors import DeviceError
+from pim.devices.fitting.columns import COLUMNS
 from pim.devices.fitting.importers import read_measurements
 from pim.devices.fitting.sidecar import read_sidecar, sidecar_of
 from pim.devices.fitting.table import measurements, read_table
@@ -118,6 +120,75 @@ def test_a_file_that_is_none_says_so(write, tmp_path):
     (tmp_path / "binary.csv").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(DeviceError, match="no text in UTF-8"):
         read_table(tmp_path / "binary.csv")
+
+
+def test_a_cell_without_a_name_is_told_by_its_place():
+    columns = {"op": ["read"] * 4, "g_S": [1e-6] * 4, "row": [0, 0, 1, 0], "col": [0, 1, 0, 0]}
+    np.testing.assert_array_equal(measurements(columns).cells, [0, 1, 2, 0])
+    assert measurements({"op": ["read"] * 2, "g_S": [1e-6] * 2}).cells.max() == 0
+
+
+def test_files_of_windows_and_of_any_script_are_read(tmp_path):
+    text = '# geändert\r\ndevice_id,op,g_S,note\r\nзелёный,read,1e-6,"two\r\nlines"\r\nb,read,2e-6,a\u2028b\r\n'
+    (tmp_path / "cells.csv").write_bytes(b"\xef\xbb\xbf" + text.encode())
+    table = read_table(tmp_path / "cells.csv")
+    assert list(table["device_id"]) == ["зелёный", "b"] and list(table.lines) == [3, 5]
+    assert list(table.extra["note"]) == ["two\nlines", "a\u2028b"]
+
+
+def test_a_decimal_comma_and_an_open_quotation_mark_are_named(write):
+    with pytest.raises(DeviceError, match=r"line 2: g_S = '3,9e-5' is not a number; write the decimal point: 3.9e-5"):
+        read_table(write("op;g_S\nread;3,9e-5\n"))
+    with pytest.raises(DeviceError, match=r"line 3: .*is a quotation mark left open"):
+        read_table(write('op,g_S\nread,1e-6\n"read,1e-6\n' + "read,1e-6\n" * 20_000))
+
+
+def test_rows_in_many_blocks_are_one_table(write, monkeypatch):
+    text = "op,device_id,g_S\n" + "".join(f"read,c{i % 7},{i + 1}e-6\n" for i in range(50))
+    whole = read_table(write(text))
+    monkeypatch.setattr("pim.devices.fitting.table.BLOCK", 8)
+    parts = read_table(write(text))
+    for column in ("g_S", "device_id", "op"):
+        np.testing.assert_array_equal(parts[column], whole[column])
+    np.testing.assert_array_equal(parts.cells, whole.cells)
+    with pytest.raises(DeviceError, match=r"line 30: g_S = 'x' is not a number"):
+        read_table(write(text.replace("29e-6", "x")))
+
+
+def test_readings_that_are_there_twice_are_told():
+    columns = {"op": ["read"] * 3, "t_s": [1, 2, 1], "g_S": [1e-6, 1e-6, 1e-6]}
+    with pytest.warns(UserWarning, match=r"row 3 repeats the reading of row 1, time and all \(1 such rows\)"):
+        measurements(columns)
+    measurements(columns | {"t_s": [1, 2, 3]})
+
+
+def test_parquet_without_pyarrow_says_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    (tmp_path / "cells.parquet").write_bytes(b"PAR1")
+    with pytest.raises(DeviceError, match="pip install pyarrow"):
+        read_table(tmp_path / "cells.parquet")
+    with pytest.raises(DeviceError, match="no file"):
+        read_table(tmp_path / "none.parquet")
+
+
+def test_parquet_is_read(tmp_path):
+    pyarrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    columns = {
+        "op": ["read", "prog"],
+        "g_S": [1e-6, None],
+        "device_id": ["a", "b"],
+        "ok": [True, None],
+        "cycle": [1, 2],
+    }
+    parquet.write_table(pyarrow.table(columns), tmp_path / "cells.parquet")
+    table = read_table(tmp_path / "cells.parquet")
+    np.testing.assert_array_equal(table["g_S"], [1e-6, np.nan])
+    np.testing.assert_array_equal(table["ok"], [1, np.nan])
+    assert list(table["device_id"]) == ["a", "b"]
+    (tmp_path / "cells.parquet").write_bytes(b"PAR1")
+    with pytest.raises(DeviceError, match="is not valid Parquet"):
+        read_table(tmp_path / "cells.parquet")
 
 
 # The sidecar
@@ -306,3 +377,10 @@ def test_bad_input_is_one_line_and_leaves_nothing(cells, write, tmp_path, monkey
     assert printed.out == "" and printed.err.startswith("pim: ") and printed.err.count("\n") == 1
     assert words in printed.err
     assert sorted(tmp_path.iterdir()) == before
+
+
+def test_the_help_tells_the_columns(capsys):
+    with pytest.raises(SystemExit):
+        main(["fit", "--help"])
+    shown = capsys.readouterr().out
+    assert all(f"\n  {column}" in shown for column in COLUMNS)

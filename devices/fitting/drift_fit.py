@@ -166,10 +166,14 @@ def fit_drift(table: Measurements, seed: int = 0) -> LawFit:
             "g_highest": float(levels.max()),
         },
     )
-    measured = {"mean": mean, "spread": spread}
-    fitted = {"mean": design @ fit.values[:terms], "spread": design @ fit.values[terms:]}
-    at = lambda curves: {name: (levels * 1e6, values) for name, values in curves.items()}
-    picture = Picture("Drift exponent", "state (µS)", "exponent ν", at(measured), at(fitted))
+    u = np.geomspace(levels.min(), levels.max(), 60) / reference
+    line = lambda values: np.vander(np.log(u), terms, increasing=True) @ values
+    picture = Picture(
+        "Drift exponent", "state (µS)", "exponent ν",
+        {"mean": (levels * 1e6, mean), "spread over cells": (levels * 1e6, spread)},
+        {"mean": (u * reference * 1e6, line(fit.values[:terms])),
+         "spread over cells": (u * reference * 1e6, line(fit.values[terms:]))},
+    )  # fmt: skip
     return replace(fit, cells=units.cells, pictures=(picture,), notes=(*units.notes, *_notes(courses)))
 
 

@@ -143,9 +143,10 @@ def fit_endurance(table: Measurements, seed: int = 0) -> LawFit:
     law = f"Weibull cycles until G_set / G_reset falls below {table.sidecar.window_ratio:g}"
     fit = judge(estimator, "endurance", law, seed, kind="weibull")
     x = np.geomspace(max(last_good[failed].min(), 1.0) / 2, failure[failed].max() * 2, 60)
-    order = np.sort(failure[failed])
+    seen = np.unique(failure[failed])
+    gone_by = np.array([(failure <= cycle).sum() for cycle in seen]) / w.cells
     picture = Picture(
-        "Cells that have failed", "cycles", "share", {"measured": (order, (np.arange(len(order)) + 0.5) / w.cells)},
+        "Cells that have failed", "cycles", "share", {"measured": (seen, gone_by)},
         {"fit": (x, gone(fit.values, x))}, log_x=True,
     )  # fmt: skip
     notes = (f"{failed.sum()} of {w.cells} cells failed within {w.cycle.max():.3g} cycles",)

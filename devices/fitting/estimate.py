@@ -15,6 +15,8 @@ from scipy.stats import t as student
 REPLICATES = 200
 FOLDS = 5
 CONFIDENCE = 0.95
+WIDEST_FACTOR = 10.0
+"""A band in the logarithm that would reach further than this times the value is none: the value may be zero."""
 AT_ONCE = 4_000_000  # numbers in a block of replicates: memory stays small with many readings
 
 Weights = Float[np.ndarray, "draws cells"]
@@ -122,7 +124,8 @@ def judge(estimator: Estimator, name: str, law: str, seed: int, **rest) -> LawFi
 
     A band is the value and Student's t times the standard deviation of the bootstrap's replicates, for positive
     parameters in their logarithm: on tens of cells it holds 95 % better than the replicates' percentiles, which
-    repeat the estimator's bias.
+    repeat the estimator's bias. A positive parameter that is hardly told from zero has a band on the plain scale, which
+    begins at zero.
 
     Raises NotMeasured where a parameter comes out as no number.
     """
@@ -134,12 +137,15 @@ def judge(estimator: Estimator, name: str, law: str, seed: int, **rest) -> LawFi
         raise NotMeasured(f"the data do not determine {', '.join(undetermined)}")
     positive = np.array([unknown.positive for unknown in estimator.unknowns], bool)
     replicates = _in_blocks(estimator, cells * draw.dirichlet(np.ones(cells), REPLICATES))
-    scale = lambda numbers: np.where(positive, np.log(np.where(positive, np.maximum(numbers, 1e-300), 1.0)), numbers)
     # Dirichlet weights give the mean of n cells a variance that is (n - 1) / (n + 1) of what it should be.
     widen = np.sqrt((cells + 1) / max(cells - 1, 1))
-    reach = widen * student.ppf(0.5 + CONFIDENCE / 2, max(cells - 1, 1)) * scale(replicates).std(axis=0, ddof=1)
-    low, high = (np.where(positive, np.exp(np.where(positive, end, 0.0)), end)
-                 for end in (scale(values) - reach, scale(values) + reach))  # fmt: skip
+    times = widen * student.ppf(0.5 + CONFIDENCE / 2, max(cells - 1, 1))
+    logs = np.log(np.maximum(np.where(positive, replicates, 1.0), 1e-300))
+    factor = np.exp(np.minimum(times * logs.std(axis=0, ddof=1), 100.0))
+    positive &= factor < WIDEST_FACTOR
+    reach = times * replicates.std(axis=0, ddof=1)
+    low, high = np.where(positive, values / factor, values - reach), np.where(positive, values * factor, values + reach)
+    low = np.where([unknown.positive for unknown in estimator.unknowns], np.maximum(low, 0.0), low)
     covariance = widen**2 * np.atleast_2d(np.cov(replicates, rowvar=False))
     scores = estimator.predict(values)[1]
     return LawFit(

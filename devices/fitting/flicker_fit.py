@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy.signal import welch
 
-from pim.devices.fitting.estimate import Estimator, LawFit, NotMeasured, Picture, Unknown, judge
+from pim.devices.fitting.estimate import AT_ONCE, Estimator, LawFit, NotMeasured, Picture, Unknown, judge
 from pim.devices.fitting.groups import units_of
 from pim.devices.fitting.series import even_series
 from pim.devices.fitting.table import Measurements
@@ -55,7 +55,11 @@ def fit_flicker(table: Measurements, seed: int = 0) -> LawFit:
     shape, density = welch(np.stack(relative), nperseg=segment, axis=1)
     f, density = shape[None, SKIPPED:-1] * rate[:, None], density[:, SKIPPED:-1] / rate[:, None]
     grid = np.log(np.median(density * f)) + np.linspace(-REACH, REACH, POINTS)
-    likelihood, floor = _profile(f, density, grid, INFORMATION * (2 * count / segment - 1))
+    size = max(1, AT_ONCE // (POINTS * f.shape[1]))  # spectra at a time: memory stays small with many of them
+    parts = [slice(i, i + size) for i in range(0, len(f), size)]
+    information = INFORMATION * (2 * count / segment - 1)
+    profiles = [_profile(f[part], density[part], grid, information) for part in parts]
+    likelihood, floor = (np.concatenate(values) for values in zip(*profiles, strict=True))
 
     reference = table.sidecar.g_max_S or float(max(one.g.mean() for one in series))
     log_u = np.log([one.g.mean() / reference for one in series])
@@ -115,7 +119,13 @@ def fit_flicker(table: Measurements, seed: int = 0) -> LawFit:
         constants={"g_reference": reference, "interval": float(np.median(1 / rate))},
     )
     notes = (f"{sum(jumps)} series jump between two levels: left out",) if any(jumps) else ()
-    return replace(fit, cells=units.cells, pictures=(_picture(f, density),), notes=(*units.notes, *notes))
+    typical = fit["amplitude"] * np.exp((fit["exponent"] if terms == 2 else 0.0) * np.median(log_u))
+    hidden = len(series) - len(fit.scores)
+    if hidden:
+        notes += (f"{hidden} spectra say little of their A: they enter the fit, but are not among the residuals",)
+    return replace(
+        fit, cells=units.cells, pictures=(_picture(f, density, typical, fit["white"]),), notes=(*units.notes, *notes)
+    )
 
 
 def _profile(
@@ -136,7 +146,7 @@ def _profile(
     return -information * (np.log(model) + density / model).sum(axis=2), white
 
 
-def _picture(f: np.ndarray, density: np.ndarray) -> Picture:
+def _picture(f: np.ndarray, density: np.ndarray, amplitude: float, white: float) -> Picture:
     middle = slice(None, None, max(1, f.shape[1] // 60))
     x = np.median(f, axis=0)[middle]
     low, median, high = np.quantile(density, (0.25, 0.5, 0.75), axis=0)[:, middle]
@@ -144,7 +154,10 @@ def _picture(f: np.ndarray, density: np.ndarray) -> Picture:
         "Spectrum of the relative conductance",
         "frequency (Hz)",
         "density (1/Hz)",
-        lines={"median cell, quartiles": (x, median, low, high)},
+        lines={
+            "median cell, quartiles": (x, median, low, high),
+            "A / f + white of the median state": (x, amplitude / x + white),
+        },
         log_x=True,
         log_y=True,
     )

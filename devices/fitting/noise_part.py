@@ -26,9 +26,7 @@ def slow_noise_part(fit: "CellFit") -> Part | None:
             "highest": Figure(scale * CLIPPED ** abs(exponent), "1", "at a thirtieth of the reference", "chosen"),
         }  # fmt: skip
         band = fit.table.sidecar.read_bandwidth_Hz
-        why = (
-            "half a period of the read bandwidth" if band else "interval of the readings: the sidecar says no bandwidth"
-        )
+        why = "half a period of the read bandwidth" if band else "interval of the readings: no read_bandwidth_Hz"
         return {
             "type": "RelativeFlicker", "g_reference": Figure(law.constants["g_reference"], "S"),
             "t_read": Figure(_t_read(fit), "s", why), "t_0": Figure(_t_0(fit), "s"), "amplitude": amplitude,

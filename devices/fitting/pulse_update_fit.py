@@ -252,5 +252,5 @@ def _picture(fit: LawFit, steps: Steps, bent: bool) -> Picture:
     line = first + (last - first) * _shape(u, fit.values[2] if bent else 0.0)
     return Picture(
         "Step of a pulse", "state, share of the window", "step, share of the window", {"mean": (centre, mean)},
-        {"fit": (u, line, line - fit["c2c"], line + fit["c2c"])},
+        {"fit, ± one standard deviation": (u, line, line - fit["c2c"], line + fit["c2c"])},
     )  # fmt: skip

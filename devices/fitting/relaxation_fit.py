@@ -48,7 +48,10 @@ def fit_relaxation(table: Measurements, seed: int = 0) -> LawFit:
         raise NotMeasured("at a time and state half of the cells have not shifted at all")
     standard = (shifts.shift - quartiles[shifts.group, 1]) / spread[shifts.group]
     read = [np.unique(units.of[at]) for at in shifts.each_time()]
-    tails = [student_fit(standard[at], *compact(units.of[at]))[1] for at in shifts.each_time()]
+    tails = [
+        student_fit(standard[at], *compact(units.of[at]), _edges(shifts, k, quartiles), shifts.level[at])[1]
+        for k, at in enumerate(shifts.each_time())
+    ]
     moments = _Moments(shifts)
     path = RelaxationPath(shifts, standard)
 
@@ -96,6 +99,13 @@ def _unknowns(shifts: Shifts) -> list[Unknown]:
     return found + [name("scale", i, "S", "scale at a time and level", True) for i in range(shifts.groups)]
 
 
+def _edges(shifts: Shifts, time: int, quartiles: np.ndarray) -> np.ndarray:
+    """The least and largest standard shift of each level [levels, 2]: conductances are from 0 to the limit."""
+    own = quartiles.reshape(len(shifts.decades), -1, 3)[time]
+    edges = np.stack([-shifts.levels, shifts.g_limit - shifts.levels], axis=1)
+    return (edges - own[:, 1:2]) / robust_spread(own)[:, None]
+
+
 class _Moments:
     """Mean and variance by group, and their straight lines in log time by level."""
 
@@ -135,7 +145,9 @@ class _Moments:
 def _constants(shifts: Shifts) -> dict[str, float]:
     times = {f"time[{i}]": float(10**s) for i, s in enumerate(shifts.decades)}
     levels = {f"level[{i}]": float(g) for i, g in enumerate(shifts.levels)}
-    return times | levels | {"from_target": float(shifts.against == "the target"), "temperature": shifts.temperature}
+    from_target = float(shifts.against == "the target")
+    rest = {"from_target": from_target, "temperature": shifts.temperature, "g_limit": shifts.g_limit}
+    return times | levels | rest
 
 
 def _pictures(fit: LawFit, shifts: Shifts, moments: _Moments) -> tuple[Picture, ...]:
@@ -154,7 +166,14 @@ def _pictures(fit: LawFit, shifts: Shifts, moments: _Moments) -> tuple[Picture, 
     return (
         draw("Variance of the shift", "variance (µS²)", variance, "variance", 1e12),
         draw("Mean shift", "shift (µS)", mean, "mean", 1e6),
-        Picture("Tails", "time (s)", "tail index ν", lines={"ν": (t, nu, low, high)}, log_x=True, log_y=True),
+        Picture(
+            "Tail index, 95 % bands",
+            "time (s)",
+            "tail index ν",
+            lines={"ν": (t, nu, low, high)},
+            log_x=True,
+            log_y=True,
+        ),
     )
 
 

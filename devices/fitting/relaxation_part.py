@@ -40,7 +40,7 @@ def relaxation_part(law: LawFit, fit: "CellFit") -> Part:
         spread = scale * student.ppf(0.75, nu) / QUARTILE
         scale = scale * np.sqrt(np.maximum(1 - noise / spread**2, LEAST_SHARE))
         note += ", the variance of a reading taken off"
-    limit = max(fit.window[1], float(np.nanmax(fit.table["g_S"])))
+    limit = max(fit.window[1], law.constants["g_limit"])
     location, scale = _within(location, scale, nu, levels, limit)
     if len(levels) == 1:
         levels = np.array([levels[0], 1.001 * levels[0] + 1e-9])

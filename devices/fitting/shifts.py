@@ -31,6 +31,8 @@ class Shifts:
     units: Units
     against: str
     temperature: float
+    g_limit: float
+    """The largest conductance that was read (S)."""
 
     @property
     def group(self) -> Int[np.ndarray, "data"]:
@@ -48,7 +50,8 @@ class Shifts:
 
 
 def shifts_of(table: Measurements) -> Shifts:
-    """The shifts in a table, against the conductance right after programming or, where less than half have it, the target.
+    """The shifts in a table, against the conductance right after programming or, where less than half have it, the
+    target.
 
     Of several readings of a write at one time the one in its middle is taken; states that were read at one time only
     are left out.
@@ -83,7 +86,9 @@ def shifts_of(table: Measurements) -> Shifts:
     decades = np.bincount(time, age[kept]) / np.bincount(time)
     against = "the conductance right after programming" if fresh else "the target"
     shift, write = readings.g[good] - base[good], compact(readings.write[good])[0]
-    return Shifts(shift, decades, time, levels[followed], level, write, units, against, temperature)
+    g_limit = float(readings.g[good].max())
+    g_limit = float(readings.g[good].max())
+    return Shifts(shift, decades, time, levels[followed], level, write, units, against, temperature, g_limit)
 
 
 def times_of(age: Float[np.ndarray, "data"]) -> Int[np.ndarray, "data"]:

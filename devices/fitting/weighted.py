@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy.optimize import minimize
 from scipy.sparse import csr_array
-from scipy.special import gammaln
+from scipy.special import gammaln, stdtr
 from scipy.stats import beta, norm
 
 from pim.devices.fitting.estimate import CONFIDENCE, NotMeasured, Weights
@@ -149,16 +149,24 @@ def student_logpdf(x: Float[np.ndarray, "data"], nu: float | Float[np.ndarray, "
 
 
 def student_fit(
-    values: Float[np.ndarray, "data"], cell_of: Int[np.ndarray, "data"], cells: int
+    values: Float[np.ndarray, "data"],
+    cell_of: Int[np.ndarray, "data"],
+    cells: int,
+    edges: Float[np.ndarray, "groups 2"] | None = None,
+    group: Int[np.ndarray, "data"] | None = None,
 ) -> tuple[float, Callable[[np.ndarray], np.ndarray]]:
     """Tail index of centred values, by maximum likelihood over the index and a scale; and that of any weights.
 
-    The index is looked for up to 200, which is as good as normal.
+    Values that cannot lie beyond some `edges`, by their `group`, are taken as Student's cut off there: else what the
+    edges cut off would pass for light tails. The index is looked for up to 200, which is as good as normal.
     """
 
     def log_likelihood(theta: np.ndarray) -> np.ndarray:
         nu, scale = np.exp(np.clip(theta[0], np.log(0.3), np.log(200))), np.exp(theta[1])
-        return np.bincount(cell_of, student_logpdf(values / scale, nu) - theta[1], minlength=cells)
+        found = student_logpdf(values / scale, nu) - theta[1]
+        if edges is not None:
+            found = found - np.log(np.maximum(np.diff(stdtr(nu, edges / scale), axis=1)[:, 0], 1e-300))[group]
+        return np.bincount(cell_of, found, minlength=cells)
 
     spread = np.subtract(*np.quantile(values, (0.75, 0.25))) / 1.6
     theta, estimate = maximum_likelihood(log_likelihood, (np.log(4.0), np.log(max(spread, 1e-12))))

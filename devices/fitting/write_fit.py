@@ -124,7 +124,7 @@ def _picture(fit: LawFit, best: Candidate, reference: float) -> Picture:
     return Picture(
         "Spread after writing", "target (µS)", "robust spread (µS)" if best.unit == "S" else "robust spread of ln G",
         points={"measured": (spread.centres * reference * 1e6, scale * measured)},
-        lines={"fit": (u * reference * 1e6, *line)},
+        lines={"fit, 95 % band": (u * reference * 1e6, *line)},
     )  # fmt: skip
 
 
