@@ -1,5 +1,7 @@
 """Stored bits that fail at a low supply: a table of bit error rate against voltage, as measured on an SRAM."""
 
+from dataclasses import replace
+
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
@@ -17,12 +19,18 @@ class BitErrorTable:
     Between two supplies the logarithm of the rate is a straight line; outside the table nothing is known. A cell fails
     below a supply of its own, and at every lower one: one uniform number a cell, fixed by the chip, decides. A cell
     that fails returns the other bit, always.
+
+    >>> pim.replace(pim.preset("sram-digital28"), {"bit_errors": BitErrorTable([0.5, 0.9], [1e-2, 1e-9]), "vdd": 0.6})
     """
 
     voltages: Float[Array, "points"] = leaf("V", "supplies, ascending", low=0, high=5)
     rates: Float[Array, "points"] = leaf(
         "1", "bit error rate at each, not growing with the supply", low=1e-30, high=0.5
     )
+
+    def prepare(self) -> "BitErrorTable":
+        """The same table in arrays, where it was given in lists."""
+        return replace(self, **{name: jnp.asarray(getattr(self, name), jnp.float32) for name in ("voltages", "rates")})
 
     def rate(self, vdd: Float[Array, ""]) -> Float[Array, ""]:
         """The bit error rate at a supply (V); NaN outside the table."""

@@ -19,7 +19,7 @@ from pim.devices.cells.cell_facts import CellFacts
 from pim.devices.errors import DeviceError
 from pim.devices.gates import Gates
 from pim.devices.holder import KeyFor
-from pim.devices.integer_product import LONGEST, integer_product, partial_products
+from pim.devices.integer_product import LONGEST, integer_product, row_groups
 from pim.devices.number_format import integer_codes, integer_scale
 from pim.devices.random import fold
 from pim.devices.record import leaf, part, record, static, told
@@ -39,7 +39,7 @@ class DigitalMacro:
     outputs: int = static("columns of an array, each with a tree: outputs", low=1)
     weight_bits: Float[Array, ""] = leaf("1", "bits of a weight, sign included", low=2, high=MOST_BITS)
     input_bits: Float[Array, ""] = leaf("1", "bits of an input, sign included", low=2, high=MOST_BITS)
-    clock: Float[Array, ""] = leaf("1/s", "cycles a second", low=1)
+    clock: Float[Array, ""] = leaf("1/s", "cycles a second; they do not follow the supply", low=1)
     vdd: Float[Array, ""] = leaf("V", "supply of cells and logic", low=0.1, high=5)
     row_groups: int = static("weights that share a multiplier and take turns", low=1, default=1)
     serial_bits: int = static("bits of an input that come in a cycle", low=1, default=1)
@@ -100,8 +100,9 @@ class DigitalMacro:
         if self.accumulator_bits is None:
             return integer_product(x, codes)
         keep = partial(self._keep, bits=self.accumulator_bits)
-        groups = partial_products(x, codes, self.rows)
-        total, _ = jax.lax.scan(lambda sum_, group: (keep(sum_ + keep(group)), None), jnp.zeros_like(groups[0]), groups)
+        zero = jnp.zeros((x.shape[0], codes.shape[1]), jnp.int32)
+        groups = row_groups(x, codes, self.rows)
+        total, _ = jax.lax.scan(lambda sum_, group: (keep(sum_ + keep(integer_product(*group))), None), zero, groups)
         return total
 
     def _keep(self, value: Int32[Array, "batch n_out"], bits: Any) -> Int32[Array, "batch n_out"]:

@@ -14,13 +14,12 @@ def integer_product(x: Int8[Array, "batch n_in"], codes: Int8[Array, "n_in n_out
     return jax.lax.dot_general(x, codes, over_inputs, preferred_element_type=jnp.int32)
 
 
-def partial_products(
+def row_groups(
     x: Int8[Array, "batch n_in"], codes: Int8[Array, "n_in n_out"], rows: int
-) -> Int32[Array, "tiles batch n_out"]:
-    """The sums of each run of `rows` inputs, the last one filled up with zeros."""
-    tiles = -(-x.shape[1] // rows)
-    missing = tiles * rows - x.shape[1]
-    left = jnp.pad(x, ((0, 0), (0, missing))).reshape(-1, tiles, rows)
-    right = jnp.pad(codes, ((0, missing), (0, 0))).reshape(tiles, rows, -1)
-    by_tile = (((2,), (1,)), ((1,), (0,)))
-    return jax.lax.dot_general(left, right, by_tile, preferred_element_type=jnp.int32)
+) -> tuple[Int8[Array, "groups batch rows"], Int8[Array, "groups rows n_out"]]:
+    """Inputs and matrix cut into groups of `rows` inputs, the last one filled up with zeros."""
+    groups = -(-x.shape[1] // rows)
+    missing = groups * rows - x.shape[1]
+    left = jnp.pad(x, ((0, 0), (0, missing))).reshape(-1, groups, rows)
+    right = jnp.pad(codes, ((0, missing), (0, 0))).reshape(groups, rows, -1)
+    return jnp.moveaxis(left, 1, 0), right

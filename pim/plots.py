@@ -19,7 +19,7 @@ OPERATORS = 9
 def accuracy_against_energy(result: Result) -> Figure:
     """Perplexity against the energy of a written token: mean, a band of one standard deviation, and each chip.
 
-    One panel has the energy of the whole system, one that of its analog arrays, where there are any. The last axis of
+    One panel has the energy of the whole system, one that of its arrays, where there are any. The last axis of
     the sweep runs along a line, with its values at the points; other axes give a line each.
 
     >>> accuracy_against_energy(result).savefig("accuracy.pdf")
@@ -28,7 +28,7 @@ def accuracy_against_energy(result: Result) -> Figure:
     panels = {"the whole system": [point.cost.energy_per_token for point in points]}
     arrays = [array_energy(result, point) for point in points]
     if any(arrays):
-        panels["its arrays and their converters"] = arrays
+        panels["its arrays, with converters or adders"] = arrays
     figure, row = blank_figure(1.6 + 4.0 * len(panels), 3.8, panels=len(panels))
     for axes, (title, energy) in zip(row, panels.items(), strict=True):
         scale, unit = common_scale(energy, "J")

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from pim.devices.digital_macro import DigitalMacro
 from pim.devices.macro import AnalogMacro
 from pim.ledger import Ledger
 from pim.result import Point, Result, combinations
@@ -88,10 +89,11 @@ def split(point: Point, by: str) -> list[dict[str, Any]]:
 
 
 def array_energy(result: Result, point: Point) -> float:
-    """Energy (J) of a written token in analog arrays and their converters; the rest is the digital units'."""
-    analog = {name for name, device in result.plan.system.devices.items() if isinstance(device.model, AnalogMacro)}
+    """Energy (J) of a written token in arrays, with their converters or adders; the rest is the digital units'."""
+    devices, kinds = result.plan.system.devices, AnalogMacro | DigitalMacro
+    arrays = {name for name, device in devices.items() if isinstance(device.model, kinds)}
     ledger: Ledger = point.cost.decode.ledger
-    mine = np.array([result.plan.assignment.get(operator) in analog for operator in ledger.operators], bool)
+    mine = np.array([result.plan.assignment.get(operator) in arrays for operator in ledger.operators], bool)
     return float(np.asarray(ledger.energy, np.float64)[mine].sum()) / point.cost.decode_tokens
 
 
