@@ -98,7 +98,9 @@ def study(
             f"the loss of point {point}, chip {chip}, document {document} is not finite: a conductance or an "
             "activation has overflowed; check the device's ranges and errors"
         )
-    return Result(plan, dict(axes), scores, costs, _protocol(plan, scored, chips, seed, time) | {"notes": _notes(plans, time)})
+    return Result(
+        plan, dict(axes), scores, costs, _protocol(plan, scored, chips, seed, time) | {"notes": _notes(plans, time)}
+    )
 
 
 def _check_ranges(plan: Plan, scored: ScoredText) -> None:

@@ -64,7 +64,9 @@ class Variation:
         sigma_cell = self.sigma_cell
         if self.cell_spread is not None:
             if self.g_reference is None:
-                raise DeviceError("variation.cell_spread needs variation.g_reference, the conductance of its argument 1")
+                raise DeviceError(
+                    "variation.cell_spread needs variation.g_reference, the conductance of its argument 1"
+                )
             sigma_cell = jnp.maximum(self.cell_spread(target / self.g_reference), 0.0)
         die = normal(key_for("die"), ()) if self.die is None else self.die
         wafer = normal(key_for("wafer"), ()) if self.wafer is None else self.wafer

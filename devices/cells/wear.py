@@ -43,7 +43,7 @@ class Wear:
 
     def writes(self, cycle=None) -> Float[Array, ""]:
         """Writes seen by cells that have been written `cycle` times again since the chip was programmed."""
-        return self.cycles if cycle is None else self.cycles + jnp.asarray(cycle, jnp.float32)
+        return jnp.asarray(self.cycles + (0.0 if cycle is None else jnp.asarray(cycle, jnp.float32)))
 
     def window(self, g_min, g_max, cycle=None) -> tuple[Float[Array, ""], Float[Array, ""]]:
         """Lowest and highest state (S) that the worn cells take; they meet where nothing is left of the window."""
@@ -67,9 +67,7 @@ class Wear:
         power = jnp.where(used > 0, jnp.where(used > 0, used, 1.0) ** self.shape, 0.0)  # the slope at 0 may be infinite
         return -jnp.expm1(-power)
 
-    def bury(
-        self, g: Float[Array, "*cells"], g_min, g_max, key: Key[Array, ""], cycle=None
-    ) -> Float[Array, "*cells"]:
+    def bury(self, g: Float[Array, "*cells"], g_min, g_max, key: Key[Array, ""], cycle=None) -> Float[Array, "*cells"]:
         """Conductances (S) with the dead cells where they are stuck."""
         if self.life is None:
             return g

@@ -63,7 +63,9 @@ class WriteVerify:
         "S", "standard deviation of a verifying read; absent: none", low=0, default=None
     )
     pulse_width: Float[Array, ""] | None = leaf("s", "time of a pulse; absent: unknown", low=0, default=None)
-    pulse_energy: Float[Array, ""] | None = leaf("J", "energy of a pulse in one cell; absent: unknown", low=0, default=None)
+    pulse_energy: Float[Array, ""] | None = leaf(
+        "J", "energy of a pulse in one cell; absent: unknown", low=0, default=None
+    )
     verify_time: Float[Array, ""] | None = leaf("s", "time of a verifying read; absent: unknown", low=0, default=None)
     verify_energy: Float[Array, ""] | None = leaf(
         "J", "energy of a verifying read of one cell; absent: unknown", low=0, default=None
