@@ -26,8 +26,8 @@ class Chip:
     """A matrix programmed into a device: its write errors, mismatch and faults are frozen in it.
 
     Attributes of interest: `time` (s since programming), `crossbar` (the programmed cells; None on an exact device).
-    Many chips of one matrix (`program` with `chips`) are a Chip too, whose `key` and cells have a leading axis; `chips[c]`
-    is one of them.
+    Many chips of one matrix (`program` with `chips`) are a Chip too, whose `key` and cells have a leading axis, and
+    `chips[c]` is one of them.
     """
 
     weights: Float[Array, "n_in n_out"] = leaf("1", "the weights it was asked to hold")

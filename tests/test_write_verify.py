@@ -1,4 +1,4 @@
-"""Write-verify: pulses, failures and landings against closed forms, a device's slope, and what the RADAR arrays took."""
+"""Write-verify: pulses, failures and landings against closed forms, their slopes, and what the RADAR arrays took."""
 
 import json
 
@@ -210,10 +210,11 @@ def binary(**fields) -> Cell:
 def test_writing_reports_pulses_failures_time_and_energy():
     cost = {"pulse_width": 1e-6, "verify_time": 0.5e-6, "pulse_energy": 1e-12, "verify_energy": 1e-13}
     report = cell_writing(binary(**cost))
+    assert report.mean and report.median and report.p95 and report.failures
     assert report.done[-1] == pytest.approx(1.0) and len(report.done) == 10
     assert report.time == pytest.approx(report.mean * 1.5e-6, rel=1e-5)
     assert report.energy == pytest.approx(report.mean * 1.1e-12, rel=1e-5)
-    assert 0 < report.failures < 0.02 and report.median <= report.mean <= report.p95
+    assert report.failures < 0.02 and report.median <= report.mean <= report.p95
     assert "pulses" in str(report) and "2 levels" not in str(report)
     partly = cell_writing(binary(pulse_width=1e-6, pulse_energy=1e-12))
     assert partly.time is None and partly.energy is None and "unknown" in str(partly)
@@ -278,7 +279,7 @@ def test_a_file_may_verify_and_a_window_has_no_silent_default(tmp_path):
     file = tmp_path / "mine.toml"
     file.write_text(FILE)
     device = replace(load_device(file), {"cell.write_error.max_pulses": 30})
-    assert device.writing().failures < 1e-3
+    assert device.writing().failures == pytest.approx(0.0, abs=1e-3)
     file.write_text(FILE.replace("window_unit = 1e-6", ""))
     with pytest.raises(DeviceError, match="'window_unit' is missing"):
         load_device(file)
@@ -335,7 +336,7 @@ def test_pulses_follow_from_spreads_and_windows_that_were_measured_apart(radar):
 def test_the_preset_keeps_devices_and_cycles_apart():
     device = preset("rram-radar")
     report = device.writing()
-    assert 0.5 * report.failures == pytest.approx(0.05, abs=0.006)  # nearly all of them in the high-resistance state
+    assert report.failures == pytest.approx(0.1, abs=0.012)  # nearly all of them in the high-resistance state
     assert report.time is None  # its pulses are in the source's settings, not in its figures
     w = np.sign(np.random.default_rng(0).normal(size=(64, 16))).astype(np.float32)
     quiet = replace(device, {"adc": None, "cell.read_noise": None})

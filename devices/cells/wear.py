@@ -1,7 +1,7 @@
 """Wear: what the writes that a cell has seen take from it: its window narrows, and in the end it is stuck.
 
-The window closes by a power law of the number of writes, log10 G = log10 G_fresh - slope (log10 N - log10 N_onset) above
-the onset: the form of MemTorch (C. Lammie et al., MemTorch, 2021: log10 R = log10 R_0 + p_3 (p_1 size + p_2 T)
+The window closes by a power law of the number of writes, log10 G = log10 G_fresh - slope (log10 N - log10 N_onset)
+above the onset: the form of MemTorch (C. Lammie et al., 2021: log10 R = log10 R_0 + p_3 (p_1 size + p_2 T)
 (log10 x - log10 x_th)), with its p_3 (p_1 size + p_2 T) as the slope of the state and its x_th as the onset. Lives are
 Weibull, as those of dielectrics and filaments that fail at their weakest place.
 """
