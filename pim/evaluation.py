@@ -99,7 +99,11 @@ def study(
             "activation has overflowed; check the device's ranges and errors"
         )
     return Result(
-        plan, dict(axes), scores, costs, _protocol(plan, scored, chips, seed, time) | {"notes": _notes(plans, time)}
+        plan,
+        dict(axes),
+        scores,
+        costs,
+        _protocol(plan, scored, chips, seed, time) | {"notes": interpolated(plans, time)},
     )
 
 
@@ -136,8 +140,8 @@ def _check_percentiles(plan: Plan) -> None:
             )
 
 
-def _notes(plans: Sequence[Plan], time: float | None) -> list[str]:
-    """What to know about the results: which devices were read between the times at which they were measured."""
+def interpolated(plans: Sequence[Plan], time: float | None) -> list[str]:
+    """Which devices of plans are read between the times at which they were measured, a sentence for each."""
     found = []
     for plan in plans:
         for name, macro in macros(plan).items():

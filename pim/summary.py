@@ -152,8 +152,9 @@ def _plain(value: Any) -> Any:
 
 
 def notes(result: Result) -> list[str]:
-    """What was assumed or left out, and which figures are only recalled."""
-    told = dict.fromkeys(note for cost in result.costs for note in cost.notes)
+    """What was assumed or left out, which times were interpolated, and which figures are only recalled."""
+    told = dict.fromkeys(result.protocol.get("notes", ()))
+    told |= dict.fromkeys(note for cost in result.costs for note in cost.notes)
     for name, device in result.plan.system.devices.items():
         recalled = [path for path, provenance in device.provenance.items() if provenance.grade == "recalled"]
         if recalled:

@@ -14,11 +14,12 @@ LISTED = 9
 
 
 def result_table(result: Result) -> str:
-    """Protocol, a line for each point, and the split of energy, latency and area at one of them."""
+    """Protocol and its notes, a line for each point, and the split of energy, latency and area at one of them."""
     shown_point, name = point_to_show(result)
     return "\n".join(
         [
             *headline(result),
+            *result.protocol.get("notes", []),
             "",
             *aligned(*point_columns(result)),
             "",
@@ -30,7 +31,7 @@ def result_table(result: Result) -> str:
 
 
 def headline(result: Result) -> list[str]:
-    """What was run and on what, in two lines, and a line for each note."""
+    """What was run and on what, in two lines."""
     p = result.protocol
     chips = f"{p['chips']} chip{'s' if p['chips'] != 1 else ''}"
     time = f", {p['time_s']:g} s after programming" if isinstance(p["time_s"], (int, float)) else ""
@@ -42,7 +43,6 @@ def headline(result: Result) -> list[str]:
         f"{p['model']} on {p['system']}: {p['scored_tokens']:,} tokens of {p['documents']} documents, "
         f"context {p['context']}, {chips}, seed {p['seed']}{time}",
         f"digital perplexity {significant(result.digital_perplexity)}{ranges}",
-        *p.get("notes", []),
     ]
 
 

@@ -1,5 +1,6 @@
 """Laws of cells, each against a slow or closed-form account of the same physics, and as paths of one frozen chip."""
 
+import dataclasses
 import json
 
 import jax
@@ -243,6 +244,34 @@ def test_the_die_is_common_to_all_arrays_of_a_chip():
     assert abs(ratio.flat[0] - 1) > 1e-3
 
 
+def test_chips_of_a_wafer_share_it_and_a_corner_is_where_it_is_put():
+    target = jnp.ones((1, 1, 2, 2))
+    law = cast(Variation(sigma_die=0.1, sigma_wafer=0.3))
+    log = lambda law, chip: float(
+        jnp.log(law.factor(target, lambda use: site_key(root_key(chip), use=use)))[0, 0, 0, 0]
+    )
+    drawn = np.array([log(law, chip) for chip in range(40)])
+    assert drawn.std() == pytest.approx(np.hypot(0.1, 0.3), rel=0.25)
+    wafer = cast(Variation(sigma_die=0.1, sigma_wafer=0.3, wafer=2.0))
+    together = np.array([log(wafer, chip) for chip in range(40)])
+    assert (together.mean(), together.std()) == (pytest.approx(0.6, abs=0.05), pytest.approx(0.1, rel=0.25))
+    for corner in (-3.0, 3.0):
+        assert log(cast(Variation(sigma_die=0.1, die=corner)), 7) == pytest.approx(0.1 * corner, abs=1e-6)
+    np.testing.assert_array_equal(  # a level without spread changes no bit of the others
+        cast(Variation(0.1, 0.2, 0.3, 0.4)).factor(target, keys),
+        cast(Variation(0.1, 0.2, 0.3, 0.4, 0.0)).factor(target, keys),
+    )
+
+
+def test_cells_may_differ_by_their_state_and_are_then_off_by_as_many_deviations():
+    law = cast(Variation(cell_spread=Polynomial(np.array([0.0, 0.1])), g_reference=1e-6))
+    one, three = (np.log(np.asarray(law.factor(jnp.full((1, 200, 200), g * 1e-6), keys))) for g in (1.0, 3.0))
+    assert one.std() == pytest.approx(0.1, rel=0.02)
+    np.testing.assert_allclose(three, 3 * one, rtol=1e-3, atol=1e-6)
+    with pytest.raises(DeviceError, match=r"needs variation\.g_reference"):
+        cast(Variation(cell_spread=constant(0.1))).factor(jnp.ones((1, 2, 2)), keys)
+
+
 def test_whole_rows_and_columns_can_be_stuck():
     law = cast(StuckFaults(0.0, 0.0, rows_stuck_hrs=0.2, columns_stuck_lrs=0.1))
     g = np.asarray(law.apply(jnp.full((2, 2000, 300), 5.0), 1.0, 9.0, KEY))
@@ -283,6 +312,37 @@ def test_precision_speaks_of_levels_and_of_the_adc_that_loses_nothing():
         preset("rram-wan2022").precision([0.1])
 
 
+@pytest.mark.parametrize(
+    ("name", "time", "words"),
+    [
+        ("rram-wan2022", 3600.0, "3600 s lies between the measured 1 s and 86400 s: variance of the relaxation linear"),
+        ("rram-techC", 0.5, "0.5 s lies between the measured 0.1 s and 1 s: quantiles of the relaxation linear"),
+        ("rram-wan2022", 86400.0, None),
+        ("rram-techC", 0.01, None),
+        ("rram-cmo-hfox-tight", 3600.0, None),
+        ("pcm-gst25", 3600.0, None),
+    ],
+)
+def test_a_time_between_the_measured_ones_is_said_to_be(name, time, words):
+    between = preset(name).model.cell.interpolation(time)
+    assert between is None if words is None else between.startswith(words)
+
+
+def test_chips_and_precision_say_that_a_time_is_interpolated():
+    chip = program(np.ones((8, 4), np.float32), preset("rram-wan2022"), key=KEY)
+    assert chip.notes == ()
+    (note,) = chip.at(3600.0).notes
+    assert note.startswith("3600 s lies between")
+    seen = []
+    jax.eval_shape(lambda t: seen.append(chip.at(t).notes), jnp.float32(3600.0))
+    assert seen == [()]
+    assert program(np.ones((8, 4), np.float32), preset("ideal"), key=KEY).notes == ()
+    cell = preset("rram-wan2022").model.cell
+    hot = dataclasses.replace(cell, temperature=cast(Arrhenius(1.6e-19, 300.0)))
+    assert hot.interpolation(86400.0, 300.0) is None
+    assert "between" in hot.interpolation(86400.0, 301.0)  # ages as at another time
+
+
 # Differentiable
 
 
@@ -311,16 +371,36 @@ def test_a_product_has_the_slope_of_finite_differences_in_every_law():
         assert slope[i] == pytest.approx(float(finite), rel=0.03, abs=2e-3), PATHS[i]
 
 
+def test_variation_has_the_slope_of_finite_differences():
+    spread = Polynomial(jnp.array([0.1, 0.05]))
+
+    @jax.jit
+    def total(f):
+        cells = jax.tree.map(lambda c: c * f[5], spread)
+        law = Variation(0.1 * f[0], jnp.float32(0.2), 0.1 * f[1], jnp.float32(0.0), 0.1 * f[2], f[3], f[4], cells,
+                        jnp.float32(1e-6))  # fmt: skip
+        return law.factor(jnp.linspace(1e-6, 3e-6, 24).reshape(2, 4, 3), keys).sum()
+
+    ones, step = jnp.ones(6), 1e-2
+    slope = np.asarray(jax.jit(jax.grad(total))(ones))
+    for i in range(6):
+        finite = (total(ones.at[i].add(step)) - total(ones.at[i].add(-step))) / (2 * step)
+        assert slope[i] == pytest.approx(float(finite), rel=0.01, abs=1e-2)
+
+
 @pytest.mark.slow
 def test_64_chips_of_a_large_matrix_in_one_call():
     w = np.random.default_rng(0).normal(size=(512, 512)).astype(np.float32)
     x = np.random.default_rng(1).normal(size=(4, 512)).astype(np.float32)
     device = preset("rram-wan2022")
-    one = lambda k: program(w, device, key=k).matmul(x, key=None)
-    keys_of = jax.vmap(lambda c: chip_key(KEY, c))(jnp.arange(64))
-    many = jax.jit(lambda ks: jax.lax.map(one, ks, batch_size=8))(keys_of)
-    assert many.shape == (64, 4, 512)
-    np.testing.assert_allclose(many[5], one(keys_of[5]), rtol=1e-4, atol=1e-3)
+    many = program(w, device, key=KEY, chips=64)
+    y = many.matmul(x, key=KEY)
+    assert y.shape == (64, 4, 512)
+    one = program(w, device, key=chip_key(KEY, 5))
+    np.testing.assert_array_equal(many.crossbar.weights[5], one.crossbar.weights)
+    np.testing.assert_allclose(y[5], one.matmul(x, key=chip_key(KEY, 5)), rtol=1e-5, atol=1e-4)
+    later = many.at(3600.0).matmul(x, key=None)
+    np.testing.assert_allclose(later[5], one.at(3600.0).matmul(x, key=None), rtol=1e-5, atol=1e-4)
 
 
 # Wires

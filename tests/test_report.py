@@ -12,6 +12,7 @@ import xarray as xr
 
 from pim.devices.catalogue import preset
 from pim.errors import StudyError
+from pim.evaluation import interpolated
 from pim.files import OutputFolder
 from pim.llm_workloads.config import LlamaConfig
 from pim.mapping.plan import place
@@ -153,6 +154,18 @@ def test_a_single_chip_has_no_deviation():
     table = result_table(synthetic({}, chips=1))
     assert "±" not in table.replace("mean ± std", "")
     assert "1 chip," in table
+
+
+def test_an_interpolated_time_is_told_in_protocol_table_and_notes():
+    result = synthetic(SWEEPS["single"])
+    assert interpolated([result.plan], None) == interpolated([result.plan], 1e5) == []
+    told = interpolated([result.plan, result.plan], 3600.0)
+    assert told == [
+        "weights: 3600 s lies between the measured 4 s and 100000 s: quantiles of the relaxation linear in log time"
+    ]
+    later = replace(result, protocol={**result.protocol, "time_s": 3600.0, "notes": told})
+    assert told[0] in result_table(later) and told[0] in notes(later) and told[0] in page(later)
+    assert told[0] not in result_table(result)
 
 
 def test_what_is_only_recalled_is_said(result: Result):

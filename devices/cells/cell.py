@@ -93,7 +93,7 @@ class Cell:
             )
 
     def interpolation(self, time, temperature=None) -> str | None:
-        """Between which measured times a (concrete) time in s lies, and how its laws are interpolated; None: neither."""
+        """Between which measured times a (concrete) time in s lies, and what is interpolated; None: nothing is."""
         if self.relaxation is None or time is None:
             return None
         if self.temperature is not None and temperature is not None:

@@ -36,15 +36,12 @@ def tries(a: Float[Array, "*cells"], b: Float[Array, "*cells"], most: int, key: 
     pulses = geometric(inside, uniform(fold(key, 0), a.shape))
     success = pulses <= most
     u = uniform(fold(key, 1), a.shape)
-    accepted = jnp.clip(_quantile(left + u * inside), a, b)
-    outside, above = 1.0 - inside, 1.0 - inside - left
-    below = (u * outside < left) | (above <= 0)
-    refused = jnp.where(
-        below,
-        jnp.minimum(_quantile(jnp.minimum(u * outside, left)), a),
-        jnp.maximum(-_quantile((1.0 - u) * outside), b),
-    )
-    z = jnp.where(success, accepted, refused)
+    outside = 1.0 - inside
+    below = (u * outside < left) | (outside - left <= 0)  # of those that are refused: to the left of a
+    refused = jnp.where(below, jnp.minimum(u * outside, left), (1.0 - u) * outside)
+    quantile = ndtri(jnp.clip(jnp.where(success, left + u * inside, refused), TINY, 1.0 - 6e-8))
+    z = jnp.where(success | below, quantile, -quantile)
+    z = jnp.where(success, jnp.clip(z, a, b), jnp.where(below, jnp.minimum(z, a), jnp.maximum(z, b)))
     return Tries(jnp.where(flip, -z, z), jnp.minimum(pulses, float(most)), success)
 
 
@@ -55,8 +52,3 @@ def geometric(chance: Float[Array, "*cells"], u: Float[Array, "*cells"]) -> Floa
     safe = jnp.where(hopeless | certain, 0.5, chance)
     number = jnp.maximum(jnp.ceil(jnp.log1p(-u) / jnp.log1p(-safe)), 1.0)
     return jnp.where(hopeless, jnp.inf, jnp.where(certain, 1.0, number))
-
-
-def _quantile(probability: Float[Array, "*cells"]) -> Float[Array, "*cells"]:
-    """Standard normal number below which the probability lies."""
-    return ndtri(jnp.clip(probability, TINY, 1.0 - 6e-8))

@@ -1,8 +1,8 @@
 """Variation: what is different from wafer to wafer, die to die, array to array, column to column and cell to cell.
 
 It is there before any writing and stays when a chip is written again (device to device); what is different from one
-writing to the next (cycle to cycle) is the write error. Write-verify takes variation out, at the price of pulses; devices
-that are written blind (charge, currents of transistors, binary memories) keep it. A chip is one die.
+writing to the next (cycle to cycle) is the write error. Write-verify takes variation out, at the price of pulses;
+devices that are written blind (charge, currents of transistors, binary memories) keep it. A chip is one die.
 """
 
 from collections.abc import Callable

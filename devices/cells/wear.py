@@ -1,7 +1,7 @@
 """Wear: what the writes that a cell has seen take from it: its window narrows, and in the end it is stuck.
 
-The window closes by a power law of the number of writes, log10 G = log10 G_fresh - slope (log10 N - log10 N_onset) above
-the onset: the form of MemTorch (C. Lammie et al., MemTorch, 2021: log10 R = log10 R_0 + p_3 (p_1 size + p_2 T)
+The window closes by a power law of the number of writes, log10 G = log10 G_fresh - slope (log10 N - log10 N_onset)
+above the onset: the form of MemTorch (C. Lammie et al., 2021: log10 R = log10 R_0 + p_3 (p_1 size + p_2 T)
 (log10 x - log10 x_th)), with its p_3 (p_1 size + p_2 T) as the slope of the state and its x_th as the onset. Lives are
 Weibull, as those of dielectrics and filaments that fail at their weakest place.
 """
@@ -43,7 +43,7 @@ class Wear:
 
     def writes(self, cycle=None) -> Float[Array, ""]:
         """Writes seen by cells that have been written `cycle` times again since the chip was programmed."""
-        return self.cycles if cycle is None else self.cycles + jnp.asarray(cycle, jnp.float32)
+        return jnp.asarray(self.cycles + (0.0 if cycle is None else jnp.asarray(cycle, jnp.float32)))
 
     def window(self, g_min, g_max, cycle=None) -> tuple[Float[Array, ""], Float[Array, ""]]:
         """Lowest and highest state (S) that the worn cells take; they meet where nothing is left of the window."""

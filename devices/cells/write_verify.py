@@ -1,8 +1,8 @@
 """Write-verify: pulses and verifying reads in turn, until a cell reads within its window or the pulses run out.
 
 A law of write error that also knows what writing costs. What one pulse does is a part of its own: a try that is
-independent of those before (pulses that reset and set the cell anew, or of one shape throughout), which any law of write
-error can be, or a step from where the cell is (pulses of growing height, ISPP).
+independent of those before (pulses of a fixed shape that set and reset the cell anew), which any law of write error can
+be, or a step from where the cell is (incremental step pulses, ISPP).
 """
 
 from typing import NamedTuple
@@ -30,7 +30,7 @@ class Written(NamedTuple):
 
 @record
 class PulseSteps:
-    """Each pulse moves the cell a step towards its target, more or less: from `start` up to it, back where it overshot."""
+    """Each pulse moves the cell a step, more or less, towards its target: from `start`, and back where it overshot."""
 
     start: Float[Array, ""] = leaf("S", "conductance before the first pulse", low=0)
     step_up: Float[Array, ""] = leaf("S", "mean step of a pulse that raises the conductance", low=0)
@@ -48,8 +48,8 @@ class PulseSteps:
 class WriteVerify:
     """Pulses until a verifying read lies within target +- window, or until they run out: then the last one stays.
 
-    Where a state is accepted on one side without limit (an outermost level), give it a window beyond all that tries come
-    to: `window_above` may be another than `window`, which then holds below the target alone.
+    Where a state is accepted on one side without limit (an outermost level), give it a window there beyond all that
+    tries come to: `window_above` may be another than `window`, which then holds below the target alone.
     """
 
     attempt: WriteError | PulseSteps = part("what one pulse leaves: a write error, drawn anew each time, or steps")
