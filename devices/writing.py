@@ -1,7 +1,7 @@
 """What writing costs: pulses, failures, time and energy of a cell, and of many that are written side by side."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import jax
 import jax.numpy as jnp
@@ -98,7 +98,8 @@ def cell_writing(cell: Cell, *, seed: int = 0) -> Writing:
         known = [None if facts is None else getattr(facts, name) for name in ("write_latency", "write_energy")]
         time, energy = (None if value is None else float(value) for value in known)
         return Writing(basis, None, None, None, None, time, energy)
-    pulses, success = _tried(cell, _targets(cell), root_key(seed))
+    free = replace(law, **dict.fromkeys(("pulse_width", "pulse_energy", "verify_time", "verify_energy")))
+    pulses, success = _tried(replace(cell, write_error=free, facts=None), _targets(cell), root_key(seed))
     pulses = np.asarray(pulses, np.int64).ravel()
     mean = float(pulses.mean())
     of_pulses = lambda *parts: None if None in parts else mean * sum(map(float, parts))

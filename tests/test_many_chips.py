@@ -49,7 +49,6 @@ def test_each_chip_is_that_of_its_key(sample, device, many):
         equal(many[c], one)
         equal(rewritten[c], one.rewrite())
         np.testing.assert_allclose(y[c], one.matmul(x, key=chip_key(READ, c)), rtol=1e-5, atol=1e-5)
-        np.testing.assert_allclose(y[c], many[c].matmul(x, key=chip_key(READ, c)), rtol=1e-5, atol=1e-5)
     assert np.abs(y[0] - y[1]).max() > 1e-3
 
 
@@ -57,7 +56,6 @@ def test_more_chips_never_change_earlier_ones(sample, device, many):
     w, x = sample
     few = program(w, device, key=KEY, chips=2, calibration=x)
     np.testing.assert_array_equal(few.crossbar.weights, many.crossbar.weights[:2])
-    np.testing.assert_allclose(few.matmul(x, key=READ), many.matmul(x, key=READ)[:2], rtol=1e-5, atol=1e-5)
 
 
 def test_they_age_and_are_compensated_together(sample):
