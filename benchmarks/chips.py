@@ -17,9 +17,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pim.chip import Chip, program
+from pim.chip import Chip
 from pim.devices.catalogue import preset
 from pim.devices.random import chip_key, root_key
+from pim.programming import program
 
 KEY, READ = root_key(0), root_key(1)
 

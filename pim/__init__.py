@@ -10,7 +10,6 @@ from pim._version import __version__
 
 if TYPE_CHECKING:
     from pim.calibration import calibrate as calibrate
-    from pim.chip import program as program
     from pim.citing import citations as citations
     from pim.costing import cost as cost
     from pim.devices.catalogue import preset as preset
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
     from pim.mapping.plan import place as place
     from pim.mapping.system import System as System
     from pim.mapping.system import inference_system as inference_system
+    from pim.programming import program as program
     from pim.replacing import replace as replace
 
 _HOME = {
@@ -35,7 +35,7 @@ _HOME = {
     "replace": "pim.replacing",
     "at_corner": "pim.devices.corner",
     "root_key": "pim.devices.random",
-    "program": "pim.chip",
+    "program": "pim.programming",
     "cost": "pim.costing",
     "load_model": "pim.llm_workloads.model",
     "System": "pim.mapping.system",

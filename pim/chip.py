@@ -13,9 +13,7 @@ from jaxtyping import Array, Float, Int, Key, UInt32
 from pim import crossbar as engine
 from pim.compensation import compensate
 from pim.crossbar import Crossbar, Ranges
-from pim.devices.device import Device
 from pim.devices.errors import DeviceError
-from pim.devices.holder import Holder
 from pim.devices.macro import AnalogMacro
 from pim.devices.random import chip_keys, is_many, site_key
 from pim.devices.record import leaf, part, record
@@ -107,13 +105,13 @@ class Chip:
         weights = self.weights if weights is None else jnp.asarray(weights, jnp.float32)
         if weights.shape != self.weights.shape:
             raise DeviceError(f"weights has the shape {weights.shape}; this chip holds {self.weights.shape}")
-        _check_matrix(weights, "weights")
+        check_matrix(weights, "weights")
         cycle = self.cycle + 1 if cycle is None else cycle
         if not isinstance(cycle, Tracer) and (int(cycle) != cycle or cycle < 0):
             raise DeviceError(f"cycle = {cycle} is no number of writings; give a whole number, 0 or more")
         cycle = jnp.asarray(cycle).astype(jnp.uint32)
         if self.crossbar is None:
-            held = None if self.held is None else _hold(weights, self.model, self.key)
+            held = None if self.held is None else hold_matrix(weights, self.model, self.key)
             return replace(self, weights=weights, cycle=cycle, held=held)
         assert isinstance(self.model, AnalogMacro)
         return self._programmed(weights, cycle, reading_time(self.model, time), self.temperature)
@@ -124,7 +122,7 @@ class Chip:
         ranges = self.crossbar.ranges
         if ranges is not None and is_many(self.key):
             ranges = jax.tree.map(lambda leaf: leaf[0], ranges)  # found on the nominal matrix: the same in all chips
-        cells = _program(weights, self.model, self.key, time, temperature, ranges, cycle)
+        cells = program_cells(weights, self.model, self.key, time, temperature, ranges, cycle)
         return replace(self, weights=weights, cycle=cycle, time=time, temperature=temperature, crossbar=cells)
 
     def compensate(
@@ -190,60 +188,6 @@ class Chip:
         return measure_operands(self.crossbar, self.model, flat)
 
 
-def program(
-    weights: Float[ArrayLike, "n_in n_out"],
-    device: Device,
-    *,
-    key: Key[Array, ""],
-    calibration: Float[ArrayLike, "n n_in"] | None = None,
-    time: float | None = None,
-    chips: int | None = None,
-) -> Chip:
-    """Program a matrix into a device, or into many of them in one call.
-
-    Args:
-        weights: the matrix, [in, out]; y = x W.
-        device: a preset or a loaded device.
-        key: key of the chip: the same key and device give the same cells.
-        calibration: inputs that set the ranges of DAC and ADC; without them the DAC follows each vector's largest
-            value and the ADC spans the largest sum that its array could give.
-        time: s since programming at which it is read; by default the reference time of the device.
-        chips: how many; chip c is that of the key `chip_key(key, c)`, however many there are. By default a single one,
-            of the key itself and without an axis of chips.
-
-    Raises:
-        DeviceError: weights that are no finite matrix, calibration of another width, a time that was not measured, no
-            chips.
-
-    >>> chip = pim.program(w, pim.preset("rram-techC"), key=jax.random.key(0), calibration=x)
-    >>> y = chip.matmul(x, key=jax.random.key(1))
-    >>> spread = pim.program(w, device, key=key, chips=64).matmul(x, key=None).std(axis=0)
-    """
-    if chips is not None:
-        if chips < 1:
-            raise DeviceError(f"chips = {chips}: give at least one")
-        key = chip_keys(key, chips)
-    weights = jnp.asarray(weights, jnp.float32)
-    _check_matrix(weights, "weights")
-    model = device.model
-    if not isinstance(model, AnalogMacro):
-        held = None
-        if isinstance(model, Holder):
-            if time is not None:
-                raise DeviceError("time was given, but this device has no law of ageing: leave time=None")
-            held = _hold(weights, model, key)
-        return Chip(weights=weights, model=model, key=key, time=None, temperature=None, crossbar=None, held=held)
-    when, ranges = reading_time(model, time), None
-    if calibration is not None:
-        calibration = jnp.asarray(calibration, jnp.float32)
-        _check_matrix(calibration, "calibration")
-        if calibration.shape[1] != weights.shape[0]:
-            raise DeviceError(f"calibration is {calibration.shape}; it must be [n, {weights.shape[0]}]")
-        ranges = _calibrate(weights, model, calibration)
-    programmed = _program(weights, model, key, when, None, ranges, np.uint32(0))
-    return Chip(weights=weights, model=model, key=key, time=when, temperature=None, crossbar=programmed)
-
-
 def reading_time(macro: AnalogMacro, time) -> Float[Array, ""] | None:
     """The time (s) at which a chip is read: the one given, if it was measured, else the device's reference time."""
     cell = macro.cell
@@ -260,7 +204,8 @@ def reading_time(macro: AnalogMacro, time) -> Float[Array, ""] | None:
     return jnp.asarray(time, jnp.float32)
 
 
-def _check_matrix(matrix: Array, name: str) -> None:
+def check_matrix(matrix: Array, name: str) -> None:
+    """Raise DeviceError for what is no matrix, or holds values that are not finite."""
     if matrix.ndim != 2 or 0 in matrix.shape:
         raise DeviceError(f"{name} has the shape {matrix.shape}; it must be a matrix with rows and columns")
     if not isinstance(matrix, Tracer) and not np.isfinite(matrix).all():
@@ -269,7 +214,9 @@ def _check_matrix(matrix: Array, name: str) -> None:
 
 
 @jax.jit
-def _program(weights, macro, key, time, temperature, ranges: Ranges | None, cycle):
+def program_cells(weights, macro, key, time, temperature, ranges: Ranges | None, cycle) -> Crossbar:
+    """The cells of a chip, or of many: `key` is one key or an array of them."""
+
     def one(key):
         return engine.program(weights, macro, key, time, temperature, ranges=ranges, cycle=cycle)
 
@@ -279,13 +226,9 @@ def _program(weights, macro, key, time, temperature, ranges: Ranges | None, cycl
 
 
 @jax.jit
-def _calibrate(weights, macro, x):
-    nominal = engine.program(weights, macro, None, None)
-    return engine.calibrate(nominal, macro, x)
+def hold_matrix(weights, model, key):
+    """What a digital device, or many of them, make of a matrix."""
 
-
-@jax.jit
-def _hold(weights, model, key):
     def one(key):
         return model.hold(weights, lambda use: site_key(key, use=use))
 

@@ -6,10 +6,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from pim.chip import program
 from pim.devices.catalogue import preset
 from pim.devices.device import replace
 from pim.devices.random import root_key, site_key
+from pim.programming import program
 
 TIMES = {"1s": 1.0, "1day": 86400.0, "2day": 172800.0}
 OURS = {

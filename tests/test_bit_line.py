@@ -7,13 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from pim.chip import program
 from pim.devices.bit_line import ChargeSharing, Discharge, Saturation
 from pim.devices.catalogue import preset
 from pim.devices.device import replace
 from pim.devices.errors import DeviceError
 from pim.devices.random import root_key
 from pim.devices.record import cast
+from pim.programming import program
 
 KEY = root_key(5)
 

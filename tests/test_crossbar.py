@@ -10,7 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pim import crossbar
-from pim.chip import program
 from pim.crossbar import Ranges
 from pim.devices.catalogue import preset
 from pim.devices.cells.cell import Cell
@@ -28,6 +27,7 @@ from pim.devices.errors import DeviceError
 from pim.devices.macro import AnalogMacro
 from pim.devices.random import root_key
 from pim.devices.record import cast
+from pim.programming import program
 
 KEY = root_key(3)
 

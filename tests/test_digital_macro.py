@@ -12,7 +12,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pim.chip import program
 from pim.costing import cost
 from pim.devices.bit_errors import BitErrorTable
 from pim.devices.catalogue import preset
@@ -30,6 +29,7 @@ from pim.llm_workloads.stories import story_text
 from pim.mapping.errors import MappingError
 from pim.mapping.plan import place
 from pim.mapping.system import System, inference_system
+from pim.programming import program
 
 TABLE = cast(BitErrorTable(np.array([0.5, 0.6, 0.7, 0.8]), np.array([0.1, 1e-2, 1e-4, 1e-8])))
 

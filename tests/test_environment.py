@@ -6,7 +6,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from pim.chip import program
 from pim.devices.catalogue import preset
 from pim.devices.cells.temperature import Arrhenius
 from pim.devices.device import replace
@@ -14,6 +13,7 @@ from pim.devices.errors import DeviceError
 from pim.devices.random import root_key
 from pim.devices.record import cast
 from pim.macro_cost import leakage_power
+from pim.programming import program
 
 KEY = root_key(5)
 W = np.random.default_rng(0).normal(size=(48, 12)).astype(np.float32)

@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pim.chip import program
 from pim.devices.catalogue import preset
 from pim.devices.cells.cell import Cell
 from pim.devices.cells.conduction import Cubic, Sinh
@@ -27,6 +26,7 @@ from pim.devices.errors import DeviceError
 from pim.devices.random import chip_key, root_key, site_key
 from pim.devices.record import cast, replace_at
 from pim.devices.wire import wire
+from pim.programming import program
 
 KEY = root_key(3)
 CELLS = 200_000

@@ -7,12 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from pim.chip import program
 from pim.devices.catalogue import preset
 from pim.devices.device import replace
 from pim.devices.errors import DeviceError
 from pim.devices.random import chip_key, normal_rows, root_key, row_keys
 from pim.devices.record import replace_at
+from pim.programming import program
 
 KEY, READ = root_key(6), root_key(7)
 

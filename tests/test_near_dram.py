@@ -8,7 +8,6 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from pim.chip import program
 from pim.costing import cost
 from pim.describe import device_dict
 from pim.device_plot import device_figure
@@ -27,6 +26,7 @@ from pim.llm_workloads.stories import story_text
 from pim.mapping.errors import MappingError
 from pim.mapping.plan import place
 from pim.mapping.system import System, inference_system
+from pim.programming import program
 from pim.summary import summary
 
 product = jax.jit(lambda arithmetic, w, x: arithmetic.multiply(arithmetic.hold(w), x))

@@ -5,7 +5,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from pim.chip import program
 from pim.devices.catalogue import preset
 from pim.devices.cells.faults import StuckFaults
 from pim.devices.cells.state_law import Polynomial
@@ -16,6 +15,7 @@ from pim.devices.device import replace
 from pim.devices.errors import DeviceError
 from pim.devices.random import cycle_key, root_key, site_key
 from pim.devices.record import cast
+from pim.programming import program
 
 KEY = root_key(4)
 US = 1e-6

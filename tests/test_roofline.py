@@ -5,7 +5,6 @@ import json
 import numpy as np
 import pytest
 
-from pim.chip import program
 from pim.costing import cost
 from pim.devices.catalogue import preset
 from pim.devices.device import replace
@@ -14,6 +13,7 @@ from pim.llm_workloads.config import LlamaConfig
 from pim.llm_workloads.operators import Phase, products, vector_work
 from pim.mapping.plan import place
 from pim.mapping.system import System
+from pim.programming import program
 from pim.roofline_cost import roofline_cost
 
 IDEAL = replace(preset("gpu-a100"), {"compute_share": 1, "bandwidth_share": 1})

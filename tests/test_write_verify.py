@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from scipy.stats import norm, truncnorm
 
-from pim.chip import program
 from pim.devices.catalogue import preset
 from pim.devices.cells.cell import Cell
 from pim.devices.cells.cell_facts import CellFacts
@@ -23,6 +22,7 @@ from pim.devices.loader import load_device
 from pim.devices.random import fold, normal, root_key
 from pim.devices.record import cast
 from pim.devices.writing import Writing, cell_writing
+from pim.programming import program
 
 KEY = root_key(11)
 CELLS = 100_000
