@@ -55,7 +55,7 @@ def hbm_pim_loop(w: np.ndarray, x: np.ndarray) -> np.ndarray:
     return y.astype(np.float32)
 
 
-@pytest.mark.parametrize("n_in", [1, 100, 128, 1000])
+@pytest.mark.parametrize("n_in", [1, 1000])
 def test_hbm_pim_is_bit_identical_to_a_loop_in_float16(n_in):
     w, x = draw(n_in, 5)
     chip = program(w, preset("dram-hbm-pim"), key=root_key(0))
@@ -69,7 +69,7 @@ def test_subnormal_products_are_kept_as_float16_keeps_them():
     np.testing.assert_array_equal(found, hbm_pim_loop(w, x))
 
 
-@pytest.mark.parametrize("piece", [0, 64, 100])
+@pytest.mark.parametrize("piece", [0, 100])
 def test_a_narrow_accumulator_behind_a_tree_is_a_loop_in_bfloat16(piece):
     narrow = ml_dtypes.bfloat16
     w, x = (values.astype(narrow) for values in draw(230, 4))
@@ -190,7 +190,7 @@ def test_a_bad_format_names_the_field_and_the_remedy(change, words):
 
 
 def test_pictures_are_drawn():
-    for name in ("dram-upmem", "gpu-a100", "sram-digital28"):
+    for name in ("dram-hbm-pim", "gpu-a100", "sram-digital28"):
         assert device_figure(preset(name)).axes[0].get_xlabel()
     with pytest.raises(DeviceError, match="to draw"):
         device_figure(preset("ideal"))
