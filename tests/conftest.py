@@ -42,6 +42,13 @@ jaxtyping.config.update("jaxtyping_remove_typechecker_stack", True)
 jaxtyping.install_import_hook("pim", f"sys.modules[{__name__!r}].check")
 
 
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Workers for `-n auto`: none for chosen files or tests, for slow ones (some measure time), or under a debugger."""
+    chosen = any(".py" in argument for argument in config.args)
+    slow = "slow" in config.option.markexpr and "not slow" not in config.option.markexpr
+    return 0 if chosen or slow or config.option.usepdb else min(os.cpu_count() or 1, 4)
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder of reference data beside the checkout (or at $PIM_SHARED); a user's clone has none."""
