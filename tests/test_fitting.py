@@ -12,11 +12,11 @@ from scipy.stats import norm, t
 
 from pim.devices.catalogue import preset
 from pim.devices.cells.relaxation import Z_GRID
+from pim.devices.constants import BOLTZMANN, ELECTRONVOLT
 from pim.devices.errors import DeviceError
 from pim.devices.fitting.cell_fit import fit_cells
 from pim.devices.fitting.history import history
 from pim.devices.fitting.pulse_update_fit import neurosim_label
-from pim.devices.fitting.retention_fit import BOLTZMANN, ELECTRONVOLT
 from pim.devices.fitting.shifts import times_of
 from pim.devices.fitting.sidecar import Sidecar
 from pim.devices.fitting.table import Measurements, measurements

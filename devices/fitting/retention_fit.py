@@ -9,14 +9,13 @@ from dataclasses import replace
 import numpy as np
 from scipy.stats import norm
 
+from pim.devices.constants import BOLTZMANN, ELECTRONVOLT
 from pim.devices.fitting.estimate import Estimator, LawFit, NotMeasured, Picture, Unknown, judge
 from pim.devices.fitting.groups import units_of
 from pim.devices.fitting.history import history
 from pim.devices.fitting.table import Measurements
 from pim.devices.fitting.weighted import maximum_likelihood, normal_scores
 
-BOLTZMANN = 1.380649e-23  # J/K, exact (SI)
-ELECTRONVOLT = 1.602176634e-19  # J, exact (SI)
 LEAST_CELLS = 5
 """Cells that must lose their state, in all; and be baked, at each temperature."""
 SAME_TEMPERATURE = 3.0  # K
