@@ -79,26 +79,30 @@ def test_a_product_errs_as_in_aihwkits_noise_models(golden, weights, theirs, tim
     assert np.mean(errors) == pytest.approx(golden["mvm"][weights][theirs]["apply"][time]["mean"], abs=POINTS)
 
 
-@pytest.mark.parametrize("theirs", ["pcm_like", "hermes_2dev", pytest.param("hermes_1dev", marks=pytest.mark.slow)])
-def test_one_gain_compensates_the_drift_as_there(golden, theirs):
+@pytest.mark.parametrize("theirs", OURS)
+def test_one_gain_compensates_as_there(golden, theirs):
     """With Gaussian weights, whose single largest one hardly errs, the tile's rescaling is small (see below)."""
     w, x, exact = matrices(golden, "gauss")
     tile = golden["mvm"]["gauss"][theirs]
-    chip = program(w, alone(OURS[theirs], len(w)), key=root_key(0), time=TIMES["1day"])
-    compensated = chip.compensate(since=0.0)
-    assert error(compensated.matmul(x, key=None), exact) == pytest.approx(
-        tile["tile"]["global"]["1day"]["mean"], abs=POINTS
-    )
+    device = alone(OURS[theirs], len(w))
+    chip = program(w, device, key=root_key(0), time=TIMES["1day"])
+    first = 0.0 if theirs.startswith(("pcm", "hermes")) else 1.0  # ReRAM was first measured after a second
+    compensated = chip.compensate(since=first)
+    found = error(compensated.matmul(x, key=None), exact)
+    assert found == pytest.approx(tile["tile"]["global"]["1day"]["mean"], abs=POINTS)
     gain = float((compensated.crossbar.scale / chip.crossbar.scale)[0])
-    assert gain == pytest.approx(tile["alpha"]["1day"]["mean"], rel=0.01)
-    by_column = chip.compensate("column", since=0.0)
-    assert error(by_column.matmul(x, key=None), exact) < error(compensated.matmul(x, key=None), exact)
+    alpha = {time: entry["mean"] for time, entry in tile["alpha"].items()}
+    rescaling = alpha["1s"] if first == 1.0 else 1.0  # what alpha is before anything has aged
+    assert gain == pytest.approx(alpha["1day"] / rescaling, rel=0.01)
+    if first == 0.0:  # the drift of phase-change cells differs little from column to column
+        by_column = chip.compensate("column", since=first)
+        assert error(by_column.matmul(x, key=None), exact) < found
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("theirs", ["pcm_like", "hermes_2dev", "hermes_1dev"])
 def test_the_tiles_rescaling_is_what_sets_its_path_apart(golden, theirs):
-    """aihwkit's tile takes the noisy weights, divided by their own largest, as if they had been programmed.
+    """aihwkit's tile ages the noisy weights divided by their own largest; drift keeps the exponents of the targets.
 
     With this slip put into our laws, its clipped weights, whose noisy maximum is well above 1, come out too.
     """
@@ -106,13 +110,14 @@ def test_the_tiles_rescaling_is_what_sets_its_path_apart(golden, theirs):
     cell = alone(OURS[theirs], len(w)).model.cell
     pair = np.stack([np.maximum(w, 0), np.maximum(-w, 0)])
     keys = lambda use: site_key(root_key(0), use=use)
-    written = cell._clip(pair * cell.g_max + cell.write_error.sample(jnp.asarray(pair) * cell.g_max, keys("write")))
+    target = jnp.asarray(pair) * cell.g_max
+    written = cell._clip(target + cell.write_error.sample(target, keys("write")))
     noisy = np.asarray(written[0] - written[1]) / float(cell.g_max)
     largest = abs(noisy).max()
     start = jnp.asarray(np.stack([np.maximum(noisy, 0), np.maximum(-noisy, 0)]) / largest) * cell.g_max
 
     def at(time):
-        drifted = start * cell.drift.factor(start, keys("drift"), time)
+        drifted = start * cell.drift.factor(target, keys("drift"), time)
         g = cell._clip(drifted + cell.slow_noise.sample(start, drifted, keys("slow"), time))
         return np.asarray(g[0] - g[1]) / float(cell.g_max) * largest
 
