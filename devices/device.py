@@ -160,10 +160,22 @@ def _cast_field(value: Any, old: Any, field: dataclasses.Field, where: str) -> A
             raise DeviceError(
                 f"{where} is a part, not a number: name one of its fields ({', '.join(_names(old))}), or None"
             )
-        return value
+        return None if value is None else _cast_part(value, where)
     if kind == "leaf":
         return cast_leaf(value, where, field.metadata["unit"], shape=None if old is None else np.shape(old))
     return cast_static(value, field, where)
+
+
+def _cast_part(record: Any, where: str) -> Any:
+    """The record with its leaves cast, and those of its parts."""
+    changes = {}
+    for name, field in fields_of(record).items():
+        value, kind = getattr(record, name), field.metadata["kind"]
+        if kind == "leaf":
+            changes[name] = cast_leaf(value, f"{where}.{name}", field.metadata["unit"])
+        elif kind == "part" and dataclasses.is_dataclass(value):
+            changes[name] = _cast_part(value, f"{where}.{name}")
+    return dataclasses.replace(record, **changes)
 
 
 def _names(node: Any) -> list[str]:

@@ -14,6 +14,7 @@ from typing import Any, TypeVar, dataclass_transform
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from pim.devices.errors import DeviceError
 
@@ -111,7 +112,7 @@ def in_unit(unit: str, preposition: str = "in ") -> str:
 
 def _check_field(meta: Any, value: Any, where: str) -> None:
     if meta["kind"] == "leaf":
-        if value is None:
+        if value is None or isinstance(value, Tracer):  # what is traced has no value yet
             return
         numbers = np.asarray(value, dtype=np.float64)
         if not np.isfinite(numbers).all():

@@ -3,14 +3,20 @@
 import dataclasses
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from pim.devices.catalogue import preset, preset_names, presets
+from pim.devices.cells.state_law import Polynomial
+from pim.devices.cells.write_error import GaussianWriteError
+from pim.devices.converters.sar_adc import SAR
 from pim.devices.device import GRADES, replace
 from pim.devices.errors import DeviceError
 from pim.devices.loader import PRESETS, load_device
+from pim.devices.random import root_key
 from pim.devices.record import walk
+from pim.programming import program
 
 CELL = """
 name = "mine"
@@ -127,6 +133,39 @@ def test_a_part_of_another_type_takes_the_place_of_the_bases(tmp_path):
 def test_a_missing_device_file_says_so(tmp_path):
     with pytest.raises(DeviceError, match="no device file"):
         load_device(tmp_path / "nowhere.toml")
+
+
+def test_a_part_may_be_given_in_plain_numbers():
+    """Lists and numbers become arrays, so that a part of the user's compiles once with those of the files."""
+    law = GaussianWriteError(Polynomial([0.2, 1.5]), 1e-6, 40e-6)
+    device = replace(preset("rram-wan2022-crosssim"), {"cell.write_error": law})
+    spread = device.model.cell.write_error.spread.coefficients
+    assert spread.dtype == jnp.float32 and spread.shape == (2,)
+    np.testing.assert_allclose(device.model.cell.write_error.sigma(jnp.array([40e-6])), 1.7e-6, rtol=1e-5)
+    with pytest.raises(DeviceError, match=r"cell\.write_error\.spread_unit = 'uS' is not a number"):
+        replace(device, {"cell.write_error": GaussianWriteError(Polynomial([0.2]), "uS", 40e-6)})
+    with pytest.raises(DeviceError, match=r"cell\.write_error\.g_reference = 0 is out of range"):
+        replace(device, {"cell.write_error": GaussianWriteError(Polynomial([0.2]), 1e-6, 0.0)})
+
+
+def test_a_change_may_be_traced():
+    """`replace` under `jax.grad`: the slope of a product against finite differences, converters with a limit too."""
+    w, x = np.eye(8, dtype=np.float32), np.ones((1, 8), np.float32)
+    device = replace(preset("rram-wan2022-crosssim"), {"adc": None, "dac.bits": 16})
+
+    def output(unit, g_max):
+        changed = replace(device, {"cell.write_error.spread_unit": unit, "cell.g_max": g_max})
+        return program(w, changed, key=root_key(0)).matmul(x, key=None).sum()
+
+    at = jnp.float32(1e-6), jnp.float32(39e-6)
+    for i, step in enumerate((1e-8, 1e-7)):
+        up, down = ([value + sign * step * (k == i) for k, value in enumerate(at)] for sign in (1, -1))
+        finite = (output(*up) - output(*down)) / (2 * step)
+        assert float(jax.grad(output, argnums=i)(*at)) == pytest.approx(float(finite), rel=0.05)
+    sar = replace(preset("sram-c2c22"), {"adc.architecture": SAR(0.01)})
+    assert jax.jit(lambda bits: replace(sar, {"adc.bits": bits}).model.adc.codes())(jnp.float32(6)) == 31
+    with pytest.raises(DeviceError, match="tabulated outside jit"):
+        jax.grad(lambda g: replace(preset("rram-techC"), {"cell.relaxation.g_limit": g}).model.cell.g_max)(40e-6)
 
 
 def test_what_is_only_told_does_not_set_devices_apart():

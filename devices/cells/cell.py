@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import jax.numpy as jnp
+from jax.core import Tracer
 from jaxtyping import Array, Float, Key
 
 from pim.devices.cells.cell_facts import CellFacts
@@ -73,7 +74,9 @@ class Cell:
 
         Raises DeviceError for a ladder of other bits than the cell has levels.
         """
-        if self.ladder is not None and (self.levels is None or float(self.levels) != 2.0**self.ladder.bits):
+        if self.ladder is None or isinstance(self.levels, Tracer):
+            return self
+        if self.levels is None or float(self.levels) != 2.0**self.ladder.bits:
             raise DeviceError(
                 f"cell.ladder has {self.ladder.bits} bits: set cell.levels = {2**self.ladder.bits}, one for each code"
             )

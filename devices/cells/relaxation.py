@@ -9,11 +9,13 @@ from typing import Protocol
 
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Float, Key
 
 from pim.devices.cells.path import LatentPath, bracket
 from pim.devices.cells.state_law import StateLaw, at_knot
 from pim.devices.cells.write_error import spread_at
+from pim.devices.errors import DeviceError
 from pim.devices.random import normal
 from pim.devices.record import leaf, part, record
 
@@ -119,7 +121,15 @@ class StudentRelaxation:
     )
 
     def prepare(self) -> "StudentRelaxation":
-        """The same law with its quantiles tabulated (outside jit: the Student-t has no closed quantile)."""
+        """The same law with its quantiles tabulated (outside jit: the Student-t has no closed quantile).
+
+        Raises DeviceError where what they are made of is traced.
+        """
+        if any(isinstance(value, Tracer) for value in (self.levels, self.location, self.scale, self.nu, self.g_limit)):
+            raise DeviceError(
+                "a Student-t relaxation is tabulated outside jit, so that its levels, location, scale, nu and g_limit "
+                "cannot be traced: take a GaussianRelaxation for gradients by them"
+            )
         from scipy.special import ndtr
         from scipy.stats import t as student
 

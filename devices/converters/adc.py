@@ -7,6 +7,7 @@ gain and offset, a curved transfer (INL), an architecture with errors of its own
 from typing import Protocol
 
 import jax.numpy as jnp
+from jax.core import Tracer
 from jaxtyping import Array, Float
 
 from pim.devices.cells.state_law import StateLaw
@@ -110,6 +111,8 @@ class ADC:
         """
         if self.noise is not None and self.enob is not None:
             raise DeviceError("adc.noise and adc.enob both say how large the noise is: leave one away")
+        if isinstance(self.bits, Tracer):
+            return self
         if self.architecture is not None and float(self.bits) > self.architecture.max_bits:
             name = type(self.architecture).__name__
             raise DeviceError(
