@@ -59,7 +59,8 @@ class Chip:
         ):
             return ()
         assert isinstance(self.model, AnalogMacro)
-        between = self.model.cell.interpolation(self.time, self.temperature)
+        temperature = self.model.temperature if self.temperature is None else self.temperature
+        between = self.model.cell.interpolation(self.time, temperature)
         return () if between is None else (between,)
 
     def at(self, time, temperature=None) -> "Chip":
@@ -82,7 +83,7 @@ class Chip:
             temperature = jnp.asarray(temperature, jnp.float32)
             model = model.at_temperature(temperature)
         chip = replace(self, model=model)
-        return chip._programmed(self.weights, self.cycle, reading_time(model, time), temperature)
+        return chip._programmed(self.weights, self.cycle, reading_time(model, time, temperature), temperature)
 
     def rewrite(
         self, weights: Float[ArrayLike, "n_in n_out"] | None = None, *, cycle=None, time: float | None = None
@@ -114,7 +115,8 @@ class Chip:
             held = None if self.held is None else hold_matrix(weights, self.model, self.key)
             return replace(self, weights=weights, cycle=cycle, held=held)
         assert isinstance(self.model, AnalogMacro)
-        return self._programmed(weights, cycle, reading_time(self.model, time), self.temperature)
+        when = reading_time(self.model, time, self.temperature)
+        return self._programmed(weights, cycle, when, self.temperature)
 
     def _programmed(self, weights, cycle, time, temperature) -> "Chip":
         """This chip with its cells as they are at another time or writing."""
@@ -188,8 +190,11 @@ class Chip:
         return measure_operands(self.crossbar, self.model, flat)
 
 
-def reading_time(macro: AnalogMacro, time) -> Float[Array, ""] | None:
-    """The time (s) at which a chip is read: the one given, if it was measured, else the device's reference time."""
+def reading_time(macro: AnalogMacro, time, temperature=None) -> Float[Array, ""] | None:
+    """The time (s) at which a chip is read: the one given, else the device's reference time.
+
+    Raises DeviceError if it lies, at `temperature` (K; None: that of the macro), outside what was measured.
+    """
     cell = macro.cell
     if not cell.ages:
         if time is not None:
@@ -198,9 +203,10 @@ def reading_time(macro: AnalogMacro, time) -> Float[Array, ""] | None:
     if time is None:
         if cell.reference_time is None:
             raise DeviceError("this device ages and names no reference_time: give the time since programming, in s")
-        return cell.reference_time
-    if not any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((time, cell))):
-        cell.check_time(float(time))
+        time = cell.reference_time
+    temperature = macro.temperature if temperature is None else temperature
+    if not any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((time, cell, temperature))):
+        cell.check_time(float(time), temperature)
     return jnp.asarray(time, jnp.float32)
 
 

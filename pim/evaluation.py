@@ -145,7 +145,7 @@ def interpolated(plans: Sequence[Plan], time: float | None) -> list[str]:
     found = []
     for plan in plans:
         for name, macro in macros(plan).items():
-            between = macro.cell.interpolation(reading_time(macro, time))
+            between = macro.cell.interpolation(reading_time(macro, time), macro.temperature)
             found += [f"{name}: {between}"] if between else []
     return list(dict.fromkeys(found))
 

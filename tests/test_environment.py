@@ -110,3 +110,15 @@ def test_a_chip_whose_cells_have_no_law_refuses_a_temperature():
     chip = program(jnp.asarray(W), device(), key=KEY)
     with pytest.raises(DeviceError, match=r"or set environment\.temperature for the circuits alone"):
         chip.at(None, temperature=350.0)
+
+
+def test_a_time_that_heat_makes_too_long_is_refused():
+    """1e4 s at 400 K age the cell as 1e8 s do where it was measured, which was for 1e5 s."""
+    base = replace(preset("rram-techC"), {"cell.temperature": Arrhenius(1.602e-19, 300.0)})
+    chip = program(W, base, key=KEY)
+    with pytest.raises(DeviceError, match=r"10000 s, as 1.58e.* at the temperature of the measurement, lies outside"):
+        chip.at(1e4, temperature=400.0)
+    warm = replace(base, {"environment.temperature": 400.0})
+    with pytest.raises(DeviceError, match="lies outside the measured range"):
+        program(W, warm, key=KEY, time=1e4)
+    assert np.isfinite(chip.at(1e-2, temperature=310.0).matmul(X, key=None)).all()

@@ -73,3 +73,5 @@ def test_the_preset_holds_a_weight_to_its_mismatch():
 def test_levels_and_ladder_must_agree():
     with pytest.raises(DeviceError, match=r"set cell\.levels = 128"):
         replace(preset("sram-c2c22"), {"cell.levels": 64})
+    with pytest.raises(DeviceError, match="leave write-verify away"):
+        replace(preset("sram-c2c22"), {"cell.write_error": preset("rram-radar").model.cell.write_error})

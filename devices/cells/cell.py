@@ -72,9 +72,13 @@ class Cell:
     def prepare(self) -> "Cell":
         """Itself, once it is known to make sense.
 
-        Raises DeviceError for a ladder of other bits than the cell has levels.
+        Raises DeviceError for a ladder of other bits than the cell has levels, or one whose state is verified.
         """
-        if self.ladder is None or isinstance(self.levels, Tracer):
+        if self.ladder is None:
+            return self
+        if isinstance(self.write_error, WriteVerify):
+            raise DeviceError("the bits of cell.ladder are written as they are: leave write-verify away")
+        if isinstance(self.levels, Tracer):
             return self
         if self.levels is None or float(self.levels) != 2.0**self.ladder.bits:
             raise DeviceError(
@@ -82,16 +86,24 @@ class Cell:
             )
         return self
 
-    def check_time(self, time: float) -> None:
+    def age(self, time, temperature=None):
+        """Time (s) at the temperature of the measurement that ages the cell as `time` does at `temperature` (K)."""
+        if self.temperature is None or temperature is None or time is None:
+            return time
+        return time * self.temperature.ageing(temperature)
+
+    def check_time(self, time: float, temperature=None) -> None:
         """Raise DeviceError if a (concrete) time since programming, in s, is outside what the laws know."""
+        if not time >= 0:
+            raise DeviceError(f"time = {time:g} s is before programming; give 0 s or more")
         if self.relaxation is None:
-            if not time >= 0:
-                raise DeviceError(f"time = {time:g} s is before programming; give 0 s or more")
             return
+        age = float(self.age(time, temperature))
+        as_measured = "" if age == time else f", as {age:.3g} s at the temperature of the measurement,"
         first, last = float(self.relaxation.times[0]), float(self.relaxation.times[-1])
-        if not first * (1 - 1e-6) <= time <= last * (1 + 1e-6):
+        if not first * (1 - 1e-6) <= age <= last * (1 + 1e-6):
             raise DeviceError(
-                f"time = {time:g} s lies outside the measured range of this device's relaxation; "
+                f"time = {time:g} s{as_measured} lies outside the measured range of this device's relaxation; "
                 f"choose {first:g} s to {last:g} s, or a device with another law"
             )
 
@@ -99,9 +111,7 @@ class Cell:
         """Between which measured times a (concrete) time in s lies, and what is interpolated; None: nothing is."""
         if self.relaxation is None or time is None:
             return None
-        if self.temperature is not None and temperature is not None:
-            time = time * self.temperature.ageing(temperature)
-        return self.relaxation.interpolation(float(time))
+        return self.relaxation.interpolation(float(self.age(time, temperature)))
 
     def targets(self, fraction: Float[Array, "*cells"]) -> Float[Array, "*cells"]:
         """Target conductances (S) for states given as fractions of the window, 0 at g_min and 1 at g_max."""
@@ -126,8 +136,7 @@ class Cell:
         programmed = self._write(target, key_for, cycle)
         target = self._reach(target, cycle)
         g = programmed = self._clip(programmed)
-        if self.temperature is not None and temperature is not None and time is not None:
-            time = time * self.temperature.ageing(temperature)
+        time = self.age(time, temperature)
         if self.relaxation is not None:
             g = self._clip(g + self.relaxation.shift(programmed, key_for("relax"), time))
         if self.drift is not None:
