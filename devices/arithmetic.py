@@ -150,6 +150,13 @@ def _one_after_another(values: Float[Array, "n columns"], name: str) -> Float[Ar
 Arithmetic = IntegerArithmetic | FloatArithmetic
 
 
+def operand_bits(arithmetic: Arithmetic) -> int:
+    """Bits in which a weight or an input is stored."""
+    if isinstance(arithmetic, IntegerArithmetic):
+        return INTEGERS[arithmetic.operand]
+    return 1 + sum(FLOATS[arithmetic.operand])
+
+
 def arithmetic_part(**default: Any) -> Any:
     """The field of a device that says how it computes."""
     return part("formats of operands, products and sums", **default)

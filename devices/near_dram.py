@@ -1,24 +1,43 @@
-"""Near-DRAM processing: arithmetic units at the banks of a DRAM, in the number format that they compute in."""
+"""Near-DRAM processing: arithmetic units at the banks of a DRAM, their number format, and what drives them."""
 
 from typing import Any
 
 from jaxtyping import Array, Float
 
-from pim.devices.arithmetic import Arithmetic, arithmetic_part
+from pim.devices.arithmetic import Arithmetic, arithmetic_part, operand_bits
 from pim.devices.cells.cell_facts import CellFacts
+from pim.devices.dram.append import append
+from pim.devices.dram.banks import Banks
+from pim.devices.dram.energy import LEVELS, CommandEnergy
+from pim.devices.dram.kernel import Kernel, Memory
+from pim.devices.dram.refresh import Refresh
+from pim.devices.dram.timing import DramTiming
+from pim.devices.dram.work import APPENDS, Commands, Work
 from pim.devices.holder import KeyFor
-from pim.devices.record import leaf, record, told
+from pim.devices.record import leaf, part, record, static, told
 
 
 @record
 class NearDram:
     """Units at the banks that multiply what the rows hold by inputs that they are given.
 
-    What they compute is known here, what that costs is not: the timing and the energy of their commands are parts of
-    their own.
+    Example:
+        >>> device = pim.preset("dram-hbm-pim")
+        >>> commands = device.model.commands(Work("gemv", 4096, 4096))
+        >>> commands.cycles.total, commands.activations
     """
 
+    banks: Banks = part("channels, banks, rows and columns")
+    timing: DramTiming = part("intervals between commands")
+    kernel: Kernel = part("how products with a matrix are run")
     arithmetic: Arithmetic = arithmetic_part()
+    level: str = static("where the arithmetic units sit", choices=LEVELS, default="bank")
+    attention: Kernel | None = part("how attention is run; absent: as products with a matrix", default=None)
+    refresh: Refresh | None = part("refresh of the rows; absent: none", default=None)
+    energy: CommandEnergy | None = part("energy of the commands; absent: unknown", default=None)
+    area: Float[Array, ""] | None = leaf(
+        "m^2", "area of all dies, memory and units; absent: unknown", low=0, default=None
+    )
     cell_area: Float[Array, ""] | None = leaf("m^2", "area of one DRAM cell; absent: unknown", low=0, default=None)
     facts: CellFacts | None = told("what the field's survey tables list of its cell; absent: unknown", default=None)
 
@@ -26,6 +45,24 @@ class NearDram:
     def levels(self) -> float:
         """States of a cell: a bit."""
         return 2.0
+
+    @property
+    def memory(self) -> Memory:
+        """What a kernel needs to know."""
+        return Memory(self.banks, self.timing, self.level, operand_bits(self.arithmetic))
+
+    def commands(self, work: Work, *, alone: bool = True) -> Commands:
+        """The commands of work, over the whole device, and the cycles of its busiest channel.
+
+        Whole refreshes are in it; their average, if the work is not `alone` but one of many.
+        """
+        if work.operation in APPENDS:
+            commands = append(self.memory, work)
+        elif work.operation == "gemv" or self.attention is None:
+            commands = self.kernel.commands(self.memory, work)
+        else:
+            commands = self.attention.commands(self.memory, work)
+        return commands.refreshed(self.refresh, self.banks.channels, alone=alone)
 
     def hold(self, weights: Float[Array, "n_in n_out"], key_for: KeyFor | None) -> Any:
         """The matrix in the operands' format, in the order in which the units go through it; a DRAM makes no errors."""

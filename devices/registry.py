@@ -14,6 +14,7 @@ from pim.devices import (
     converters,
     digital_macro,
     digital_unit,
+    dram,
     environment,
     gates,
     macro,
@@ -44,5 +45,7 @@ BESIDE = (
 """Modules beside the folders of laws that define records."""
 
 TYPES: dict[str, type] = {
-    name: cls for module in (*_modules(cells), *_modules(converters), *BESIDE) for name, cls in _records(module).items()
+    name: cls
+    for module in (*_modules(cells), *_modules(converters), *_modules(dram), *BESIDE)
+    for name, cls in _records(module).items()
 }

@@ -6,7 +6,6 @@ from typing import Any
 
 from pim.devices.digital_macro import DigitalMacro
 from pim.devices.macro import AnalogMacro
-from pim.devices.near_dram import NearDram
 from pim.llm_workloads.llama import LlamaConfig
 from pim.llm_workloads.model import Model, load_model
 from pim.llm_workloads.operators import DYNAMIC, STATIC, layer_path
@@ -14,7 +13,7 @@ from pim.mapping.errors import MappingError
 from pim.mapping.system import System
 from pim.mapping.tiles import column_arrays
 
-WEIGHTS_ONLY = (AnalogMacro, DigitalMacro, NearDram)
+WEIGHTS_ONLY = (AnalogMacro, DigitalMacro)
 """Devices that hold weights: no law says what writing activations into them does and takes."""
 
 

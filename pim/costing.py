@@ -6,10 +6,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from pim import digital_macro_cost, roofline_cost
+from pim import digital_macro_cost, near_dram_cost, roofline_cost
 from pim.devices.device import Device
 from pim.devices.digital_macro import DigitalMacro
 from pim.devices.digital_unit import DigitalUnit
+from pim.devices.dram.work import OPERATIONS
 from pim.devices.macro import AnalogMacro, Ideal
 from pim.devices.near_dram import NearDram
 from pim.devices.roofline import Roofline
@@ -18,7 +19,6 @@ from pim.errors import StudyError
 from pim.ledger import FREE, Cost, join, ledger_of
 from pim.macro_cost import matrix_cost, uncounted
 from pim.mapping.plan import Plan
-from pim.near_dram_cost import NO_COST
 from pim.operands import Operands, uniform_operands
 from pim.plan_cost import GENERATE, PROMPT, PlanCost, plan_cost
 
@@ -30,6 +30,8 @@ def cost(
     *,
     vectors: Any = 1,
     operands: Operands | None = None,
+    operation: str = "gemv",
+    copies: Any = 1,
 ) -> Cost: ...
 @overload
 def cost(what: Plan, *, batch: int = 1, prompt: int = PROMPT, generate: int = GENERATE) -> PlanCost: ...
@@ -39,6 +41,8 @@ def cost(
     *,
     vectors: Any = 1,
     operands: Operands | None = None,
+    operation: str = "gemv",
+    copies: Any = 1,
     batch: int = 1,
     prompt: int = PROMPT,
     generate: int = GENERATE,
@@ -51,6 +55,9 @@ def cost(
         vectors: input vectors, one after another; may be an array too.
         operands: statistics of inputs and cells (`chip.operands(x)`); without them inputs and weights count as
             uniform over their ranges, which the notes then say.
+        operation: what the banks of a near-DRAM device do: "gemv", a matrix of weights; "score", keys of `n_in` numbers
+            for `n_out` tokens; "context", values of `n_out` numbers for `n_in` tokens. Other devices know "gemv" only.
+        copies: matrices of that shape at the banks: heads; may be an array.
         batch: sequences of a plan's run.
         prompt: tokens that each is given, read in one go.
         generate: tokens that each then writes, one at a time.
@@ -60,10 +67,12 @@ def cost(
         `PlanCost`, with prefill and decode apart.
 
     Raises:
-        StudyError: a size that is not positive and whole, or a device whose cost is not known.
+        StudyError: a size that is not positive and whole, an operation that the device does not know, or a device whose
+            cost is not known.
 
     Example:
         >>> pim.cost(pim.preset("rram-techC"), (128, 128)).energy
+        >>> pim.cost(pim.preset("dram-attacc"), (128, 2048), operation="score", copies=96).latency
         >>> pim.cost(plan, prompt=512, generate=128).energy_per_token
     """
     if isinstance(what, Plan):
@@ -71,14 +80,14 @@ def cost(
             raise StudyError("a plan has matrices of its own: leave the shape away, or give a device")
         for name, value in (("batch", batch), ("prompt", prompt), ("generate", generate)):
             _check_count(name, value)
-        _check_known(what)
         return plan_cost(what, batch=batch, prompt=prompt, generate=generate)
     if shape is None:
         raise StudyError("the cost of a device needs the shape of a matrix: pim.cost(device, (n_in, n_out))")
     n_in, n_out = shape
-    for name, value in (("n_in", n_in), ("n_out", n_out), ("vectors", vectors)):
+    for name, value in (("n_in", n_in), ("n_out", n_out), ("vectors", vectors), ("copies", copies)):
         _check_count(name, value)
     model = what.model if isinstance(what, Device) else what
+    _check_operation(model, operation, copies)
     if isinstance(model, AnalogMacro):
         return _on_arrays(model, n_in, n_out, vectors, operands)
     if isinstance(model, DigitalUnit):
@@ -92,19 +101,20 @@ def cost(
     if isinstance(model, Roofline):
         return _on_roofline(model, n_in, n_out, vectors)
     if isinstance(model, NearDram):
-        raise StudyError(f"{what.name if isinstance(what, Device) else 'this device'} {NO_COST}")
+        ledger = near_dram_cost.matrix_cost(model, n_in, n_out, vectors, copies, operation)
+        return Cost(ledger, near_dram_cost.notes(model, n_in, n_out, vectors, copies, operation))
     raise StudyError(
         f"no cost is known for a {type(model).__name__}; give a device, such as pim.preset('sram-digital28')"
     )
 
 
-def _check_known(plan: Plan) -> None:
-    """Refuse to add up costs of which one is unknown."""
-    unknown = {name for name, device in plan.system.devices.items() if isinstance(device.model, NearDram)}
-    used = unknown & set(plan.assignment.values())
-    if used:
-        name = min(used)
-        raise StudyError(f"{name} ({plan.system.devices[name].name}) {NO_COST}")
+def _check_operation(model: Any, operation: str, copies: Any) -> None:
+    if operation not in OPERATIONS:
+        raise StudyError(f"operation = {operation!r} is none of {', '.join(OPERATIONS)}")
+    if not isinstance(model, NearDram) and (operation != "gemv" or np.size(copies) != 1 or copies != 1):
+        raise StudyError(
+            f"operation and copies are for near-DRAM devices, not for a {type(model).__name__}: leave them away"
+        )
 
 
 def _on_arrays(macro: AnalogMacro, n_in, n_out, vectors, operands: Operands | None) -> Cost:

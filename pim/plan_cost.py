@@ -10,10 +10,11 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pim import digital_macro_cost, roofline_cost
+from pim import digital_macro_cost, near_dram_cost, roofline_cost
 from pim.devices.digital_macro import DigitalMacro
 from pim.devices.digital_unit import DigitalUnit
 from pim.devices.macro import AnalogMacro
@@ -24,7 +25,6 @@ from pim.ledger import FREE, Cost, Ledger, join, kind, ledger_of, quantity, squa
 from pim.llm_workloads.operators import DYNAMIC, Phase, Product, VectorWork, products, vector_work
 from pim.macro_cost import leakage_power, matrix_cost, uncounted
 from pim.mapping.plan import Plan
-from pim.near_dram_cost import NO_COST, unknown_cost
 from pim.operands import Operands, uniform_operands
 from pim.units import plain, significant
 
@@ -156,6 +156,12 @@ def plan_cost(plan: Plan, *, batch: int = 1, prompt: int = PROMPT, generate: int
     return PlanCost(_phase(plan, prefill, 1, notes), _phase(plan, decode, generate, notes), batch, prompt, generate)
 
 
+PRODUCTS_ONLY = (AnalogMacro, DigitalMacro, NearDram)
+"""Devices that have no unit for vector work."""
+
+NO_VECTOR_WORK = "vector work (norms, softmax, activations) is not counted: no device of the system does it"
+
+
 class _Part(NamedTuple):
     """What one device does in a phase, and what it costs by being there for the phase's time."""
 
@@ -170,7 +176,7 @@ def _phase(plan: Plan, phase: Phase, steps: int, notes: tuple[str, ...]) -> Cost
     parts = []
     for name, device in plan.system.devices.items():
         mine = [product for product in every if plan.assignment[product.path] == name]
-        vector = [work for work in elementwise if plan.assignment[_attention(plan, work.path)] == name]
+        vector = [work for work in elementwise if _vector_device(plan, work.path) == name]
         if isinstance(device.model, AnalogMacro):
             parts.append(_on_arrays(plan, name, device.model, mine, steps))
         elif isinstance(device.model, DigitalMacro):
@@ -180,9 +186,11 @@ def _phase(plan: Plan, phase: Phase, steps: int, notes: tuple[str, ...]) -> Cost
         elif isinstance(device.model, Roofline):
             parts.append(_on_roofline(name, device.model, mine, vector, steps))
         elif isinstance(device.model, NearDram):
-            parts.append(_unknown(f"{name} ({device.name})", [item.path for item in (*mine, *vector)]))
+            parts.append(_on_near_dram(name, device.model, mine, steps))
         else:
             parts.append(_for_free([item.path for item in (*mine, *vector)]))
+    if any(_vector_device(plan, work.path) is None for work in elementwise):
+        notes = (*notes, NO_VECTOR_WORK)
     latency = sum(part.work.latency.sum() for part in parts)
     ledgers = [ledger for part in parts for ledger in (part.work, part.standing(latency))]
     return Cost(join(ledgers), tuple(dict.fromkeys([*notes, *(note for part in parts for note in part.notes)])))
@@ -192,6 +200,13 @@ def _attention(plan: Plan, path: str) -> str:
     """The product of activations beside which vector work runs: in its layer, or in the last."""
     layer = path[: -len(kind(path))] or f"layers.{plan.config.num_hidden_layers - 1}."
     return f"{layer}{DYNAMIC[0]}"
+
+
+def _vector_device(plan: Plan, path: str) -> str | None:
+    """The device of vector work: the one beside it, or where that has only products, the first that can do it."""
+    beside = plan.assignment[_attention(plan, path)]
+    able = (name for name, device in plan.system.devices.items() if not isinstance(device.model, PRODUCTS_ONLY))
+    return beside if not isinstance(plan.system.devices[beside].model, PRODUCTS_ONLY) else next(able, None)
 
 
 def _on_arrays(plan: Plan, name: str, macro: AnalogMacro, work: list[Product], steps: int) -> _Part:
@@ -284,12 +299,36 @@ def _on_roofline(name: str, roofline: Roofline, work: list[Product], vector: lis
     )
 
 
-def _unknown(name: str, paths: list[str]) -> _Part:
-    """Operators on a device whose cost is not known: neither is that of the whole."""
-    if not paths:
+def _on_near_dram(name: str, device: NearDram, work: list[Product], steps: int) -> _Part:
+    """Products at the banks, operator by operator, and the writing of new keys and values."""
+    if not work:
         return _Part(EMPTY, lambda latency: EMPTY, ())
-    ledger = join([unknown_cost(path) for path in paths])
-    return _Part(ledger, lambda latency: EMPTY, (f"{name} {NO_COST}",))
+    kinds = {kind(product.path): product for product in work}
+    ledgers = [_at_banks(device, product, steps) for product in kinds.values()]
+    stacked = jax.tree.map(lambda *rows: jnp.stack(rows, axis=1), *ledgers)
+    notes = near_dram_cost.plan_notes(device, kinds.values())
+    return _Part(
+        _spread_kinds(stacked, list(kinds), [product.path for product in work]),
+        lambda latency: near_dram_cost.standing(device, latency).named(name),
+        tuple(f"{name}: {note}" for note in notes),
+    )
+
+
+def _at_banks(device: NearDram, product: Product, steps: int) -> Ledger:
+    """One operator over the steps of a phase, [rows, steps]."""
+    sizes = (product.n_in, product.n_out, product.vectors, product.copies)
+    n_in, n_out, vectors, copies = (np.broadcast_to(np.asarray(size), steps) for size in sizes)
+    if not product.dynamic:
+        return near_dram_cost.work_cost(device, n_in, n_out, vectors, copies, alone=False)
+    keys = product.path.endswith(DYNAMIC[0])
+    size = n_in if keys else n_out
+    tokens = np.broadcast_to(product.written, steps) // (copies * size)
+    operations = ("score", "append_key") if keys else ("context", "append_value")
+    done, written = (
+        near_dram_cost.work_cost(device, *sizes, copies, operation=operation, alone=False)
+        for operation, sizes in zip(operations, ((n_in, n_out, vectors), (size, 1, tokens)), strict=True)
+    )
+    return jax.tree.map(jnp.add, done, written)
 
 
 def _for_free(paths: list[str]) -> _Part:

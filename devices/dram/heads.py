@@ -1,0 +1,56 @@
+"""Attention with a head to each channel, its passes pipelined two by two: AttAcc.
+
+Keys and values of a head are spread over all units of a channel, tokens over groups of units and the channels of a head
+over the units of a group. While one head computes, vectors of another are moved and its softmax is taken on the buffer
+die: only columns and rows count. Every query head goes through its keys and values anew.
+
+The form is that of AttAcc (Park et al., ASPLOS 2024), whose simulator runs Ramulator 2; it is a few per cent short
+where an odd last round has nothing to overlap with.
+"""
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from pim.devices.dram.kernel import Memory
+from pim.devices.dram.work import Commands, Cycles, Work, ceil_div, whole
+from pim.devices.record import leaf, record
+
+
+@record
+class HeadsKernel:
+    """One head on each channel at a time."""
+
+    units_across: Float[Array, ""] = leaf("1", "units over which the channels of a head are spread", low=1)
+
+    def commands(self, memory: Memory, work: Work) -> Commands:
+        """The commands of scores or contexts; see `Kernel`."""
+        banks, timing = memory.banks, memory.timing
+        lanes = whole(banks.column_bytes * 8 / memory.bits)
+        across = whole(self.units_across)
+        units = whole(banks.banks / banks.banks_per_unit)
+        dim, tokens = (work.n_in, work.n_out) if work.operation == "score" else (work.n_out, work.n_in)
+        dim, tokens, heads = whole(dim), whole(tokens), whole(work.copies) * whole(work.vectors)
+        sizes = (ceil_div(tokens, units // across) * ceil_div(dim, across * lanes), heads, units, tokens, dim)
+        columns, heads, units, tokens, dim = (jnp.asarray(value, jnp.float32) for value in jnp.broadcast_arrays(*sizes))
+        rows = jnp.ceil(columns / banks.columns)
+        turns = jnp.ceil(heads / banks.channels)
+        n_ccd = timing.n_column(memory.level)
+        if memory.level == "bank":
+            opening = timing.n_rtp + timing.n_rp + timing.opened(banks.banks)
+            activation, mac = rows * opening, (columns - rows) * n_ccd
+        else:  # a row is opened in one bank while another is read
+            activation, mac = jnp.zeros_like(rows), columns * n_ccd
+        nothing = jnp.zeros_like(columns)
+        query, scores = heads * dim * memory.bits, heads * tokens * memory.bits
+        bits_in, bits_out = (query, scores) if work.operation == "score" else (scores, query)
+        return Commands(
+            activations=heads * rows * units,
+            columns=heads * columns * units,
+            macs=heads * columns * units * lanes,
+            bits_in=bits_in,
+            preset_bits=nothing,
+            bits_out=bits_out,
+            pin_bits=query,  # the scores stay on the buffer die, where their softmax is taken
+            refreshes=nothing,
+            cycles=Cycles(nothing, turns * activation, turns * mac, nothing, nothing, nothing),
+        )
