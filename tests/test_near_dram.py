@@ -90,8 +90,8 @@ def test_errors_at_4096_inputs_are_those_of_the_formats():
     The last two, with a BF16 accumulator over all inputs and over 1024 at a time, are held to 15 %: one product there
     has as much scatter.
     """
-    aim = preset("dram-aim").model.arithmetic
-    narrow = replace(preset("dram-aim"), {"arithmetic.accumulator": "bf16"})
+    whole = replace(preset("dram-aim"), {"arithmetic.piece": 0})
+    aim, narrow = whole.model.arithmetic, replace(whole, {"arithmetic.accumulator": "bf16"})
     pieces = replace(narrow, {"arithmetic.piece": 1024})
     error = {
         "hbm": relative_error(preset("dram-hbm-pim").model.arithmetic, 4096),

@@ -1,7 +1,7 @@
 """Products by small processors, one beside each bank, that count instructions: UPMEM.
 
-A product there is bound by instructions, not by the DRAM: a DMA engine copies blocks of the bank into a scratchpad while
-other threads of the pipeline compute. The longer of the two counts.
+A product there is bound by instructions, not by the DRAM: a DMA engine copies blocks of the bank into a scratchpad
+while other threads of the pipeline compute. The longer of the two counts.
 """
 
 import jax.numpy as jnp
@@ -20,9 +20,7 @@ class ProcessorKernel:
     clock: Float[Array, ""] = leaf("1/s", "cycles of a processor in a second", low=1)
     threads: Float[Array, ""] = leaf("1", "threads that run", low=1)
     issue_interval: Float[Array, ""] = leaf("1", "cycles between two instructions of one thread", low=1)
-    instructions_per_mac: Float[Array, ""] = leaf(
-        "1", "instructions of a multiply-accumulate, its loads included", low=0
-    )
+    instructions_per_mac: Float[Array, ""] = leaf("1", "instructions of a multiply-accumulate, loads included", low=0)
     instructions_per_output: Float[Array, ""] = leaf("1", "instructions of an output beside them", low=0)
     dma_setup: Float[Array, ""] = leaf("1", "cycles that a transfer takes to start", low=0)
     dma_per_byte: Float[Array, ""] = leaf("1", "cycles that a byte of it takes", low=0)
