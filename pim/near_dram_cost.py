@@ -4,17 +4,21 @@ Cycles are those of the busiest channel, energies those of all. Padding is paid 
 nothing but are opened with the others. Matrices of weights lie in the rows for good: writing them is not counted.
 """
 
+from collections.abc import Iterable
 from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+import numpy as np
+from jax.core import Tracer
 
+from pim.channel_hint import channel_hint
 from pim.devices.dram.energy import UNKNOWN, CommandEnergy, known
 from pim.devices.dram.work import Commands, Work
 from pim.devices.near_dram import NearDram
-from pim.ledger import Ledger, join, ledger_of
+from pim.ledger import Ledger, join, kind, ledger_of
+from pim.llm_workloads.operators import Product
 
 
 @partial(jax.jit, static_argnames=("operation", "alone"))
@@ -80,33 +84,42 @@ def matrix_cost(
     return join([work, standing(device, work.latency.sum(axis=0))])
 
 
-def stream_time(device: NearDram, n_in: Any, n_out: Any) -> Float[Array, "..."]:
-    """Time (s) in which a matrix comes out over the pins of all channels, one burst after another: without PIM."""
-    banks, timing = device.banks, device.timing
-    bits = jnp.asarray(n_in, jnp.float32) * n_out * device.memory.bits
-    cycles = jnp.ceil(bits / (8 * banks.column_bytes * banks.channels)) * timing.n_ccd_s
-    stalls = 0.0 if device.refresh is None else device.refresh.count(cycles) * device.refresh.stall
-    return (cycles + stalls) * timing.t_ck
-
-
-def internal_bound(device: NearDram, n_in: Any, n_out: Any) -> Float[Array, "..."]:
-    """The least time (s) for reading a matrix: all units of all channels at their pace, with no padding or overhead."""
-    banks = device.banks
-    bits = jnp.asarray(n_in, jnp.float32) * n_out * device.memory.bits
-    rate = 8 * banks.column_bytes * banks.channels * banks.banks / banks.banks_per_unit
-    return bits / rate * device.timing.n_column(device.level) * device.timing.t_ck
-
-
 def notes(
     device: NearDram, n_in: Any, n_out: Any, vectors: Any = 1, copies: Any = 1, operation: str = "gemv"
 ) -> tuple[str, ...]:
-    """What a cost assumes and leaves out."""
-    return (UNCOUNTED,)
+    """What a cost assumes and leaves out and, of a single shape, whether it wastes the banks."""
+    sizes = (n_in, n_out, vectors, copies)
+    if any(isinstance(value, Tracer) for value in jax.tree.leaves((device, sizes))):
+        return (UNCOUNTED,)
+    told = [UNCOUNTED, *_unknown(device), *_too_big(device, np.asarray(n_in, np.float64) * n_out * copies)]
+    if not any(map(np.ndim, sizes)):
+        hint = channel_hint(device, int(n_in), int(n_out), int(vectors), int(copies), operation)
+        told += [] if hint is None else [hint]
+    return tuple(told)
 
 
-def plan_notes(device: NearDram, products: Any) -> tuple[str, ...]:
-    """The same for the operators of a plan."""
-    return (UNCOUNTED,)
+def plan_notes(device: NearDram, products: Iterable[Product], held: Any) -> tuple[str, ...]:
+    """The same for the operators of a plan, one of each kind, that hold so many values in all."""
+    told = [UNCOUNTED, *_unknown(device), *_too_big(device, held)]
+    for product in products:
+        if not product.dynamic:
+            hint = channel_hint(device, int(product.n_in), int(product.n_out))
+            told += [] if hint is None else [f"{kind(product.path)}: {hint}"]
+    return tuple(told)
 
 
-UNCOUNTED = "the host's own work, adding up partial sums, is not counted"
+def _unknown(device: NearDram) -> list[str]:
+    """Which figures of a device nobody knows."""
+    fields = {} if device.energy is None else vars(device.energy)
+    absent = [name for name, value in fields.items() if value is None] or ["all"] * (device.energy is None)
+    told = [f"energies that are unknown: {', '.join(absent)}; totals that need them are too"] if absent else []
+    return told + ["the area of the dies is unknown"] * (device.area is None)
+
+
+def _too_big(device: NearDram, values: Any) -> list[str]:
+    """A warning where the rows cannot hold so many values."""
+    need, room = float(np.max(values)) * device.memory.bits / 8, float(device.banks.capacity)
+    return [f"{need / 2**30:.3g} GiB do not fit its {room / 2**30:.3g} GiB: more devices are needed"] * (need > room)
+
+
+UNCOUNTED = "what the host does with results, such as adding up partial sums, is not counted"

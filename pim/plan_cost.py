@@ -306,7 +306,7 @@ def _on_near_dram(name: str, device: NearDram, work: list[Product], steps: int) 
     kinds = {kind(product.path): product for product in work}
     ledgers = [_at_banks(device, product, steps) for product in kinds.values()]
     stacked = jax.tree.map(lambda *rows: jnp.stack(rows, axis=1), *ledgers)
-    notes = near_dram_cost.plan_notes(device, kinds.values())
+    notes = near_dram_cost.plan_notes(device, kinds.values(), sum(np.max(product.held) for product in work))
     return _Part(
         _spread_kinds(stacked, list(kinds), [product.path for product in work]),
         lambda latency: near_dram_cost.standing(device, latency).named(name),

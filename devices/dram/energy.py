@@ -55,6 +55,6 @@ class CommandEnergy:
         return self.to_group, known(self.to_channel) + known(self.to_buffer)
 
 
-def known(value: Float[Array, ""] | None) -> Float[Array, ""]:
+def known(value: Any) -> Float[Array, ""]:
     """A figure, or NaN where it is absent."""
     return jnp.asarray(UNKNOWN if value is None else value)
