@@ -122,18 +122,26 @@ def _attend(
     cache: Cache,
     visible: Bool[Array, "batch time capacity"],
     ids: UInt32[Array, "batch time 2"],
+    layer: dict[str, Any],
     matmul: Matmul,
 ) -> Float[Array, "batch time heads*head_dim"]:
-    """Causal attention; the queries of a group are stacked as rows, so that no key is repeated."""
+    """Causal attention; the queries of a group are stacked as rows, so that no key is repeated.
+
+    Where the layer has an entry for one of the two products, its `of` makes of the keys or values what the hook gets.
+    """
+
+    def product(operator: str, w: Array, x: Array) -> Array:
+        return matmul(operator, layer[operator].of(w) if operator in layer else w, x, ids)
+
     batch, time, heads, dim = query.shape
     keys, values = cache.keys, cache.values
     kv_heads, capacity = keys.shape[1:3]
     rows = query.reshape(batch, time, kv_heads, -1, dim).transpose(0, 2, 3, 1, 4).reshape(batch, kv_heads, -1, dim)
-    scores = matmul("attention.qk", jnp.swapaxes(keys, -1, -2), rows, ids) * dim**-0.5
+    scores = product("attention.qk", jnp.swapaxes(keys, -1, -2), rows) * dim**-0.5
     scores = scores.reshape(batch, kv_heads, -1, time, capacity)
     hidden = jnp.finfo(scores.dtype).min
     weights = jax.nn.softmax(jnp.where(visible[:, None, None], scores, hidden), axis=-1)
-    mixed = matmul("attention.pv", values, weights.reshape(batch, kv_heads, -1, capacity), ids)
+    mixed = product("attention.pv", values, weights.reshape(batch, kv_heads, -1, capacity))
     return mixed.reshape(batch, heads, time, dim).transpose(0, 2, 1, 3).reshape(batch, time, heads * dim)
 
 
@@ -156,7 +164,8 @@ def layer_step(
 
     Args:
         config: shapes and constants.
-        layer: "input_norm", "post_norm" and `STATIC` of one layer; a matrix goes to `matmul` unopened.
+        layer: "input_norm", "post_norm" and `STATIC` of one layer; a matrix goes to `matmul` unopened. What `DYNAMIC`
+            stands for may be there too, see `_attend`.
         x: residual stream of the new tokens.
         cache: keys and values of this layer so far.
         matmul: the hook, see `Matmul`.
@@ -181,7 +190,7 @@ def layer_step(
     cache = _append(cache, key.transpose(0, 2, 1, 3), value.transpose(0, 2, 1, 3))
     slots = jnp.arange(cache.keys.shape[2], dtype=jnp.int32)
     visible = slots[None, None, :] <= positions[:, :, None]
-    x = x + project("attention.o", _attend(query, cache, visible, ids, matmul))
+    x = x + project("attention.o", _attend(query, cache, visible, ids, layer, matmul))
 
     normed = rms_norm(x, layer["post_norm"], config.rms_norm_eps)
     gated = jax.nn.silu(project("ffn.gate", normed)) * project("ffn.up", normed)

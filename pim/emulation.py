@@ -1,6 +1,7 @@
 """A model on its devices: programming every matrix of a plan, and the hook that runs its products there."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -12,12 +13,13 @@ from jaxtyping import Array, Float, Key
 from pim import crossbar
 from pim.chip import reading_time
 from pim.crossbar import Crossbar, Ranges
+from pim.devices.arithmetic import FloatArithmetic
 from pim.devices.holder import Holder
 from pim.devices.macro import AnalogMacro
 from pim.devices.random import name_id, site_key
 from pim.devices.record import part, record, static
 from pim.llm_workloads.llama import Matmul, digital_matmul
-from pim.llm_workloads.operators import STATIC, layer_path
+from pim.llm_workloads.operators import DYNAMIC, STATIC, layer_path
 from pim.mapping.plan import Plan
 
 
@@ -27,6 +29,18 @@ class Held:
 
     content: object = part("what the device stores of the matrix")
     device: str = static("name of the device in its system")
+
+
+@record
+class Written:
+    """A matrix of activations, [batch, heads, n_in, n_out], that a digital device is given in its own format."""
+
+    device: str = static("name of the device in its system")
+    content: object = part("the matrix; None until it is known", default=None)
+
+    def of(self, matrix: Array) -> "Written":
+        """The same for a matrix."""
+        return replace(self, content=matrix)
 
 
 def macros(plan: Plan) -> dict[str, AnalogMacro]:
@@ -48,6 +62,8 @@ def hook(devices: Mapping[str, Any], key: Key[Array, ""] | None) -> Matmul:
     """
 
     def matmul(operator: str, w: Any, x: Array, ids: Array) -> Array:
+        if isinstance(w, Written):
+            return _on_activations(devices[w.device], w.content, x)
         if not isinstance(w, Crossbar | Held):
             return digital_matmul(operator, w, x, ids)
         flat = x.reshape(-1, x.shape[-1])
@@ -58,6 +74,21 @@ def hook(devices: Mapping[str, Any], key: Key[Array, ""] | None) -> Matmul:
         return y.reshape(*x.shape[:-1], -1)
 
     return matmul
+
+
+def _on_activations(
+    device: Any, matrices: Float[Array, "batch heads n_in n_out"], x: Float[Array, "batch heads rows n_in"]
+) -> Float[Array, "batch heads rows n_out"]:
+    """Products of activations on a digital device, each pair on its own."""
+    return jax.vmap(jax.vmap(lambda w, rows: device.multiply(device.hold(w, None), rows)))(matrices, x)
+
+
+def takes_activations(model: Any) -> bool:
+    """Whether a device multiplies two activations in its own format: those of floating-point arithmetic do.
+
+    Integer codes of values would need a scale for each token, and those of a sum over tokens share one.
+    """
+    return isinstance(getattr(model, "arithmetic", None), FloatArithmetic)
 
 
 def program_model(plan: Plan, key: Key[Array, ""] | None, time: float | None = None) -> dict[str, Any]:
@@ -79,6 +110,10 @@ def program_model(plan: Plan, key: Key[Array, ""] | None, time: float | None = N
         for operator in STATIC:
             programmed = _program_run(plan, operator, layers, segment[operator], key, time)
             segment[operator] = segment[operator] if programmed is None else programmed
+        for operator in DYNAMIC:
+            path = layer_path(layers.start, operator)
+            if takes_activations(plan.model_of(path)):
+                segment[operator] = Written(plan.assignment[path])
         segments.append(segment)
     head = _program_head(plan, params, key, time)
     return {**params, "segments": segments, **({} if head is None else {"head": head})}

@@ -21,6 +21,7 @@ from pim.devices.macro import AnalogMacro
 from pim.devices.near_dram import NearDram
 from pim.devices.roofline import Roofline
 from pim.digital_cost import digital_cost, digital_notes, product_values, unit_cost
+from pim.emulation import takes_activations
 from pim.ledger import FREE, Cost, Ledger, join, kind, ledger_of, quantity, square_millimetres
 from pim.llm_workloads.operators import DYNAMIC, Phase, Product, VectorWork, products, vector_work
 from pim.macro_cost import leakage_power, matrix_cost, uncounted
@@ -290,8 +291,7 @@ def _on_roofline(name: str, roofline: Roofline, work: list[Product], vector: lis
     operations, values = _table(counts, steps)
     ledger = roofline_cost.roofline_cost(roofline, operations=operations, values=values)
     told = [*roofline_cost.notes(roofline)]
-    if any(product.dynamic for product in work):
-        told.append("products of two activations are priced here, but computed exactly: its format is not applied")
+    told += _exact_attention(roofline, work)
     return _Part(
         _spread_kinds(ledger, list(counts), [item.path for item in (*work, *vector)]),
         lambda latency: roofline_cost.die_cost(roofline, name),
@@ -306,7 +306,8 @@ def _on_near_dram(name: str, device: NearDram, work: list[Product], steps: int) 
     kinds = {kind(product.path): product for product in work}
     ledgers = [_at_banks(device, product, steps) for product in kinds.values()]
     stacked = jax.tree.map(lambda *rows: jnp.stack(rows, axis=1), *ledgers)
-    notes = near_dram_cost.plan_notes(device, kinds.values(), sum(np.max(product.held) for product in work))
+    held = sum(np.max(product.held) for product in work)
+    notes = (*near_dram_cost.plan_notes(device, kinds.values(), held), *_exact_attention(device, work))
     return _Part(
         _spread_kinds(stacked, list(kinds), [product.path for product in work]),
         lambda latency: near_dram_cost.standing(device, latency).named(name),
@@ -329,6 +330,13 @@ def _at_banks(device: NearDram, product: Product, steps: int) -> Ledger:
         for operation, sizes in zip(operations, ((n_in, n_out, vectors), (size, 1, tokens)), strict=True)
     )
     return jax.tree.map(jnp.add, done, written)
+
+
+def _exact_attention(device: Any, work: list[Product]) -> list[str]:
+    """That attention is priced on a device but not emulated there."""
+    if takes_activations(device) or not any(product.dynamic for product in work):
+        return []
+    return ["products of two activations are priced here, but computed exactly: its format is not applied"]
 
 
 def _for_free(paths: list[str]) -> _Part:
