@@ -49,7 +49,7 @@ class NearDram:
     @property
     def memory(self) -> Memory:
         """What a kernel needs to know."""
-        return Memory(self.banks, self.timing, self.level, operand_bits(self.arithmetic))
+        return Memory(self.banks, self.timing, self.level, operand_bits(self.arithmetic), self.kernel)
 
     def commands(self, work: Work, *, alone: bool = True) -> Commands:
         """The commands of work, over the whole device, and the cycles of its busiest channel.

@@ -15,12 +15,14 @@ class Memory(NamedTuple):
         timing: intervals between its commands.
         level: where the arithmetic units are, one of `energy.LEVELS`.
         bits: of an operand.
+        kernel: what runs products with weights on it, for attention that shares its units.
     """
 
     banks: Banks
     timing: DramTiming
     level: str
     bits: int
+    kernel: "Kernel | None" = None
 
 
 class Kernel(Protocol):
