@@ -8,7 +8,7 @@ from jaxtyping import Array, Float, Int8
 
 from pim.devices.errors import DeviceError
 from pim.devices.integer_product import LONGEST, integer_product
-from pim.devices.number_format import FLOATS, INTEGERS, integer_codes, integer_scale, rounded
+from pim.devices.number_format import FLOATS, INTEGERS, integer_codes, integer_scale, rounded, sum_to_odd
 from pim.devices.record import leaf, part, record, static
 
 VECTORS_AT_ONCE = 256
@@ -55,11 +55,22 @@ class FloatArithmetic:
     to the one accumulator of an output; the accumulator is rounded after each step. `tile_steps` steps make a tile. In
     the end the accumulators of the lanes are added up one after another, in the accumulator's format.
 
+    `product` says whether a multiply-accumulate is fused. "fp16" or "bf16": the product is rounded to it and then the
+    sum, two roundings, not fused. "fp32", which holds each product of two 16-bit operands exactly: the sum alone is
+    rounded, once, as a fused multiply-add does. Behind a tree of adders nothing is fused: 16 products meet in float32.
+
     Where products and sums are kept in float32 the order is left to the machine: it moves the last bits of float32.
+
+    >>> not_fused = FloatArithmetic("fp16", product="fp16", accumulator="fp16", lane_sums="separate")
+    >>> fused = FloatArithmetic("fp16", product="fp32", accumulator="fp16", lane_sums="separate")
     """
 
     operand: str = static("format of weights and inputs", choices=tuple(FLOATS))
-    product: str = static("format that a product is rounded to", choices=tuple(FLOATS), default="fp32")
+    product: str = static(
+        "format that a product is rounded to before it is added; fp32 holds those of 16-bit operands exactly: fused",
+        choices=tuple(FLOATS),
+        default="fp32",
+    )
     accumulator: str = static("format that a running sum is rounded to", choices=tuple(FLOATS), default="fp32")
     result: str = static("format of what is read out", choices=tuple(FLOATS), default="fp32")
     lanes: int = static("inputs that are multiplied in one step", low=1, default=16)
@@ -86,6 +97,11 @@ class FloatArithmetic:
     def plain(self) -> bool:
         """Whether products and sums are all kept in float32, so that only the operands are rounded."""
         return self.product == self.accumulator == "fp32" and self.adder_bits is None
+
+    @property
+    def fused(self) -> bool:
+        """Whether product and sum of a lane are rounded once, together, and not each by itself."""
+        return self.lane_sums == "separate" and self.product == "fp32" and self.operand != "fp32"
 
     def hold(self, weights: Float[Array, "n_in n_out"]) -> Float[Array, "..."]:
         """The rounded matrix; where the order matters, in the order of the steps: [pieces, steps, lanes, outputs]."""
@@ -126,7 +142,10 @@ class FloatArithmetic:
             products = rounded(u[:, None] * w, self.product)
             if self.lane_sums == "tree":
                 products = jnp.sum(self._aligned(products), axis=0, keepdims=True)
-            return rounded(total + products, self.accumulator), None
+            sums = sum_to_odd(total, products) if narrow else total + products
+            return rounded(sums, self.accumulator), None
+
+        narrow = self.fused and self.accumulator != "fp32"
 
         accumulators = 1 if self.lane_sums == "tree" else self.lanes
         total, _ = jax.lax.scan(step, jnp.zeros((accumulators, weights.shape[2])), (x, weights))

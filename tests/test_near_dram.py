@@ -38,28 +38,72 @@ def draw(n_in: int, n_out: int, vectors: int = 3) -> tuple[np.ndarray, np.ndarra
 
 
 def hbm_pim_loop(w: np.ndarray, x: np.ndarray) -> np.ndarray:
-    """HBM-PIM in float16, one operation after another: tiles of 8 columns of 16 lanes, the even tiles first."""
+    """HBM-PIM in float16, one input after another: tiles of 8 columns of 16 lanes, the even tiles first."""
     w, x = w.astype(np.float16), x.astype(np.float16)
     tiles = -(-len(w) // 128)
-    y = np.zeros((len(x), w.shape[1]), np.float16)
-    for vector in range(len(x)):
-        for output in range(w.shape[1]):
-            lanes = np.zeros(16, np.float16)
-            for tile in [*range(0, tiles, 2), *range(1, tiles, 2)]:
-                for i in range(128 * tile, min(128 * (tile + 1), len(w))):
-                    lanes[i % 16] = lanes[i % 16] + w[i, output] * x[vector, i]
-            total = lanes[0]
-            for lane in lanes[1:]:
-                total = total + lane
-            y[vector, output] = total
-    return y.astype(np.float32)
+    lanes = np.zeros((len(x), w.shape[1], 16), np.float16)
+    for tile in [*range(0, tiles, 2), *range(1, tiles, 2)]:
+        for i in range(128 * tile, min(128 * (tile + 1), len(w))):
+            lanes[..., i % 16] = lanes[..., i % 16] + w[i] * x[:, i : i + 1]
+    return lane_after_lane(lanes)
 
 
-@pytest.mark.parametrize("n_in", [1, 1000])
-def test_hbm_pim_is_bit_identical_to_a_loop_in_float16(n_in):
-    w, x = draw(n_in, 5)
+def lane_after_lane(lanes: np.ndarray) -> np.ndarray:
+    total = lanes[..., 0]
+    for lane in range(1, 16):
+        total = total + lanes[..., lane]
+    return total.astype(np.float32)
+
+
+def shapes(count: int) -> list[tuple[int, int, int]]:
+    """Inputs, outputs and vectors: one input, one tile and its neighbours, and others by chance."""
+    rng = np.random.default_rng(5)
+    n_in = [1, 2, 15, 17, 127, 128, 129, 255, 256, 257, 2000, *rng.integers(3, 2000, count - 11)]
+    return [(int(n), int(rng.integers(1, 9)), int(rng.integers(1, 5))) for n in n_in]
+
+
+@pytest.mark.parametrize(("n_in", "n_out", "vectors"), shapes(20))
+def test_hbm_pim_is_bit_identical_to_a_loop_in_float16(n_in, n_out, vectors):
+    w, x = draw(n_in, n_out, vectors)
     chip = program(w, preset("dram-hbm-pim"), key=root_key(0))
     np.testing.assert_array_equal(chip.matmul(x, key=None), hbm_pim_loop(w, x))
+
+
+def fused_loop(w: np.ndarray, x: np.ndarray, narrow) -> np.ndarray:
+    """HBM-PIM's order with fused multiply-adds: exact in float64, rounded once."""
+    w, x = w.astype(narrow).astype(np.float64), x.astype(narrow).astype(np.float64)
+    lanes = np.zeros((len(x), w.shape[1], 16), narrow)
+    for step in range(-(-len(w) // 16)):
+        for lane, i in enumerate(range(16 * step, min(16 * step + 16, len(w)))):
+            exact = lanes[..., lane].astype(np.float64) + x[:, i : i + 1] * w[i]
+            lanes[..., lane] = exact.astype(narrow)
+    return lane_after_lane(lanes)
+
+
+@pytest.mark.parametrize("name", ["fp16", "bf16"])
+def test_a_fused_multiply_add_rounds_once(name):
+    """`product` says it: fp32 holds a product exactly, the format of the sums does not. The two differ, as they must."""
+    narrow = {"fp16": np.float16, "bf16": ml_dtypes.bfloat16}[name]
+    fused = FloatArithmetic(name, accumulator=name, result=name, lane_sums="separate")
+    assert fused.fused and not replace(preset("dram-hbm-pim"), {}).model.arithmetic.fused
+    w, x = draw(900, 40, 20)
+    found = product(fused, w, x)
+    np.testing.assert_array_equal(found, fused_loop(w, x, narrow))
+    apart = product(FloatArithmetic(name, name, name, name, lane_sums="separate"), w, x)
+    assert 0.1 < (np.asarray(apart) != found).mean() < 1
+
+
+def test_float32_operands_are_a_loop_in_float32_up_to_its_last_bits():
+    """The order is the machine's: held to the rounding of float32, far below that of the narrower formats."""
+    w, x = draw(1500, 6)
+    arithmetic = FloatArithmetic("fp32")
+    assert arithmetic.plain and not arithmetic.fused
+    loop = np.zeros((3, 6), np.float32)
+    for i in range(len(w)):
+        loop = loop + x[:, i : i + 1] * w[i]
+    scale = np.sqrt(1500)
+    np.testing.assert_allclose(product(arithmetic, w, x), loop, atol=32 * 2.0**-24 * scale, rtol=0)
+    assert relative_error(arithmetic, 4096) < 1e-6
 
 
 def test_subnormal_products_are_kept_as_float16_keeps_them():
