@@ -131,37 +131,60 @@ def test_a_narrow_accumulator_behind_a_tree_is_a_loop_in_bfloat16(piece):
     np.testing.assert_array_equal(found, y)
 
 
+# What the formats lose -----------------------------------------------------------------------------------------------
+
+BF16 = {"operand": "bf16", "result": "fp32"}
+"""Of AiM, with sums that are not rounded when they are read: so was the published sweep of its adder made."""
+
+BF16_ROUNDING = 0.001659
+"""Root mean square of the relative error of a value rounded to BF16, its mantissa spread evenly in the logarithm:
+2^-7 / sqrt(12) * sqrt((1 - 1/4) / (2 ln 2))."""
+
+
 def test_errors_at_4096_inputs_are_those_of_the_formats():
-    """Published sweep of one random product each: FP16 0.034 %, HBM-PIM 0.235 %, BF16 0.26 %, AiM 2.1 % and 0.96 %.
+    """Must show: HBM-PIM 0.2 to 0.3 %, FP16 with sums in FP32 0.03 to 0.04 %, pieces of 1024 in BF16 0.96 %."""
+    assert 0.002 < relative_error(preset("dram-hbm-pim").model.arithmetic, 4096) < 0.003
+    assert 0.0003 < relative_error(preset("dram-attacc").model.arithmetic, 4096) < 0.0004
+    in_pieces = replace(preset("dram-aim"), {"arithmetic.piece": 1024})
+    narrow = replace(in_pieces, {"arithmetic.accumulator": "bf16"})
+    assert relative_error(in_pieces.model.arithmetic, 4096) == pytest.approx(0.0029, rel=0.02)
+    assert relative_error(narrow.model.arithmetic, 4096) == pytest.approx(0.0096, rel=0.03)
+    assert relative_error(preset("dram-hbm-pim").model.arithmetic, 11008) == pytest.approx(0.0039, rel=0.03)
 
-    The last two, with a BF16 accumulator over all inputs and over 1024 at a time, are held to 15 %: one product there
-    has as much scatter.
+
+@pytest.mark.parametrize("n_in", [4096, 11008])
+def test_a_narrow_accumulator_loses_as_a_random_walk_does(n_in):
+    """Of N roundings of a growing sum half a variance each is left: sqrt(N / 2) roundings, beside those of operands."""
+    expected = np.hypot(BF16_ROUNDING * np.sqrt(n_in / 16 / 2), relative_error(FloatArithmetic(**BF16), n_in))
+    narrow = relative_error(FloatArithmetic(**BF16, accumulator="bf16"), n_in)
+    assert narrow == pytest.approx(expected, rel=0.03)
+    published = {4096: 0.021, 11008: 0.032}  # one random product each, which scatters by 8 % with 256 outputs
+    assert narrow == pytest.approx(published[n_in], rel=0.16)
+
+
+def test_the_published_product_with_a_narrow_accumulator_is_met():
+    """Must show: AiM with 24 bits of alignment and a BF16 accumulator over all of 4096 inputs loses 1.9 to 2.3 %.
+
+    Over many products the mean is 1.89 %. The published 2.1 % are of one product, which by its other figure is known
+    for one of the worse: with sums in FP32 it lost 0.257 %, where the mean is 0.235 %. So are the products here chosen.
     """
-    aim = preset("dram-aim").model.arithmetic
-    narrow = replace(preset("dram-aim"), {"arithmetic.accumulator": "bf16"})
-    pieces = replace(narrow, {"arithmetic.piece": 1024})
+    wide, narrow = cast(FloatArithmetic(**BF16)), cast(FloatArithmetic(**BF16, accumulator="bf16", adder_bits=24.0))
+    one = lambda arithmetic, seed: relative_error(arithmetic, 4096, seed=seed, vectors=1)
+    like_it = [seed for seed in range(240) if abs(one(wide, seed) - 0.00257) < 0.00004]
+    assert len(like_it) > 10
+    assert 0.019 < np.mean([one(narrow, seed) for seed in like_it]) < 0.023
+
+
+def test_a_narrow_adder_tree_loses_as_in_the_published_sweep():
+    """10 bits add 37 % (0.357 against 0.257 %) to the error of BF16 operands, 12 bits 3 %, 16 and more nothing."""
+    wide = relative_error(FloatArithmetic(**BF16), 4096)
     error = {
-        "hbm": relative_error(preset("dram-hbm-pim").model.arithmetic, 4096),
-        "fp16": relative_error(preset("dram-attacc").model.arithmetic, 4096),
-        "bf16": relative_error(aim, 4096),
-        "narrow": relative_error(narrow.model.arithmetic, 4096),
-        "pieces": relative_error(pieces.model.arithmetic, 4096),
+        bits: relative_error(cast(FloatArithmetic(**BF16, adder_bits=float(bits))), 4096) / wide
+        for bits in (6, 8, 10, 12, 16, 24)
     }
-    assert 0.002 < error["hbm"] < 0.003
-    assert 0.0003 < error["fp16"] < 0.0004
-    assert error["bf16"] == pytest.approx(0.0026, rel=0.06)
-    assert error["narrow"] == pytest.approx(0.021, rel=0.15)
-    assert error["pieces"] == pytest.approx(0.0096, rel=0.15)
-
-
-def test_a_narrow_adder_tree_loses_and_a_wide_one_does_not():
-    errors = [
-        relative_error(cast(FloatArithmetic("bf16", result="bf16", adder_bits=float(bits))), 1024)
-        for bits in (6, 8, 10, 16, 24)
-    ]
-    wide = relative_error(FloatArithmetic("bf16", result="bf16"), 1024)
-    assert errors[0] > errors[1] > errors[2] > 1.02 * wide
-    assert errors[3] == pytest.approx(wide, rel=0.01) and errors[4] == pytest.approx(wide, rel=0.01)
+    assert error[6] > error[8] > error[10] == pytest.approx(1.38, rel=0.02)
+    assert error[12] == pytest.approx(1.03, abs=0.01)
+    assert error[16] == pytest.approx(1.0, abs=1e-3) and error[24] == pytest.approx(1.0, abs=1e-3)
 
 
 def test_products_do_not_depend_on_the_batch():
