@@ -82,7 +82,7 @@ def fused_loop(w: np.ndarray, x: np.ndarray, narrow) -> np.ndarray:
 
 @pytest.mark.parametrize("name", ["fp16", "bf16"])
 def test_a_fused_multiply_add_rounds_once(name):
-    """`product` says it: fp32 holds a product exactly, the format of the sums does not. The two differ, as they must."""
+    """`product` says it: fp32 holds a product exactly, the format of the sums does not. The two must differ."""
     narrow = {"fp16": np.float16, "bf16": ml_dtypes.bfloat16}[name]
     fused = FloatArithmetic(name, accumulator=name, result=name, lane_sums="separate")
     assert fused.fused and not replace(preset("dram-hbm-pim"), {}).model.arithmetic.fused
