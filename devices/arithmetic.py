@@ -1,15 +1,20 @@
 """The arithmetic of digital units: formats of operands, products and sums, and the order in which they add up."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int8
+from jaxtyping import Array, Float, Int8, UInt32
 
 from pim.devices.errors import DeviceError
 from pim.devices.integer_product import LONGEST, integer_product
 from pim.devices.number_format import FLOATS, INTEGERS, integer_codes, integer_scale, rounded, sum_to_odd
 from pim.devices.record import leaf, part, record, static
+from pim.devices.stored_words import code_values, code_words, float_values, float_words
+
+Flip = Callable[[UInt32[Array, "n_in n_out"], str], UInt32[Array, "n_in n_out"]]
+"""What a memory makes of the words of a matrix, given their format."""
 
 VECTORS_AT_ONCE = 256
 """Input vectors whose accumulators are in memory at a time."""
@@ -22,13 +27,15 @@ class IntegerArithmetic:
     operand: str = static("format of weights and inputs", choices=tuple(INTEGERS), default="int8")
     weight_scale: str = static("what shares one weight scale", choices=("column", "matrix"), default="column")
 
-    def hold(self, weights: Float[Array, "n_in n_out"]) -> "Codes":
-        """The codes of a matrix."""
+    def hold(self, weights: Float[Array, "n_in n_out"], flip: Flip | None = None) -> "Codes":
+        """The codes of a matrix, as a memory returns them that may flip their bits; scales are kept elsewhere."""
         if weights.shape[0] > LONGEST:
             raise DeviceError(f"a sum over {weights.shape[0]} inputs may leave 32 bits; at most {LONGEST} are exact")
         bits = INTEGERS[self.operand]
         scale = integer_scale(weights, bits, self.weight_scale)
         codes = integer_codes(weights, scale, bits)
+        if flip is not None:
+            codes = code_values(flip(code_words(codes, self.operand), self.operand), self.operand)
         return Codes(codes=codes, scale=jnp.broadcast_to(scale, (1, weights.shape[1]))[0])
 
     def multiply(self, held: "Codes", x: Float[Array, "batch n_in"]) -> Float[Array, "batch n_out"]:
@@ -103,9 +110,14 @@ class FloatArithmetic:
         """Whether product and sum of a lane are rounded once, together, and not each by itself."""
         return self.lane_sums == "separate" and self.product == "fp32" and self.operand != "fp32"
 
-    def hold(self, weights: Float[Array, "n_in n_out"]) -> Float[Array, "..."]:
-        """The rounded matrix; where the order matters, in the order of the steps: [pieces, steps, lanes, outputs]."""
+    def hold(self, weights: Float[Array, "n_in n_out"], flip: Flip | None = None) -> Float[Array, "..."]:
+        """The rounded matrix, as a memory returns it that may flip bits of its words.
+
+        Where the order matters, in the order of the steps: [pieces, steps, lanes, outputs].
+        """
         stored = rounded(weights, self.operand)
+        if flip is not None:
+            stored = float_values(flip(float_words(stored, self.operand), self.operand), self.operand)
         return stored if self.plain else self._in_order(stored)
 
     def multiply(self, held: Float[Array, "..."], x: Float[Array, "batch n_in"]) -> Float[Array, "batch n_out"]:

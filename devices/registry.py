@@ -20,6 +20,7 @@ from pim.devices import (
     macro,
     near_dram,
     periphery,
+    retention_errors,
     roofline,
 )
 
@@ -40,7 +41,7 @@ def _modules(package: ModuleType) -> list[ModuleType]:
 
 BESIDE = (
     activation_table, arithmetic, bit_errors, bit_line, buffer, digital_macro, digital_unit, environment, gates, macro,
-    near_dram, periphery, roofline,
+    near_dram, periphery, retention_errors, roofline,
 )  # fmt: skip
 """Modules beside the folders of laws that define records."""
 
