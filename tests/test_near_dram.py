@@ -187,6 +187,14 @@ def test_a_narrow_adder_tree_loses_as_in_the_published_sweep():
     assert error[16] == pytest.approx(1.0, abs=1e-3) and error[24] == pytest.approx(1.0, abs=1e-3)
 
 
+def test_a_sweep_of_the_adders_width_compiles_once():
+    compiled = jax.jit(lambda arithmetic, w, x: arithmetic.multiply(arithmetic.hold(w), x))
+    w, x = draw(40, 3)
+    for bits in (6.0, 10.0, 24.0):
+        compiled(cast(FloatArithmetic(**BF16, adder_bits=bits)), w, x)
+    assert compiled._cache_size() == 1
+
+
 def test_products_do_not_depend_on_the_batch():
     w, x = draw(300, 6, vectors=5)
     chip = program(w, preset("dram-hbm-pim"), key=root_key(0))
