@@ -1,15 +1,20 @@
 """The arithmetic of digital units: formats of operands, products and sums, and the order in which they add up."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int8
+from jaxtyping import Array, Float, Int8, UInt32
 
 from pim.devices.errors import DeviceError
 from pim.devices.integer_product import LONGEST, integer_product
-from pim.devices.number_format import FLOATS, INTEGERS, integer_codes, integer_scale, rounded
+from pim.devices.number_format import FLOATS, INTEGERS, integer_codes, integer_scale, rounded, sum_to_odd
 from pim.devices.record import leaf, part, record, static
+from pim.devices.stored_words import code_values, code_words, float_values, float_words
+
+Flip = Callable[[UInt32[Array, "n_in n_out"], str], UInt32[Array, "n_in n_out"]]
+"""What a memory makes of the words of a matrix, given their format."""
 
 VECTORS_AT_ONCE = 256
 """Input vectors whose accumulators are in memory at a time."""
@@ -22,13 +27,15 @@ class IntegerArithmetic:
     operand: str = static("format of weights and inputs", choices=tuple(INTEGERS), default="int8")
     weight_scale: str = static("what shares one weight scale", choices=("column", "matrix"), default="column")
 
-    def hold(self, weights: Float[Array, "n_in n_out"]) -> "Codes":
-        """The codes of a matrix."""
+    def hold(self, weights: Float[Array, "n_in n_out"], flip: Flip | None = None) -> "Codes":
+        """The codes of a matrix, as a memory returns them that may flip their bits; scales are kept elsewhere."""
         if weights.shape[0] > LONGEST:
             raise DeviceError(f"a sum over {weights.shape[0]} inputs may leave 32 bits; at most {LONGEST} are exact")
         bits = INTEGERS[self.operand]
         scale = integer_scale(weights, bits, self.weight_scale)
         codes = integer_codes(weights, scale, bits)
+        if flip is not None:
+            codes = code_values(flip(code_words(codes, self.operand), self.operand), self.operand)
         return Codes(codes=codes, scale=jnp.broadcast_to(scale, (1, weights.shape[1]))[0])
 
     def multiply(self, held: "Codes", x: Float[Array, "batch n_in"]) -> Float[Array, "batch n_out"]:
@@ -55,11 +62,22 @@ class FloatArithmetic:
     to the one accumulator of an output; the accumulator is rounded after each step. `tile_steps` steps make a tile. In
     the end the accumulators of the lanes are added up one after another, in the accumulator's format.
 
+    `product` says whether a multiply-accumulate is fused. "fp16" or "bf16": the product is rounded to it and then the
+    sum, two roundings, not fused. "fp32", which holds each product of two 16-bit operands exactly: the sum alone is
+    rounded, once, as a fused multiply-add does. Behind a tree of adders nothing is fused: 16 products meet in float32.
+
     Where products and sums are kept in float32 the order is left to the machine: it moves the last bits of float32.
+
+    >>> not_fused = FloatArithmetic("fp16", product="fp16", accumulator="fp16", lane_sums="separate")
+    >>> fused = FloatArithmetic("fp16", product="fp32", accumulator="fp16", lane_sums="separate")
     """
 
     operand: str = static("format of weights and inputs", choices=tuple(FLOATS))
-    product: str = static("format that a product is rounded to", choices=tuple(FLOATS), default="fp32")
+    product: str = static(
+        "format that a product is rounded to before it is added; fp32 holds those of 16-bit operands exactly: fused",
+        choices=tuple(FLOATS),
+        default="fp32",
+    )
     accumulator: str = static("format that a running sum is rounded to", choices=tuple(FLOATS), default="fp32")
     result: str = static("format of what is read out", choices=tuple(FLOATS), default="fp32")
     lanes: int = static("inputs that are multiplied in one step", low=1, default=16)
@@ -87,9 +105,19 @@ class FloatArithmetic:
         """Whether products and sums are all kept in float32, so that only the operands are rounded."""
         return self.product == self.accumulator == "fp32" and self.adder_bits is None
 
-    def hold(self, weights: Float[Array, "n_in n_out"]) -> Float[Array, "..."]:
-        """The rounded matrix; where the order matters, in the order of the steps: [pieces, steps, lanes, outputs]."""
+    @property
+    def fused(self) -> bool:
+        """Whether product and sum of a lane are rounded once, together, and not each by itself."""
+        return self.lane_sums == "separate" and self.product == "fp32" and self.operand != "fp32"
+
+    def hold(self, weights: Float[Array, "n_in n_out"], flip: Flip | None = None) -> Float[Array, "..."]:
+        """The rounded matrix, as a memory returns it that may flip bits of its words.
+
+        Where the order matters, in the order of the steps: [pieces, steps, lanes, outputs].
+        """
         stored = rounded(weights, self.operand)
+        if flip is not None:
+            stored = float_values(flip(float_words(stored, self.operand), self.operand), self.operand)
         return stored if self.plain else self._in_order(stored)
 
     def multiply(self, held: Float[Array, "..."], x: Float[Array, "batch n_in"]) -> Float[Array, "batch n_out"]:
@@ -126,7 +154,10 @@ class FloatArithmetic:
             products = rounded(u[:, None] * w, self.product)
             if self.lane_sums == "tree":
                 products = jnp.sum(self._aligned(products), axis=0, keepdims=True)
-            return rounded(total + products, self.accumulator), None
+            sums = sum_to_odd(total, products) if narrow else total + products
+            return rounded(sums, self.accumulator), None
+
+        narrow = self.fused and self.accumulator != "fp32"
 
         accumulators = 1 if self.lane_sums == "tree" else self.lanes
         total, _ = jax.lax.scan(step, jnp.zeros((accumulators, weights.shape[2])), (x, weights))

@@ -15,6 +15,7 @@ from pim.devices.dram.timing import DramTiming
 from pim.devices.dram.work import APPENDS, Commands, Work
 from pim.devices.holder import KeyFor
 from pim.devices.record import leaf, part, record, static, told
+from pim.devices.retention_errors import RetentionErrors
 
 
 @record
@@ -38,6 +39,7 @@ class NearDram:
     area: Float[Array, ""] | None = leaf(
         "m^2", "area of all dies, memory and units; absent: unknown", low=0, default=None
     )
+    retention: RetentionErrors | None = part("cells that lose their bit between refreshes; absent: none", default=None)
     cell_area: Float[Array, ""] | None = leaf("m^2", "area of one DRAM cell; absent: unknown", low=0, default=None)
     facts: CellFacts | None = told("what the field's survey tables list of its cell; absent: unknown", default=None)
 
@@ -65,8 +67,15 @@ class NearDram:
         return commands.refreshed(self.refresh, self.banks.channels, alone=alone)
 
     def hold(self, weights: Float[Array, "n_in n_out"], key_for: KeyFor | None) -> Any:
-        """The matrix in the operands' format, in the order in which the units go through it; a DRAM makes no errors."""
-        return self.arithmetic.hold(weights)
+        """The matrix in the operands' format, in the order in which the units go through it.
+
+        With a chip's key and a law of retention, some of its bits are wrong for good; else a DRAM makes no errors.
+        """
+        law = self.retention
+        if law is None or key_for is None:
+            return self.arithmetic.hold(weights)
+        key = key_for("retention")
+        return self.arithmetic.hold(weights, lambda words, name: law.flip(words, name, key))
 
     def multiply(self, held: Any, x: Float[Array, "batch n_in"]) -> Float[Array, "batch n_out"]:
         """The product in the units' arithmetic."""

@@ -2,7 +2,8 @@
 
 Everything is computed in float32, which holds each value of the narrower formats exactly. A product or a sum of two
 float16 values, rounded to float32 and then to float16, is what float16 arithmetic gives, as 24 bits are at least
-2 * 11 + 2 (Figueroa, When is double rounding innocuous?, SIGNUM 30(3), 1995); the same holds for bfloat16.
+2 * 11 + 2 (Figueroa, When is double rounding innocuous?, SIGNUM 30(3), 1995); the same holds for bfloat16. It does not
+hold for the sum of a float16 value and an unrounded product, of 22 bits: `sum_to_odd` is for that.
 """
 
 from typing import Any
@@ -35,6 +36,23 @@ def rounded(x: Float[Array, "*n"], name: str) -> Float[Array, "*n"]:
     small = jnp.abs(x) < FP16_SUBNORMAL  # which reduce_precision flushes to zero
     steps = jnp.where(small, x, 0.0) * 2.0**24
     return jnp.where(small, jnp.round(steps) * 2.0**-24, near)
+
+
+def sum_to_odd(a: Float[Array, "*n"], b: Float[Array, "*n"]) -> Float[Array, "*n"]:
+    """The sum, rounded to odd: what is not exact ends in a one, so that rounding it again is as good as rounding once.
+
+    Rounded to a narrower format it is the exact sum rounded to that format, provided float32 has two bits more (Boldo
+    and Melquiond, Emulation of FMA and correctly rounded sums: proved algorithms using rounding to odd, IEEE TC 57(4),
+    2008). To the nearest first, 1 + (2^-11 + 2^-30) would become 1 + 2^-11 in float32, a tie, and 1 in float16.
+    """
+    near = a + b
+    of_b = near - a
+    missing = (a - (near - of_b)) + (b - of_b)  # what float32 lost (Knuth's two-sum, exact)
+    word = jax.lax.bitcast_convert_type(near, jnp.int32)
+    away = jnp.where((missing > 0) == (near > 0), 1, -1)  # to the neighbour on the other side of the exact sum
+    even = jnp.bitwise_and(word, 1) == 0
+    inexact = (missing != 0) & jnp.isfinite(near) & jnp.isfinite(missing)
+    return jax.lax.bitcast_convert_type(jnp.where(inexact & even, word + away, word), jnp.float32)
 
 
 def integer_limit(bits: Any) -> Float[Array, ""]:

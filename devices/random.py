@@ -27,6 +27,7 @@ USES = (
     "wear",
     "ladder",
     "bits",
+    "retention",
 )
 CYCLE_USES = ("write", "relax", "slow")
 """What is drawn again each time that a chip is written (cycle to cycle); all else stays (device to device)."""

@@ -6,6 +6,7 @@ from importlib import import_module
 from types import ModuleType
 
 from pim.devices import (
+    activation_table,
     arithmetic,
     bit_errors,
     bit_line,
@@ -20,6 +21,7 @@ from pim.devices import (
     macro,
     near_dram,
     periphery,
+    retention_errors,
     roofline,
 )
 
@@ -39,8 +41,8 @@ def _modules(package: ModuleType) -> list[ModuleType]:
 
 
 BESIDE = (
-    arithmetic, bit_errors, bit_line, buffer, digital_macro, digital_unit, environment, gates, macro, near_dram,
-    periphery, roofline,
+    activation_table, arithmetic, bit_errors, bit_line, buffer, digital_macro, digital_unit, environment, gates, macro,
+    near_dram, periphery, retention_errors, roofline,
 )  # fmt: skip
 """Modules beside the folders of laws that define records."""
 

@@ -35,28 +35,72 @@ def draw(n_in: int, n_out: int, vectors: int = 3) -> tuple[np.ndarray, np.ndarra
 
 
 def hbm_pim_loop(w: np.ndarray, x: np.ndarray) -> np.ndarray:
-    """HBM-PIM in float16, one operation after another: tiles of 8 columns of 16 lanes, the even tiles first."""
+    """HBM-PIM in float16, one input after another: tiles of 8 columns of 16 lanes, the even tiles first."""
     w, x = w.astype(np.float16), x.astype(np.float16)
     tiles = -(-len(w) // 128)
-    y = np.zeros((len(x), w.shape[1]), np.float16)
-    for vector in range(len(x)):
-        for output in range(w.shape[1]):
-            lanes = np.zeros(16, np.float16)
-            for tile in [*range(0, tiles, 2), *range(1, tiles, 2)]:
-                for i in range(128 * tile, min(128 * (tile + 1), len(w))):
-                    lanes[i % 16] = lanes[i % 16] + w[i, output] * x[vector, i]
-            total = lanes[0]
-            for lane in lanes[1:]:
-                total = total + lane
-            y[vector, output] = total
-    return y.astype(np.float32)
+    lanes = np.zeros((len(x), w.shape[1], 16), np.float16)
+    for tile in [*range(0, tiles, 2), *range(1, tiles, 2)]:
+        for i in range(128 * tile, min(128 * (tile + 1), len(w))):
+            lanes[..., i % 16] = lanes[..., i % 16] + w[i] * x[:, i : i + 1]
+    return lane_after_lane(lanes)
 
 
-@pytest.mark.parametrize("n_in", [1, 1000])
-def test_hbm_pim_is_bit_identical_to_a_loop_in_float16(n_in):
-    w, x = draw(n_in, 5)
+def lane_after_lane(lanes: np.ndarray) -> np.ndarray:
+    total = lanes[..., 0]
+    for lane in range(1, 16):
+        total = total + lanes[..., lane]
+    return total.astype(np.float32)
+
+
+def shapes(count: int) -> list[tuple[int, int, int]]:
+    """Inputs, outputs and vectors: one input, one tile and its neighbours, and others by chance."""
+    rng = np.random.default_rng(5)
+    n_in = [1, 2, 15, 17, 127, 128, 129, 255, 256, 257, 2000, *rng.integers(3, 2000, count - 11)]
+    return [(int(n), int(rng.integers(1, 9)), int(rng.integers(1, 5))) for n in n_in]
+
+
+@pytest.mark.parametrize(("n_in", "n_out", "vectors"), shapes(20))
+def test_hbm_pim_is_bit_identical_to_a_loop_in_float16(n_in, n_out, vectors):
+    w, x = draw(n_in, n_out, vectors)
     chip = program(w, preset("dram-hbm-pim"), key=root_key(0))
     np.testing.assert_array_equal(chip.matmul(x, key=None), hbm_pim_loop(w, x))
+
+
+def fused_loop(w: np.ndarray, x: np.ndarray, narrow) -> np.ndarray:
+    """HBM-PIM's order with fused multiply-adds: exact in float64, rounded once."""
+    w, x = w.astype(narrow).astype(np.float64), x.astype(narrow).astype(np.float64)
+    lanes = np.zeros((len(x), w.shape[1], 16), narrow)
+    for step in range(-(-len(w) // 16)):
+        for lane, i in enumerate(range(16 * step, min(16 * step + 16, len(w)))):
+            exact = lanes[..., lane].astype(np.float64) + x[:, i : i + 1] * w[i]
+            lanes[..., lane] = exact.astype(narrow)
+    return lane_after_lane(lanes)
+
+
+@pytest.mark.parametrize("name", ["fp16", "bf16"])
+def test_a_fused_multiply_add_rounds_once(name):
+    """`product` says it: fp32 holds a product exactly, the format of the sums does not. The two must differ."""
+    narrow = {"fp16": np.float16, "bf16": ml_dtypes.bfloat16}[name]
+    fused = FloatArithmetic(name, accumulator=name, result=name, lane_sums="separate")
+    assert fused.fused and not replace(preset("dram-hbm-pim"), {}).model.arithmetic.fused
+    w, x = draw(900, 40, 20)
+    found = product(fused, w, x)
+    np.testing.assert_array_equal(found, fused_loop(w, x, narrow))
+    apart = product(FloatArithmetic(name, name, name, name, lane_sums="separate"), w, x)
+    assert 0.1 < (np.asarray(apart) != found).mean() < 1
+
+
+def test_float32_operands_are_a_loop_in_float32_up_to_its_last_bits():
+    """The order is the machine's: held to the rounding of float32, far below that of the narrower formats."""
+    w, x = draw(1500, 6)
+    arithmetic = FloatArithmetic("fp32")
+    assert arithmetic.plain and not arithmetic.fused
+    loop = np.zeros((3, 6), np.float32)
+    for i in range(len(w)):
+        loop = loop + x[:, i : i + 1] * w[i]
+    scale = np.sqrt(1500)
+    np.testing.assert_allclose(product(arithmetic, w, x), loop, atol=32 * 2.0**-24 * scale, rtol=0)
+    assert relative_error(arithmetic, 4096) < 1e-6
 
 
 def test_subnormal_products_are_kept_as_float16_keeps_them():
@@ -84,37 +128,68 @@ def test_a_narrow_accumulator_behind_a_tree_is_a_loop_in_bfloat16(piece):
     np.testing.assert_array_equal(found, y)
 
 
+# What the formats lose -----------------------------------------------------------------------------------------------
+
+BF16 = {"operand": "bf16", "result": "fp32"}
+"""Of AiM, with sums that are not rounded when they are read: so was the published sweep of its adder made."""
+
+BF16_ROUNDING = 0.001659
+"""Root mean square of the relative error of a value rounded to BF16, its mantissa spread evenly in the logarithm:
+2^-7 / sqrt(12) * sqrt((1 - 1/4) / (2 ln 2))."""
+
+
 def test_errors_at_4096_inputs_are_those_of_the_formats():
-    """Published sweep of one random product each: FP16 0.034 %, HBM-PIM 0.235 %, BF16 0.26 %, AiM 2.1 % and 0.96 %.
+    """Must show: HBM-PIM 0.2 to 0.3 %, FP16 with sums in FP32 0.03 to 0.04 %, pieces of 1024 in BF16 0.96 %."""
+    assert 0.002 < relative_error(preset("dram-hbm-pim").model.arithmetic, 4096) < 0.003
+    assert 0.0003 < relative_error(preset("dram-attacc").model.arithmetic, 4096) < 0.0004
+    in_pieces = replace(preset("dram-aim"), {"arithmetic.piece": 1024})
+    narrow = replace(in_pieces, {"arithmetic.accumulator": "bf16"})
+    assert relative_error(in_pieces.model.arithmetic, 4096) == pytest.approx(0.0029, rel=0.02)
+    assert relative_error(narrow.model.arithmetic, 4096) == pytest.approx(0.0096, rel=0.03)
+    assert relative_error(preset("dram-hbm-pim").model.arithmetic, 11008) == pytest.approx(0.0039, rel=0.03)
 
-    The last two, with a BF16 accumulator over all inputs and over 1024 at a time, are held to 15 %: one product there
-    has as much scatter.
+
+@pytest.mark.parametrize("n_in", [4096, 11008])
+def test_a_narrow_accumulator_loses_as_a_random_walk_does(n_in):
+    """Of N roundings of a growing sum half a variance each is left: sqrt(N / 2) roundings, beside those of operands."""
+    expected = np.hypot(BF16_ROUNDING * np.sqrt(n_in / 16 / 2), relative_error(FloatArithmetic(**BF16), n_in))
+    narrow = relative_error(FloatArithmetic(**BF16, accumulator="bf16"), n_in)
+    assert narrow == pytest.approx(expected, rel=0.03)
+    published = {4096: 0.021, 11008: 0.032}  # one random product each, which scatters by 8 % with 256 outputs
+    assert narrow == pytest.approx(published[n_in], rel=0.16)
+
+
+def test_the_published_product_with_a_narrow_accumulator_is_met():
+    """Must show: AiM with 24 bits of alignment and a BF16 accumulator over all of 4096 inputs loses 1.9 to 2.3 %.
+
+    Over many products the mean is 1.89 %. The published 2.1 % are of one product, which by its other figure is known
+    for one of the worse: with sums in FP32 it lost 0.257 %, where the mean is 0.235 %. So are the products here chosen.
     """
-    whole = replace(preset("dram-aim"), {"arithmetic.piece": 0})
-    aim, narrow = whole.model.arithmetic, replace(whole, {"arithmetic.accumulator": "bf16"})
-    pieces = replace(narrow, {"arithmetic.piece": 1024})
+    wide, narrow = cast(FloatArithmetic(**BF16)), cast(FloatArithmetic(**BF16, accumulator="bf16", adder_bits=24.0))
+    one = lambda arithmetic, seed: relative_error(arithmetic, 4096, seed=seed, vectors=1)
+    like_it = [seed for seed in range(240) if abs(one(wide, seed) - 0.00257) < 0.00004]
+    assert len(like_it) > 10
+    assert 0.019 < np.mean([one(narrow, seed) for seed in like_it]) < 0.023
+
+
+def test_a_narrow_adder_tree_loses_as_in_the_published_sweep():
+    """10 bits add 37 % (0.357 against 0.257 %) to the error of BF16 operands, 12 bits 3 %, 16 and more nothing."""
+    wide = relative_error(FloatArithmetic(**BF16), 4096)
     error = {
-        "hbm": relative_error(preset("dram-hbm-pim").model.arithmetic, 4096),
-        "fp16": relative_error(preset("dram-attacc").model.arithmetic, 4096),
-        "bf16": relative_error(aim, 4096),
-        "narrow": relative_error(narrow.model.arithmetic, 4096),
-        "pieces": relative_error(pieces.model.arithmetic, 4096),
+        bits: relative_error(cast(FloatArithmetic(**BF16, adder_bits=float(bits))), 4096) / wide
+        for bits in (6, 8, 10, 12, 16, 24)
     }
-    assert 0.002 < error["hbm"] < 0.003
-    assert 0.0003 < error["fp16"] < 0.0004
-    assert error["bf16"] == pytest.approx(0.0026, rel=0.06)
-    assert error["narrow"] == pytest.approx(0.021, rel=0.15)
-    assert error["pieces"] == pytest.approx(0.0096, rel=0.15)
+    assert error[6] > error[8] > error[10] == pytest.approx(1.38, rel=0.02)
+    assert error[12] == pytest.approx(1.03, abs=0.01)
+    assert error[16] == pytest.approx(1.0, abs=1e-3) and error[24] == pytest.approx(1.0, abs=1e-3)
 
 
-def test_a_narrow_adder_tree_loses_and_a_wide_one_does_not():
-    errors = [
-        relative_error(cast(FloatArithmetic("bf16", result="bf16", adder_bits=float(bits))), 1024)
-        for bits in (6, 8, 10, 16, 24)
-    ]
-    wide = relative_error(FloatArithmetic("bf16", result="bf16"), 1024)
-    assert errors[0] > errors[1] > errors[2] > 1.02 * wide
-    assert errors[3] == pytest.approx(wide, rel=0.01) and errors[4] == pytest.approx(wide, rel=0.01)
+def test_a_sweep_of_the_adders_width_compiles_once():
+    compiled = jax.jit(lambda arithmetic, w, x: arithmetic.multiply(arithmetic.hold(w), x))
+    w, x = draw(40, 3)
+    for bits in (6.0, 10.0, 24.0):
+        compiled(cast(FloatArithmetic(**BF16, adder_bits=bits)), w, x)
+    assert compiled._cache_size() == 1
 
 
 def test_products_do_not_depend_on_the_batch():

@@ -1,5 +1,6 @@
 """Number formats are those of NumPy and ml_dtypes, bit for bit, and integer codes miss by half a step at most."""
 
+from fractions import Fraction
 from functools import partial
 
 import jax
@@ -10,7 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pim.devices.number_format import integer_codes, integer_limit, integer_scale, represented, rounded
+from pim.devices.number_format import (
+    integer_codes,
+    integer_limit,
+    integer_scale,
+    represented,
+    rounded,
+    sum_to_odd,
+)
 
 TYPES = {"fp16": np.float16, "bf16": ml_dtypes.bfloat16}
 jitted = partial(jax.jit, static_argnames="name")(rounded)
@@ -52,6 +60,35 @@ def test_products_and_sums_are_those_of_the_format(name):
     with np.errstate(over="ignore"):
         np.testing.assert_array_equal(jitted(jnp.asarray(a * b), name=name), (narrow[0] * narrow[1]).astype(np.float32))
         np.testing.assert_array_equal(jitted(jnp.asarray(a + b), name=name), (narrow[0] + narrow[1]).astype(np.float32))
+
+
+def nearest_of(exact: Fraction, dtype) -> np.ndarray:
+    """The value of a format that is nearest to a fraction, ties to even, found among three neighbours."""
+    word = int(np.float32(float(exact)).astype(dtype).view(np.uint16))
+    near = [np.array(word + step, np.uint16).view(dtype) for step in (-1, 0, 1) if 0 <= word + step < 1 << 16]
+    near = [value for value in near if np.isfinite(value)]
+    return min(near, key=lambda value: (abs(Fraction(float(value)) - exact), int(value.view(np.uint16)) & 1))
+
+
+@pytest.mark.parametrize("name", TYPES)
+def test_a_sum_rounded_to_odd_and_then_to_a_format_was_rounded_once(name):
+    """Sums of a value and an unrounded product; the first ones lie just beside a tie, which float32 does not see."""
+    rng, dtype = np.random.default_rng(2), TYPES[name]
+    tie = 2.0**-11 if name == "fp16" else 2.0**-8
+    value = lambda n: as_cast((rng.normal(size=n) * np.exp2(rng.integers(-7, 7, n))).astype(np.float32), dtype)
+    total = np.concatenate([np.float32([2.0**-24, -(2.0**-24), 2.0**-24, 1.0]), value(3000)])
+    b = np.concatenate([np.float32([1 + tie, 1 + 3 * tie, -1 - 3 * tie, tie]), value(3000) * value(3000)])
+    found = np.asarray(jitted(jax.jit(sum_to_odd)(jnp.asarray(total), jnp.asarray(b)), name=name))
+    wanted = [nearest_of(Fraction(float(x)) + Fraction(float(y)), dtype) for x, y in zip(total, b, strict=True)]
+    np.testing.assert_array_equal(found, np.array(wanted, np.float32))
+    twice = np.asarray(jitted(jnp.asarray(total + b), name=name))
+    assert (twice != found)[:3].all(), "rounded to the nearest float32 first, these sums become ties"
+
+
+def test_a_sum_to_odd_keeps_what_is_exact_or_infinite():
+    a, b = np.array([1.5, -2.0, np.inf, 0.0, -0.0, 3e38], np.float32), np.array([0.25, 2.0, 1.0, 0.0, -0.0, 3e38])
+    with np.errstate(over="ignore"):
+        np.testing.assert_array_equal(sum_to_odd(jnp.asarray(a), jnp.asarray(b, jnp.float32)), a + b.astype(np.float32))
 
 
 def test_float32_is_left_alone():
