@@ -14,6 +14,7 @@ from jaxtyping import Array, Float
 from pim.devices.dram.energy import UNKNOWN, CommandEnergy, known
 from pim.devices.dram.work import Commands, Work
 from pim.devices.near_dram import NearDram
+from pim.devices.record import cast
 from pim.ledger import Ledger, join, ledger_of
 
 
@@ -45,7 +46,7 @@ def work_cost(
 
 def commands_cost(device: NearDram, commands: Commands) -> Ledger:
     """The ledger of commands."""
-    energy = CommandEnergy(refresh=None) if device.energy is None else device.energy
+    energy = cast(CommandEnergy()) if device.energy is None else device.energy
     cycles, t_ck = commands.cycles, device.timing.t_ck
     below, above = energy.below(device.level), energy.above(device.level)
     column = known(energy.cell) + below
