@@ -53,7 +53,8 @@ def stream_time(device: NearDram, n_in: Any, n_out: Any) -> Float[Array, "..."]:
     """Time (s) in which a matrix comes out over the pins of all channels, one burst after another: without PIM."""
     banks, timing = device.banks, device.timing
     bits = jnp.asarray(n_in, jnp.float32) * n_out * device.memory.bits
-    cycles = jnp.ceil(bits / (8 * banks.column_bytes * banks.channels)) * jnp.maximum(timing.n_ccd_s, timing.n_bl)
+    columns = jnp.ceil(bits / (8 * banks.column_bytes * banks.channels * banks.buses))
+    cycles = columns * jnp.maximum(timing.n_ccd_s, timing.n_bl)
     stalls = 0.0 if device.refresh is None else device.refresh.count(cycles) * device.refresh.stall
     return (cycles + stalls) * timing.t_ck
 

@@ -30,7 +30,8 @@ EXAMPLES = """examples:
   pim presets rram-techC --plot                  its spread, its course with time, its tails
   pim explain rram-techC.adc.bits
   pim fit cells.csv --out cells                  your own measurements as a device
-  pim cost rram-techC 4096 4096 --vectors 16"""
+  pim cost rram-techC 4096 4096 --vectors 16
+  pim cost dram-aim 128 2048 --operation score --copies 32"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -120,6 +121,10 @@ def _parser() -> argparse.ArgumentParser:
     cost.add_argument("n_in", nargs="?", type=int, metavar="N_IN", help="inputs of the matrix")
     cost.add_argument("n_out", nargs="?", type=int, metavar="N_OUT", help="outputs of the matrix")
     cost.add_argument("--vectors", type=int, default=1, metavar="N", help="input vectors (1)")
+    cost.add_argument(
+        "--operation", default="gemv", metavar="NAME", help="at the banks of a DRAM: gemv, score or context (gemv)"
+    )
+    cost.add_argument("--copies", type=int, default=1, metavar="N", help="at the banks of a DRAM: matrices, heads (1)")
     cost.add_argument("--model", help="price this model instead: a shipped one or a folder with its config.json")
     cost.add_argument("--system", metavar="NAME", help="with --model: a preset or device file (rram-techC)")
     cost.add_argument("--batch", type=int, default=1, metavar="N", help="with --model: sequences (1)")

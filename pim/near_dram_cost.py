@@ -17,6 +17,7 @@ from pim.channel_hint import channel_hint
 from pim.devices.dram.energy import UNKNOWN, CommandEnergy, known
 from pim.devices.dram.work import Commands, Work
 from pim.devices.near_dram import NearDram
+from pim.devices.record import cast
 from pim.ledger import Ledger, join, kind, ledger_of
 from pim.llm_workloads.operators import Product
 
@@ -49,7 +50,7 @@ def work_cost(
 
 def commands_cost(device: NearDram, commands: Commands) -> Ledger:
     """The ledger of commands."""
-    energy = CommandEnergy(refresh=None) if device.energy is None else device.energy
+    energy = cast(CommandEnergy()) if device.energy is None else device.energy
     cycles, t_ck = commands.cycles, device.timing.t_ck
     below, above = energy.below(device.level), energy.above(device.level)
     column = known(energy.cell) + below

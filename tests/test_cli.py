@@ -173,6 +173,10 @@ RUN = ("run", "study.toml")
         (("cost", "rram-techC"), r"give a device and the shape of a matrix"),
         (("cost", "rram-techC", "0", "128"), r"n_in must be a whole number of at least 1"),
         (("cost", "rram-techC", "128", "--model", "model"), r"not both"),
+        (("cost", "--model", "model", "--copies", "4"), r"--operation and --copies are for a device with a shape"),
+        (("cost", "dram-aim", "8", "8", "--operation", "gemm"), r"operation = 'gemm' is none of gemv, score, context"),
+        (("cost", "dram-aim", "8", "8", "--copies", "0"), r"copies must be a whole number of at least 1"),
+        (("cost", "rram-techC", "8", "8", "--operation", "score"), r"operation and copies are for near-DRAM devices"),
         (("dance",), r"invalid choice: 'dance'"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else None,
@@ -347,6 +351,20 @@ def test_cost_of_a_product(capsys):
     assert sum(row["energy"] for row in read["rows"]) == pytest.approx(read["total"]["energy"])
     assert main(["cost", "rram-techC", "128", "64"]) == 0
     assert capsys.readouterr().out.startswith("operator  component")
+
+
+def test_cost_at_the_banks_of_a_dram(capsys):
+    """Heads in parallel take longer or as long; what nobody knows is null in JSON and a word in the table."""
+    score = ["cost", "dram-upmem", "128", "2048", "--operation", "score"]
+    latency = []
+    for copies in ("1", "4096"):
+        assert main([*score, "--copies", copies, "--json"]) == 0
+        read = json.loads(capsys.readouterr().out)
+        assert read["total"]["energy"] is None and read["total"]["area"] is None
+        latency.append(read["total"]["latency"])
+    assert 0 < latency[0] < latency[1]
+    assert main(score) == 0
+    assert re.search(r"^total +unknown +unknown", capsys.readouterr().out, re.MULTILINE)
 
 
 def test_cost_of_a_model_needs_no_weights(here: Path, capsys):

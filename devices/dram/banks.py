@@ -17,6 +17,9 @@ class Banks:
     row_bytes: Float[Array, ""] = leaf("1", "bytes of a row of one bank", low=1)
     column_bytes: Float[Array, ""] = leaf("1", "bytes of a column: one access to one bank", low=1)
     rows: Float[Array, ""] = leaf("1", "rows of a bank", low=1)
+    buses: Float[Array, ""] = leaf(
+        "1", "buses of a channel with pins of their own: its pseudo-channels, if they work together", low=1, default=1.0
+    )
     banks_per_unit: Float[Array, ""] = leaf("1", "banks that share an arithmetic unit", low=1, default=1.0)
 
     @property
