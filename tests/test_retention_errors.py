@@ -238,7 +238,7 @@ def test_many_chips_are_the_single_ones():
 def test_a_nominal_matrix_has_no_failures():
     w = jnp.asarray(np.random.default_rng(6).normal(size=(20, 5)), jnp.float32)
     for arithmetic in (FloatArithmetic("fp16"), IntegerArithmetic("int4")):
-        broken = NearDram(arithmetic, made(50.0))
+        broken = NearDram(arithmetic, retention=made(50.0))
         np.testing.assert_array_equal(
             jax.tree.leaves(broken.hold(w, None))[0], jax.tree.leaves(NearDram(arithmetic).hold(w, None))[0]
         )
@@ -246,7 +246,7 @@ def test_a_nominal_matrix_has_no_failures():
 
 def test_a_sweep_of_interval_and_temperature_compiles_once():
     hold = jax.jit(lambda device, w: device.hold(w, lambda use: site_key(root_key(0), use=use)))
-    device = cast(NearDram(FloatArithmetic("bf16"), made()))
+    device = cast(NearDram(FloatArithmetic("bf16"), retention=made()))
     for interval, temperature in [(0.064, 358.15), (1.0, 318.15), (2.0, 318.15)]:
         law = made(interval, temperature=temperature)
         hold(replace(device, retention=law), jnp.ones((9, 4)))
