@@ -4,6 +4,7 @@ from typing import Any
 
 from jaxtyping import Array, Float
 
+from pim.devices.activation_table import ActivationTable
 from pim.devices.arithmetic import Arithmetic, arithmetic_part, operand_bits
 from pim.devices.cells.cell_facts import CellFacts
 from pim.devices.dram.append import append
@@ -38,6 +39,10 @@ class NearDram:
     energy: CommandEnergy | None = part("energy of the commands; absent: unknown", default=None)
     area: Float[Array, ""] | None = leaf(
         "m^2", "area of all dies, memory and units; absent: unknown", low=0, default=None
+    )
+    activation: ActivationTable | None = part(
+        "table through which activation functions go, at the banks that hold the matrix before; absent: none do",
+        default=None,
     )
     retention: RetentionErrors | None = part("cells that lose their bit between refreshes; absent: none", default=None)
     cell_area: Float[Array, ""] | None = leaf("m^2", "area of one DRAM cell; absent: unknown", low=0, default=None)

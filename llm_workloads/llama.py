@@ -165,7 +165,7 @@ def layer_step(
     Args:
         config: shapes and constants.
         layer: "input_norm", "post_norm" and `STATIC` of one layer; a matrix goes to `matmul` unopened. What `DYNAMIC`
-            stands for may be there too, see `_attend`.
+            stands for may be there too, see `_attend`, and "ffn.activation", a function in place of SiLU.
         x: residual stream of the new tokens.
         cache: keys and values of this layer so far.
         matmul: the hook, see `Matmul`.
@@ -193,7 +193,8 @@ def layer_step(
     x = x + project("attention.o", _attend(query, cache, visible, ids, layer, matmul))
 
     normed = rms_norm(x, layer["post_norm"], config.rms_norm_eps)
-    gated = jax.nn.silu(project("ffn.gate", normed)) * project("ffn.up", normed)
+    silu = layer.get("ffn.activation", jax.nn.silu)
+    gated = silu(project("ffn.gate", normed)) * project("ffn.up", normed)
     return x + project("ffn.down", gated), cache
 
 

@@ -13,11 +13,14 @@ from jaxtyping import Array, Float, Key
 from pim import crossbar
 from pim.chip import reading_time
 from pim.crossbar import Crossbar, Ranges
+from pim.devices.activation_table import ActivationTable
 from pim.devices.arithmetic import FloatArithmetic
 from pim.devices.holder import Holder
 from pim.devices.macro import AnalogMacro
+from pim.devices.number_format import rounded
 from pim.devices.random import name_id, site_key
 from pim.devices.record import part, record, static
+from pim.errors import StudyError
 from pim.llm_workloads.llama import Matmul, digital_matmul
 from pim.llm_workloads.operators import DYNAMIC, STATIC, layer_path
 from pim.mapping.plan import Plan
@@ -36,7 +39,7 @@ class Written:
     """A matrix of activations, [batch, heads, n_in, n_out], that a digital device is given in its own format."""
 
     device: str = static("name of the device in its system")
-    content: object = part("the matrix; None until it is known", default=None)
+    content: Any = part("the matrix; None until it is known", default=None)
 
     def of(self, matrix: Array) -> "Written":
         """The same for a matrix."""
@@ -74,6 +77,31 @@ def hook(devices: Mapping[str, Any], key: Key[Array, ""] | None) -> Matmul:
         return y.reshape(*x.shape[:-1], -1)
 
     return matmul
+
+
+@record
+class TabledSilu:
+    """SiLU through the table that a device has at its banks: its own, or the sigmoid's, multiplied there by x."""
+
+    table: ActivationTable = part("table of SiLU or of the sigmoid")
+
+    def __call__(self, x: Array) -> Array:
+        """What comes out for values of any shape."""
+        return self.table(x) if self.table.function == "silu" else rounded(x * self.table(x), self.table.result)
+
+
+def _activation(plan: Plan, layers: range) -> TabledSilu | None:
+    """The activation of a run of layers where their gates' device has a table for it, with a leading axis of layers."""
+    path = layer_path(layers.start, "ffn.gate")
+    table = getattr(plan.model_of(path), "activation", None)
+    if table is None:
+        return None
+    if table.function not in ("silu", "sigmoid"):
+        raise StudyError(
+            f"{plan.assignment[path]}: the model's activation is SiLU, but activation.function is {table.function!r}: "
+            "take silu, sigmoid (multiplied by its input at the banks) or, for an exact one, activation = none"
+        )
+    return TabledSilu(jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (len(layers), *leaf.shape)), table))
 
 
 def _on_activations(
@@ -114,7 +142,8 @@ def program_model(plan: Plan, key: Key[Array, ""] | None, time: float | None = N
             path = layer_path(layers.start, operator)
             if takes_activations(plan.model_of(path)):
                 segment[operator] = Written(plan.assignment[path])
-        segments.append(segment)
+        activation = _activation(plan, layers)
+        segments.append(segment if activation is None else {**segment, "ffn.activation": activation})
     head = _program_head(plan, params, key, time)
     return {**params, "segments": segments, **({} if head is None else {"head": head})}
 

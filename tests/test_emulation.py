@@ -184,6 +184,26 @@ def test_decoding_with_attention_at_the_banks_equals_prefill(model, tokens):
     assert np.abs(np.concatenate(steps, axis=1) - whole).mean() < 1e-3
 
 
+def test_the_activation_goes_through_the_table_at_the_banks(model, tokens):
+    """A table of the sigmoid times its input is SiLU; a coarse one moves the logits, a fine one hardly."""
+    device = replace(preset("dram-aim-cent"), {"arithmetic.operand": "fp32", "arithmetic.result": "fp32"})
+    fine = {"activation.segments": 4096, "activation.entry": "fp32", "activation.result": "fp32"}
+    found = {}
+    for name, changes in {
+        "none": {"activation": None},
+        "fine": fine,
+        "coarse": {**fine, "activation.segments": 8},
+    }.items():
+        system = System({"weights": replace(device, changes)})
+        matmul = hook({"weights": system.devices["weights"].model}, None)
+        found[name] = forward(CONFIG, program_model(place(model, system), None), tokens[:1], matmul=matmul)
+    np.testing.assert_allclose(found["fine"], found["none"], atol=1e-4)
+    assert np.abs(found["coarse"] - found["none"]).max() > 1e-2
+    with pytest.raises(StudyError, match=r"weights: the model's activation is SiLU, but activation.function is 'tanh'"):
+        wrong = System({"weights": replace(device, {"activation.function": "tanh"})})
+        program_model(place(model, wrong), None)
+
+
 def test_time_is_a_path_of_the_same_chips(plan):
     early, late = (evaluate(plan, story(3), chips=2, time=t, progress=False) for t in (1.0, 1e5))
     reference = evaluate(plan, story(3), chips=2, progress=False)
