@@ -13,8 +13,11 @@ from typing import Any
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from pim.devices.dram.all_bank_schedule import all_bank_schedule
 from pim.devices.dram.kernel import Memory
 from pim.devices.dram.layout import Layout, layout
+from pim.devices.dram.refresh import Refresh
+from pim.devices.dram.schedule import Schedule
 from pim.devices.dram.work import Commands, Cycles, Work
 from pim.devices.record import leaf, record, static
 
@@ -59,6 +62,10 @@ class AllBankKernel:
             refreshes=jnp.zeros_like(columns),
             cycles=self._cycles(memory, at),
         )
+
+    def schedule(self, memory: Memory, work: Work, refresh: Refresh | None) -> Schedule:
+        """The commands one by one; see `Kernel`."""
+        return all_bank_schedule(memory, work, refresh, **vars(self))
 
     def _cycles(self, memory: Memory, at: Layout) -> Cycles:
         """Cycles of the busiest channel: a slot for each column, and what is between them beyond it.
