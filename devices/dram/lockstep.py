@@ -17,6 +17,9 @@ from jaxtyping import Array, Float
 
 from pim.devices.dram.kernel import Memory
 from pim.devices.dram.layout import shared
+from pim.devices.dram.lockstep_schedule import lockstep_schedule
+from pim.devices.dram.refresh import Refresh
+from pim.devices.dram.schedule import Schedule
 from pim.devices.dram.timing import DramTiming
 from pim.devices.dram.work import Commands, Cycles, Work, ceil_div, whole
 from pim.devices.record import leaf, record
@@ -63,6 +66,10 @@ class LockstepKernel:
             refreshes=nothing,
             cycles=self._cycles(timing, pace, steps, along, side),
         )
+
+    def schedule(self, memory: Memory, work: Work, refresh: Refresh | None) -> Schedule:
+        """The commands one by one; see `Kernel`."""
+        return lockstep_schedule(memory, work, refresh, **vars(self))
 
     def _cycles(self, timing: DramTiming, pace: Any, steps: Any, along: Any, side: Any) -> Cycles:
         """Cycles of `side` tiles of outputs, each over `along` tiles of inputs, in the even and the odd bank."""

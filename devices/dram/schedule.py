@@ -4,6 +4,7 @@ A closed form says how long work takes; a schedule says why. It is made by issui
 as soon as those before it allow (`command_bus.py`), and shares no sum with the closed form that it is tested against.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -91,6 +92,15 @@ class Schedule:
         return f"{len(self)} commands in {self.end} cycles: {issued}\n{self.table()}"
 
     __repr__ = __str__
+
+
+def listed(kinds: Sequence[Kind], issued: Sequence[tuple[str, int, int, int, int]], end: int) -> Schedule:
+    """The schedule of commands in the order in which they are issued: name, cycle, bank, row, column of each."""
+    number = {kind.name: i for i, kind in enumerate(kinds)}
+    command = np.array([number[name] for name, *_ in issued], np.int32)
+    numbers = np.array([values for _, *values in issued], np.int64).reshape(-1, 4)
+    bank, row, column = (values.astype(np.int32) for values in numbers[:, 1:].T)
+    return Schedule(tuple(kinds), numbers[:, 0].copy(), command, bank, row, column, end)
 
 
 def stalled(schedule: Schedule, refresh: Refresh | None) -> Schedule:
