@@ -15,7 +15,7 @@ from jaxtyping import Array, Float
 
 from pim.devices.dram.all_bank_schedule import all_bank_schedule
 from pim.devices.dram.kernel import Memory
-from pim.devices.dram.layout import Layout, layout
+from pim.devices.dram.layout import Layout, Piece, layout
 from pim.devices.dram.refresh import Refresh
 from pim.devices.dram.schedule import Schedule
 from pim.devices.dram.work import Commands, Cycles, Work
@@ -68,55 +68,78 @@ class AllBankKernel:
         return all_bank_schedule(memory, work, refresh, **vars(self))
 
     def _cycles(self, memory: Memory, at: Layout) -> Cycles:
-        """Cycles of the busiest channel: a slot for each column, and what is between them beyond it.
+        """Cycles of the busiest channel: a slot for each column, and what is between two of them beyond it.
 
-        Between two columns the row changes or not, and results are read or not; between two pieces both, and the buffer
-        is filled. Before the first piece no row is open, and after the last none is opened. Units with several banks
-        open a row in one while they read another, and wait for the first alone.
+        Between two columns the row changes or stays, and results are read or not; between two pieces they are, and the
+        buffer is filled. A row changes when it may be closed and the registers are done with, whichever is later; then
+        the mode is switched. Units with several banks open a row in one while they read another, and wait for the
+        first alone: rows of so few columns that this takes longer wait in the schedule, and not here.
         """
         banks, timing = memory.banks, memory.timing
-        n_ccd, opened = timing.n_column(memory.level), timing.opened(banks.banks)
-        modal = self.n_mode > 0
-        leave = jnp.where(modal, 2 * self.n_mode + self.n_turn + 1, 1.0)  # to read results, and go on with a row
-        stay = jnp.where(modal, leave, n_ccd)  # the same, where the row stays
-        refill = jnp.where(modal, leave, self.n_turn)  # the same, where the buffer is filled, less the filling
+        at_bank = memory.level == "bank"
+        n_ccd, opened = timing.n_column(memory.level), timing.opened(banks.banks if at_bank else at.units)
+        read = jnp.maximum(self.n_read, 1.0)
+        turn = jnp.maximum(self.n_turn, read)
         held = jnp.minimum(self.registers, at.per)
-        reads = (held - 1) * self.n_read
-        last_reads = (at.per - (at.groups - 1) * held - 1) * self.n_read
-        mac = broadcast = activation = mode = readout = 0.0
+        last = at.per - (at.groups - 1) * held  # results of the last group
+
+        def preset(results: Any) -> Any:
+            return jnp.where(self.n_preset > 0, (results - 1) * self.n_preset + 1, 0.0)
 
         def closing(columns: Any) -> Any:
             """Cycles beyond a slot from the last of so many columns in a row to closing it."""
-            return timing.closed(columns, n_ccd) - n_ccd if memory.level == "bank" else 0.0 * columns
+            return timing.closed(columns, n_ccd) - n_ccd
 
-        for piece in at.pieces:
-            close, fill = closing(piece.last), piece.columns * self.n_buffer
-            whole_row = closing(banks.columns * banks.banks_per_unit)  # at the banks: elsewhere nothing is waited for
+        def leave(results: Any) -> Any:
+            """From a slot to the last result that is read behind it."""
+            return self.n_mode + (results - 1) * read
+
+        def keep(results: Any, then: Any) -> Any:
+            """Beyond a slot, where the row stays: results are read, which takes a slot, and `then` comes behind them."""
+            return leave(results) + jnp.maximum(then, n_ccd) + self.n_mode
+
+        def change(results: Any, then: Any, close: Any) -> Any:
+            """The same where the row is closed, if it may be."""
+            return jnp.maximum(leave(results) + then, close) + self.n_mode if at_bank else keep(results, then)
+
+        def within(piece: Piece, close: Any) -> Any:
+            """Between the groups of results of a piece, the last of which may be smaller."""
+            more = at.groups > 1
+            on, finally_on = (jnp.where(self.n_preset > 0, turn + preset(results), read) for results in (held, last))
+            changes = (piece.both - 1 - piece.ends) * change(held, on, close) + piece.ends * change(held, finally_on, close)
+            stays = (at.groups - piece.both - more + piece.ends) * keep(held, on)
+            return changes + stays + (more - piece.ends) * keep(held, finally_on)
+
+        full, rest = at.pieces
+        fills = [piece.columns * self.n_buffer for piece in at.pieces]
+        begin = fills[0] + preset(held)
+        into = [turn + fill + preset(held) for fill in fills]
+        ending = jnp.where(rest.count > 0, rest.final, full.final)
+        again = jnp.where(at.one_row, at.turns - at.openings, 0.0) if at_bank else 0.0  # another vector, the same row
+        told = (
+            2 * self.n_mode + begin + (at.turns - 1 - again) * change(last, into[0], closing(ending))
+            + again * keep(last, into[0]) + leave(last) + turn
+            + at.turns * (full.count - 1) * change(last, into[0], closing(full.final))
+            + at.turns * rest.count * change(last, into[1], closing(full.final))
+        )  # fmt: skip
+        broadcast = mac = readout = 0.0
+        activation = (at.openings if at_bank else 1.0) * (timing.n_rp + opened) - timing.n_rp
+        for piece, fill in zip(at.pieces, fills, strict=True):
+            count, close = at.turns * piece.count, closing(piece.last)
             inside = at.per * (piece.rows - 1)  # rows that change within an output
             between = piece.visits - piece.both - inside  # and between outputs that are kept
-            first = jnp.where(at.one_row, 0.0, jnp.maximum(close - refill - last_reads - fill, 0.0))
-            mac += piece.count * at.per * piece.columns * n_ccd
-            broadcast += piece.count * fill
-            activation += piece.count * (inside * whole_row + between * close)
-            readout += piece.count * ((at.per - at.groups) * (self.n_read + self.n_preset))
-            mode += piece.count * (
-                (piece.both - 1) * (jnp.maximum(leave + reads, close) - reads)
-                + (at.groups - piece.both) * stay
-                + (refill + first)
-            )
-        openings = at.openings if memory.level == "bank" else 1.0
-        activation = at.turns * activation + openings * (timing.n_rp + opened) - timing.n_rp
-        spent = [at.turns * value for value in (broadcast, mac, mode, readout)]
+            told += count * within(piece, close)
+            broadcast += count * fill
+            mac += count * at.per * piece.columns * n_ccd
+            readout += count * (at.per - at.groups) * (read + self.n_preset)
+            if at_bank:  # elsewhere nothing is waited for
+                activation += count * (inside * closing(banks.columns * banks.banks_per_unit) + between * close)
+        early = jnp.where(self.n_mode > 0, 0.0, jnp.minimum(begin, opened)) if self.early_row == "yes" else 0.0
         return Cycles(
-            broadcast=spent[0] - (jnp.minimum(self._fill(at), opened) if self.early_row == "yes" else 0.0),
+            broadcast=broadcast - early,
             activation=activation,
-            mac=spent[1],
-            mode=spent[2] + jnp.where(modal, self.n_mode, 0.0),
-            readout=spent[3],
-            refresh=jnp.zeros_like(spent[1]),
+            mac=mac,
+            mode=told - broadcast - readout,
+            readout=readout,
+            refresh=jnp.zeros_like(mac),
         )
-
-    def _fill(self, at: Layout) -> Any:
-        """Cycles in which the first piece comes in."""
-        full, rest = at.pieces
-        return jnp.where(full.count > 0, full.columns, rest.columns) * self.n_buffer

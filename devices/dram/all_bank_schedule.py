@@ -48,7 +48,8 @@ def all_bank_schedule(
     at = placement(memory, work, buffer_bytes=buffer_bytes, registers=registers)
     turns = at.rounds * at.vectors
     refuse_above_most(turns * sum(columns * (1 + at.per) + 6 * at.per for columns in at.pieces))
-    turn, read = max(interval(n_turn, "kernel.n_turn"), 1), max(interval(n_read, "kernel.n_read"), 1)
+    read = max(interval(n_read, "kernel.n_read"), 1)
+    turn = max(interval(n_turn, "kernel.n_turn"), read)
     buffer, preset = interval(n_buffer, "kernel.n_buffer"), interval(n_preset, "kernel.n_preset")
     mode = interval(n_mode, "kernel.n_mode")
     rows = OpenRows(memory, height=at.height, copies=at.rounds, vectors=at.vectors)
@@ -74,7 +75,8 @@ def all_bank_schedule(
         n_switch=mode,
         inside=("WRGB", bias, result),
     )
-    rows.begin(bus, early=early_row == "yes" and not mode, not_before=mode + at.pieces[0] * buffer)
+    begun = mode + at.pieces[0] * buffer + (at.held - 1) * preset + (preset > 0)  # the vector and the presets are in
+    rows.begin(bus, early=early_row == "yes" and not mode, not_before=begun)
     for turn_number in range(turns):
         copy, vector = divmod(turn_number, at.vectors)
         for piece, columns in enumerate(at.pieces):
