@@ -82,7 +82,7 @@ class NearDram:
         """
         return self._kernel_of(work).schedule(self.memory, work, self.refresh)
 
-    def _kernel_of(self, work: Work) -> Kernel:
+    def _kernel_of(self, work: Work) -> Any:
         return self.kernel if work.operation == "gemv" or self.attention is None else self.attention
 
     def hold(self, weights: Float[Array, "n_in n_out"], key_for: KeyFor | None) -> Any:

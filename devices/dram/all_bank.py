@@ -90,56 +90,56 @@ class AllBankKernel:
             """Cycles beyond a slot from the last of so many columns in a row to closing it."""
             return timing.closed(columns, n_ccd) - n_ccd
 
-        def leave(results: Any) -> Any:
-            """From a slot to the last result that is read behind it."""
-            return self.n_mode + (results - 1) * read
+        def beyond(read_out: Any, then: Any, close: Any = None, fill: Any = None) -> Any:
+            """Cycles beyond a slot and beyond what is booked below, between two columns with results read between them.
 
-        def keep(results: Any, then: Any) -> Any:
-            """Beyond a slot, where the row stays: results are read, which takes a slot, and `then` comes behind them."""
-            return leave(results) + jnp.maximum(then, n_ccd) + self.n_mode
-
-        def change(results: Any, then: Any, close: Any) -> Any:
-            """The same where the row is closed, if it may be."""
-            return jnp.maximum(leave(results) + then, close) + self.n_mode if at_bank else keep(results, then)
+            So many results are read, the buffer is filled if at all, so many registers are preset `then`. The row is
+            closed as soon as it may be, or it stays, and reading takes a slot of its own.
+            """
+            reads = (read_out - 1) * read
+            filled = 0.0 if fill is None else turn + fill
+            written = jnp.where(self.n_preset > 0, turn if fill is None else filled, filled) + preset(then)
+            after = self.n_mode + reads + jnp.maximum(written, read)
+            stays = jnp.maximum(after, self.n_mode + reads + n_ccd)
+            ready = stays if close is None or not at_bank else jnp.maximum(after, close)
+            return ready + self.n_mode - reads - (0.0 if fill is None else fill) - (then - 1) * self.n_preset
 
         def within(piece: Piece, close: Any) -> Any:
             """Between the groups of results of a piece, the last of which may be smaller."""
             more = at.groups > 1
-            on, finally_on = (jnp.where(self.n_preset > 0, turn + preset(results), read) for results in (held, last))
-            changes = (piece.both - 1 - piece.ends) * change(held, on, close) + piece.ends * change(held, finally_on, close)
-            stays = (at.groups - piece.both - more + piece.ends) * keep(held, on)
-            return changes + stays + (more - piece.ends) * keep(held, finally_on)
+            changes = (piece.both - 1 - piece.ends) * beyond(held, held, close)
+            stays = (at.groups - piece.both - more + piece.ends) * beyond(held, held)
+            ending = piece.ends * beyond(held, last, close) + (more - piece.ends) * beyond(held, last)
+            return changes + stays + ending
 
         full, rest = at.pieces
         fills = [piece.columns * self.n_buffer for piece in at.pieces]
-        begin = fills[0] + preset(held)
-        into = [turn + fill + preset(held) for fill in fills]
-        ending = jnp.where(rest.count > 0, rest.final, full.final)
+        final = closing(jnp.where(rest.count > 0, rest.final, full.final))
         again = jnp.where(at.one_row, at.turns - at.openings, 0.0) if at_bank else 0.0  # another vector, the same row
-        told = (
-            2 * self.n_mode + begin + (at.turns - 1 - again) * change(last, into[0], closing(ending))
-            + again * keep(last, into[0]) + leave(last) + turn
-            + at.turns * (full.count - 1) * change(last, into[0], closing(full.final))
-            + at.turns * rest.count * change(last, into[1], closing(full.final))
-        )  # fmt: skip
+        mode = 3 * self.n_mode + (self.n_preset > 0) + turn  # to the first column, and from the last
+        mode += (at.turns - 1 - again) * beyond(last, held, final, fills[0]) + again * beyond(
+            last, held, None, fills[0]
+        )
+        for count, fill in zip((full.count - 1, rest.count), fills, strict=True):
+            mode += at.turns * count * beyond(last, held, closing(full.final), fill)
         broadcast = mac = readout = 0.0
         activation = (at.openings if at_bank else 1.0) * (timing.n_rp + opened) - timing.n_rp
         for piece, fill in zip(at.pieces, fills, strict=True):
             count, close = at.turns * piece.count, closing(piece.last)
             inside = at.per * (piece.rows - 1)  # rows that change within an output
             between = piece.visits - piece.both - inside  # and between outputs that are kept
-            told += count * within(piece, close)
+            mode += count * within(piece, close)
             broadcast += count * fill
             mac += count * at.per * piece.columns * n_ccd
             readout += count * (at.per - at.groups) * (read + self.n_preset)
             if at_bank:  # elsewhere nothing is waited for
                 activation += count * (inside * closing(banks.columns * banks.banks_per_unit) + between * close)
-        early = jnp.where(self.n_mode > 0, 0.0, jnp.minimum(begin, opened)) if self.early_row == "yes" else 0.0
+        early = jnp.where(self.n_mode > 0, 0.0, jnp.minimum(fills[0] + preset(held), opened))
         return Cycles(
-            broadcast=broadcast - early,
-            activation=activation,
+            broadcast=broadcast,
+            activation=activation - (early if self.early_row == "yes" else 0.0),
             mac=mac,
-            mode=told - broadcast - readout,
+            mode=mode,
             readout=readout,
             refresh=jnp.zeros_like(mac),
         )

@@ -16,6 +16,8 @@ These rules are the timing table and the controller of AiM's simulator (aim_simu
 its registers, buffer and modes taken away where a device has none.
 """
 
+from typing import Any
+
 from pim.devices.dram.command_bus import CommandBus
 from pim.devices.dram.concrete import interval, refuse_above_most
 from pim.devices.dram.kernel import Memory
@@ -31,13 +33,13 @@ def all_bank_schedule(
     work: Work,
     refresh: Refresh | None,
     *,
-    buffer_bytes: float,
-    registers: float,
-    n_buffer: float,
-    n_turn: float,
-    n_read: float,
-    n_preset: float,
-    n_mode: float,
+    buffer_bytes: Any,
+    registers: Any,
+    n_buffer: Any,
+    n_turn: Any,
+    n_read: Any,
+    n_preset: Any,
+    n_mode: Any,
     early_row: str,
 ) -> Schedule:
     """The schedule of work in its busiest channel; the intervals are the fields of `AllBankKernel`.

@@ -1,4 +1,4 @@
-"""Plain whole numbers out of the fields of a device and the sizes of a product: what is issued is counted one by one."""
+"""Plain whole numbers out of the fields of a device and the sizes of a product, for what is done one by one."""
 
 import math
 from typing import Any

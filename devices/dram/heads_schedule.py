@@ -5,6 +5,8 @@ buffer die meanwhile, and are no commands of the banks. Units at the banks open 
 (MAC) and close it (PREA); units elsewhere open rows ahead, in banks that are not being read.
 """
 
+from typing import Any
+
 from pim.devices.dram.command_bus import CommandBus
 from pim.devices.dram.concrete import interval, refuse_above_most, sizes
 from pim.devices.dram.kernel import Memory
@@ -15,7 +17,7 @@ from pim.devices.dram.work import Work
 from pim.devices.errors import DeviceError
 
 
-def heads_schedule(memory: Memory, work: Work, refresh: Refresh | None, *, units_across: float) -> Schedule:
+def heads_schedule(memory: Memory, work: Work, refresh: Refresh | None, *, units_across: Any) -> Schedule:
     """The schedule of scores or contexts in the busiest channel; see `HeadsKernel`.
 
     Raises:

@@ -52,7 +52,7 @@ class Layout(NamedTuple):
         channels: channels that hold a part of a copy.
         matrices: products, over all copies and vectors.
         turns: products that one channel goes through, one after another.
-        openings: how often the busiest channel opens a row; one that comes back before its bank opens another stays open.
+        openings: how often the busiest channel opens a row; one that has its bank to itself stays open.
         one_row: whether the whole part of a channel lies in one row, which then stays open.
     """
 

@@ -1,13 +1,14 @@
 """What a host tells a channel of HBM-PIM for a product: groups of accesses, which a barrier ends.
 
 Banks are parked by a read of each, four rows enter the mode in which all banks take a command, the program is written
-into the units. Then for each tile of outputs and each vector: products are switched on, inputs written and columns read,
-tile by tile, those in the even banks first; sums are stored, products switched off. Two rows leave the mode, and every
-bank is read once more. The order is that of the vendor's kernel (PIMSimulator).
+into the units. Then for each tile of outputs and each vector: products are switched on, inputs written and columns
+read, tile by tile, those in the even banks first; sums are stored, products switched off. Two rows leave the mode, and
+every bank is read once more. The order is that of the vendor's kernel (PIMSimulator); its rows for the mode lie
+elsewhere, which makes no difference.
 """
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from pim.devices.dram.concrete import interval, refuse_above_most, sizes
 from pim.devices.dram.kernel import Memory
@@ -96,7 +97,7 @@ class Program(NamedTuple):
         return Access(name, parity, *divmod(column, self.in_row))
 
 
-def program(memory: Memory, work: Work, *, input_registers: float, registers: float) -> Program:
+def program(memory: Memory, work: Work, *, input_registers: Any, registers: Any) -> Program:
     """The program of work in the busiest channel.
 
     Raises:
@@ -129,7 +130,7 @@ def program(memory: Memory, work: Work, *, input_registers: float, registers: fl
     held = tiles * rounds * (-(-at.along // 2) * columns * outputs + vectors * outputs)
     if -(-held // at.in_row) > rows - RESERVED:
         raise DeviceError(
-            f"it does not fit: the matrix and its results take {-(-held // at.in_row)} rows of each bank, and there are "
+            f"it does not fit: matrix and results take {-(-held // at.in_row)} rows of each bank, and there are "
             f"{rows - RESERVED}: take a smaller matrix, fewer copies or more channels (banks.channels)"
         )
     return at

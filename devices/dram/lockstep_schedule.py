@@ -15,6 +15,7 @@ The rules are those of the vendor's simulator (PIMSimulator), whose runs this re
 """
 
 from collections.abc import Iterator
+from typing import Any
 
 from pim.devices.dram.concrete import interval
 from pim.devices.dram.kernel import Memory
@@ -32,12 +33,12 @@ def lockstep_schedule(
     work: Work,
     refresh: Refresh | None,
     *,
-    input_registers: float,
-    registers: float,
-    n_write_read: float,
-    n_read_write: float,
-    n_write_close: float,
-    **_: float,
+    input_registers: Any,
+    registers: Any,
+    n_write_read: Any,
+    n_read_write: Any,
+    n_write_close: Any,
+    **_: Any,
 ) -> Schedule:
     """The schedule of work in the busiest channel; the intervals are the fields of `LockstepKernel`.
 
@@ -66,7 +67,10 @@ class _Controller:
     def __init__(self, memory: Memory, at: Program, n_write_read: int, n_read_write: int, n_write_close: int):
         timing = memory.timing
         self.at, self.n_wtr, self.n_rtw, self.n_wtp = at, n_write_read, n_read_write, n_write_close
-        self.n_rcd, self.n_rcd_wr = interval(timing.n_first, "timing.n_rcd"), interval(timing.n_rcd_wr, "timing.n_rcd_wr")
+        self.n_rcd, self.n_rcd_wr = (
+            interval(timing.n_first, "timing.n_rcd"),
+            interval(timing.n_rcd_wr, "timing.n_rcd_wr"),
+        )
         self.n_rp, self.n_ras = interval(timing.n_rp, "timing.n_rp"), interval(timing.n_ras, "timing.n_ras")
         self.n_rtp = interval(timing.n_rtp, "timing.n_rtp")
         self.n_ccd_s = interval(timing.n_ccd_s, "timing.n_ccd_s")

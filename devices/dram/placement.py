@@ -5,7 +5,7 @@ in which they are visited: piece by piece, output by output.
 """
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from pim.devices.dram.concrete import interval, sizes
 from pim.devices.dram.kernel import Memory
@@ -91,7 +91,7 @@ class Placement(NamedTuple):
         return sum(self.places(piece) for piece in range(len(self.pieces)))
 
 
-def placement(memory: Memory, work: Work, *, buffer_bytes: float, registers: float) -> Placement:
+def placement(memory: Memory, work: Work, *, buffer_bytes: Any, registers: Any) -> Placement:
     """The placement of one product.
 
     Raises:

@@ -68,6 +68,6 @@ class ProcessorKernel:
     def schedule(self, memory: Memory, work: Work, refresh: Refresh | None) -> Schedule:
         """Nothing: a processor runs instructions, and its threads decide when the bank is read; see `Kernel`."""
         raise DeviceError(
-            "a product by processors at the banks is a number of instructions, and no schedule of DRAM commands: ask for "
-            "its cost alone, whose ledger has it"
+            "a product by processors at the banks is a number of instructions, and no schedule of DRAM commands: ask "
+            "for its cost alone, whose ledger has it"
         )

@@ -6,7 +6,7 @@ as soon as those before it allow (`command_bus.py`), and shares no sum with the 
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Int
@@ -75,16 +75,18 @@ class Schedule:
         return self.cycle[np.isin(self.command, chosen)]
 
     def table(self, rows: int = 20) -> str:
-        """The first commands as a table: cycle, command, bank, row, column."""
-        lines = [f"{'cycle':>9}  {'command':8} {'bank':>5} {'row':>6} {'column':>6}"]
-        for i in range(min(rows, len(self))):
-            place = (self.bank[i], self.row[i], self.column[i])
-            bank, row, column = ("-" if value < 0 else str(value) for value in place)
-            lines.append(
-                f"{self.cycle[i]:>9}  {self.kinds[self.command[i]].name:8} {bank:>5} {row:>6} {column:>6}".rstrip()
-            )
-        if len(self) > rows:
-            lines.append(f"... {len(self) - rows} more; {self.end} cycles in all")
+        """The first commands as a table: cycle, command, bank, row, column; a run over columns is one line."""
+        same = np.ones(max(len(self) - 1, 0), bool)
+        for values in (self.command, self.bank, self.row):
+            same &= values[1:] == values[:-1]
+        starts = np.flatnonzero(np.r_[True, ~same])
+        lines = [f"{'cycle':>13}  {'command':8} {'bank':>5} {'row':>6}  column"]
+        for first, after in zip(starts[:rows], np.r_[starts[1:], len(self)], strict=False):
+            cycle, column = (_span(values[first], values[after - 1]) for values in (self.cycle, self.column))
+            bank, row = (_span(values[first], values[first]) for values in (self.bank, self.row))
+            lines.append(f"{cycle:>13}  {self.kinds[self.command[first]].name:8} {bank:>5} {row:>6}  {column}")
+        if len(starts) > rows:
+            lines.append(f"... and so on: {len(self)} commands, {self.end} cycles in all")
         return "\n".join(lines)
 
     def __str__(self) -> str:
@@ -92,6 +94,10 @@ class Schedule:
         return f"{len(self)} commands in {self.end} cycles: {issued}\n{self.table()}"
 
     __repr__ = __str__
+
+
+def _span(first: Any, last: Any) -> str:
+    return "-" if first < 0 else str(first) if first == last else f"{first}..{last}"
 
 
 def listed(kinds: Sequence[Kind], issued: Sequence[tuple[str, int, int, int, int]], end: int) -> Schedule:
