@@ -30,7 +30,9 @@ class AllBankKernel:
     n_buffer: Float[Array, ""] = leaf("1", "cycles between two columns written into the buffer", low=1)
     n_turn: Float[Array, ""] = leaf("1", "cycles from reading results to writing what comes next, or to the end", low=0)
     registers: Float[Array, ""] = leaf("1", "results that a unit keeps before they are read", low=1, default=1.0)
-    n_read: Float[Array, ""] = leaf("1", "cycles between two results that are read", low=0, default=0.0)
+    n_read: Float[Array, ""] = leaf(
+        "1", "cycles from a result that is read to what comes next, at least one", low=0, default=0.0
+    )
     n_preset: Float[Array, ""] = leaf(
         "1", "cycles between two registers that are preset before a sum; 0: sums begin at zero", low=0, default=0.0
     )
@@ -73,7 +75,8 @@ class AllBankKernel:
         Between two columns the row changes or stays, and results are read or not; between two pieces they are, and the
         buffer is filled. A row changes when it may be closed and the registers are done with, whichever is later; then
         the mode is switched. Units with several banks open a row in one while they read another, and wait for the
-        first alone: rows of so few columns that this takes longer wait in the schedule, and not here.
+        first alone: rows of so few columns that this takes longer wait in the schedule, and not here. A row is taken to
+        be open as long as its columns take; what is read between them (keys side by side) only helps it to `n_ras`.
         """
         banks, timing = memory.banks, memory.timing
         at_bank = memory.level == "bank"

@@ -34,7 +34,11 @@ class LockstepKernel:
     n_write_read: Float[Array, ""] = leaf("1", "cycles from a write to a read, of other banks", low=0)
     n_read_write: Float[Array, ""] = leaf("1", "cycles from a read to a write, of other banks", low=0)
     n_write_close: Float[Array, ""] = leaf("1", "cycles from a write to closing its row", low=0)
-    n_start: Float[Array, ""] = leaf("1", "cycles of entering and leaving the mode and of writing the program", low=0)
+    n_start: Float[Array, ""] = leaf(
+        "1",
+        "cycles of entering and leaving the mode and of writing the program; a schedule finds them by itself",
+        low=0,
+    )
 
     def commands(self, memory: Memory, work: Work) -> Commands:
         """The commands of work; see `Kernel`."""
