@@ -12,6 +12,7 @@ from pim.devices.dram.banks import Banks
 from pim.devices.dram.energy import LEVELS, CommandEnergy
 from pim.devices.dram.kernel import Kernel, Memory
 from pim.devices.dram.refresh import Refresh
+from pim.devices.dram.schedule import Schedule
 from pim.devices.dram.timing import DramTiming
 from pim.devices.dram.work import APPENDS, Commands, Work
 from pim.devices.holder import KeyFor
@@ -65,11 +66,24 @@ class NearDram:
         """
         if work.operation in APPENDS:
             commands = append(self.memory, work)
-        elif work.operation == "gemv" or self.attention is None:
-            commands = self.kernel.commands(self.memory, work)
         else:
-            commands = self.attention.commands(self.memory, work)
+            commands = self._kernel_of(work).commands(self.memory, work)
         return commands.refreshed(self.refresh, self.banks.channels, alone=alone)
+
+    def schedule(self, work: Work) -> Schedule:
+        """The commands of one product, one by one, in the busiest channel, whole refreshes among them.
+
+        Raises:
+            DeviceError: a size is no plain number, there are too many commands, or the device has no schedules.
+
+        Example:
+            >>> schedule = pim.preset("dram-aim").model.schedule(Work("gemv", 4096, 4096))
+            >>> schedule.end, schedule.counts()
+        """
+        return self._kernel_of(work).schedule(self.memory, work, self.refresh)
+
+    def _kernel_of(self, work: Work) -> Any:
+        return self.kernel if work.operation == "gemv" or self.attention is None else self.attention
 
     def hold(self, weights: Float[Array, "n_in n_out"], key_for: KeyFor | None) -> Any:
         """The matrix in the operands' format, in the order in which the units go through it.

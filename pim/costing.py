@@ -10,11 +10,12 @@ from pim import digital_macro_cost, near_dram_cost, roofline_cost
 from pim.devices.device import Device
 from pim.devices.digital_macro import DigitalMacro
 from pim.devices.digital_unit import DigitalUnit
-from pim.devices.dram.work import OPERATIONS
+from pim.devices.dram.work import OPERATIONS, Work
 from pim.devices.macro import AnalogMacro, Ideal
 from pim.devices.near_dram import NearDram
 from pim.devices.roofline import Roofline
 from pim.digital_cost import digital_cost, digital_notes, product_values, unit_cost
+from pim.dram_trace import trace_of
 from pim.errors import StudyError
 from pim.ledger import FREE, Cost, join, ledger_of
 from pim.macro_cost import matrix_cost, uncounted
@@ -32,6 +33,7 @@ def cost(
     operands: Operands | None = None,
     operation: str = "gemv",
     copies: Any = 1,
+    trace: bool = False,
 ) -> Cost: ...
 @overload
 def cost(what: Plan, *, batch: int = 1, prompt: int = PROMPT, generate: int = GENERATE) -> PlanCost: ...
@@ -46,6 +48,7 @@ def cost(
     batch: int = 1,
     prompt: int = PROMPT,
     generate: int = GENERATE,
+    trace: bool = False,
 ) -> Any:
     """What products with a matrix cost on a device, or what a language model costs on a system.
 
@@ -61,20 +64,25 @@ def cost(
         batch: sequences of a plan's run.
         prompt: tokens that each is given, read in one go.
         generate: tokens that each then writes, one at a time.
+        trace: whether the commands of a near-DRAM device are listed too, one by one, as `cost.trace`; of one shape.
 
     Returns:
         For a device a `Cost`, whose figures have the common shape of `shape`, `vectors` and `operands`; for a plan a
         `PlanCost`, with prefill and decode apart.
 
     Raises:
+        DeviceError: a trace of several shapes, or of more commands than can be listed.
         StudyError: a size that is not positive and whole, an operation that the device does not know, or a device whose
             cost is not known.
 
     Example:
         >>> pim.cost(pim.preset("rram-techC"), (128, 128)).energy
         >>> pim.cost(pim.preset("dram-attacc"), (128, 2048), operation="score", copies=96).latency
+        >>> pim.cost(pim.preset("dram-aim"), (4096, 4096), trace=True).trace.save("gemv.aim", format="aim")
         >>> pim.cost(plan, prompt=512, generate=128).energy_per_token
     """
+    if trace and not isinstance(what.model if isinstance(what, Device) else what, NearDram):
+        raise StudyError("a trace lists the commands of a product on a near-DRAM device: leave trace away for others")
     if isinstance(what, Plan):
         if shape is not None:
             raise StudyError("a plan has matrices of its own: leave the shape away, or give a device")
@@ -102,7 +110,8 @@ def cost(
         return _on_roofline(model, n_in, n_out, vectors)
     if isinstance(model, NearDram):
         ledger = near_dram_cost.matrix_cost(model, n_in, n_out, vectors, copies, operation)
-        return Cost(ledger, near_dram_cost.notes(model, n_in, n_out, vectors, copies, operation))
+        listed = trace_of(model, Work(operation, n_in, n_out, vectors, copies)) if trace else None
+        return Cost(ledger, near_dram_cost.notes(model, n_in, n_out, vectors, copies, operation), listed)
     raise StudyError(
         f"no cost is known for a {type(model).__name__}; give a device, such as pim.preset('sram-digital28')"
     )

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from pim.devices.record import leaf, part, record, static
+from pim.devices.record import leaf, part, record, static, told
 from pim.errors import StudyError
 from pim.units import plain
 
@@ -130,6 +130,7 @@ class Cost:
 
     ledger: Ledger = part("energy, latency and area by operator and component")
     notes: tuple[str, ...] = static("assumptions, and what is left out")
+    trace: Any = told("commands one by one (`pim.dram_trace.Trace`), if they were asked for", default=None)
 
     @property
     def energy(self) -> Float[Array, "*shape"]:

@@ -21,6 +21,8 @@ from pim.devices.dram.all_bank import AllBankKernel
 from pim.devices.dram.bank_vectors import BankVectors
 from pim.devices.dram.front_end import FrontEnd
 from pim.devices.dram.kernel import Memory
+from pim.devices.dram.refresh import Refresh
+from pim.devices.dram.schedule import Schedule
 from pim.devices.dram.work import Commands, Cycles, Work, ceil_div, whole
 from pim.devices.errors import DeviceError
 from pim.devices.record import leaf, part, record
@@ -49,6 +51,13 @@ class CentAttention:
         if work.operation == "context":
             return self.context(memory, work)
         return jax.tree.map(jnp.add, self.score(memory, work), self.softmax(memory, work))
+
+    def schedule(self, memory: Memory, work: Work, refresh: Refresh | None) -> Schedule:
+        """Nothing: lines of all channels pass one front end, and no channel has a schedule of its own; see `Kernel`."""
+        raise DeviceError(
+            "attention as CENT lays it out has no schedule: its scores pass the front end that all channels share. "
+            'Take the attention of pim.preset("dram-aim"), which stays in the banks'
+        )
 
     def score(self, memory: Memory, work: Work, devices: Any = 1) -> Commands:
         """The commands of scores without their softmax, keys spread over so many devices."""

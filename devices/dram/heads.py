@@ -11,7 +11,10 @@ where an odd last round has nothing to overlap with.
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from pim.devices.dram.heads_schedule import heads_schedule
 from pim.devices.dram.kernel import Memory
+from pim.devices.dram.refresh import Refresh
+from pim.devices.dram.schedule import Schedule
 from pim.devices.dram.work import Commands, Cycles, Work, ceil_div, whole
 from pim.devices.record import leaf, record
 
@@ -36,10 +39,12 @@ class HeadsKernel:
         turns = jnp.ceil(heads / banks.channels)
         n_ccd = timing.n_column(memory.level)
         if memory.level == "bank":
-            opening = timing.n_rtp + timing.n_rp + timing.opened(banks.banks)
-            activation, mac = rows * opening, (columns - rows) * n_ccd
-        else:  # a row is opened in one bank while another is read
-            activation, mac = jnp.zeros_like(rows), columns * n_ccd
+            closing = timing.closed(columns - (rows - 1) * banks.columns, n_ccd)
+            closing += (rows - 1) * timing.closed(banks.columns, n_ccd)
+            opening = rows * (timing.n_rp + timing.opened(banks.banks))
+            activation, mac = turns * (opening + closing), turns * (columns - rows) * n_ccd
+        else:  # a row is opened in one bank while another is read: the first alone is waited for
+            activation, mac = jnp.zeros_like(rows) + timing.opened(units), turns * columns * n_ccd
         nothing = jnp.zeros_like(columns)
         query, scores = heads * dim * memory.bits, heads * tokens * memory.bits
         bits_in, bits_out = (query, scores) if work.operation == "score" else (scores, query)
@@ -52,5 +57,9 @@ class HeadsKernel:
             bits_out=bits_out,
             pin_bits=query,  # the scores stay on the buffer die, where their softmax is taken
             refreshes=nothing,
-            cycles=Cycles(nothing, turns * activation, turns * mac, nothing, nothing, nothing),
+            cycles=Cycles(nothing, activation, mac, nothing, nothing, nothing),
         )
+
+    def schedule(self, memory: Memory, work: Work, refresh: Refresh | None) -> Schedule:
+        """The commands one by one; see `Kernel`."""
+        return heads_schedule(memory, work, refresh, **vars(self))

@@ -3,6 +3,8 @@
 from typing import NamedTuple, Protocol
 
 from pim.devices.dram.banks import Banks
+from pim.devices.dram.refresh import Refresh
+from pim.devices.dram.schedule import Schedule
 from pim.devices.dram.timing import DramTiming
 from pim.devices.dram.work import Commands, Work
 
@@ -30,4 +32,12 @@ class Kernel(Protocol):
 
     def commands(self, memory: Memory, work: Work) -> Commands:
         """The commands of work, and the cycles that they take; refreshes are added by the device."""
+        ...
+
+    def schedule(self, memory: Memory, work: Work, refresh: Refresh | None) -> Schedule:
+        """The same commands one by one, in the busiest channel, with the refreshes that fall into them.
+
+        Raises:
+            DeviceError: the sizes are not plain numbers, or there are more commands than can be listed.
+        """
         ...

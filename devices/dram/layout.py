@@ -27,6 +27,8 @@ class Piece(NamedTuple):
         last: columns in the last of these rows.
         visits: rows that are opened for all outputs of a unit.
         both: visits that begin together with a group of results.
+        ends: whether the last group is one of these, and not the only one.
+        final: columns in the row that is opened last, for all outputs in it.
     """
 
     count: Any
@@ -35,6 +37,8 @@ class Piece(NamedTuple):
     last: Any
     visits: Any
     both: Any
+    ends: Any
+    final: Any
 
 
 class Layout(NamedTuple):
@@ -48,7 +52,7 @@ class Layout(NamedTuple):
         channels: channels that hold a part of a copy.
         matrices: products, over all copies and vectors.
         turns: products that one channel goes through, one after another.
-        openings: how often the busiest channel opens a row.
+        openings: how often the busiest channel opens a row; one that has its bank to itself stays open.
         one_row: whether the whole part of a channel lies in one row, which then stays open.
     """
 
@@ -86,7 +90,10 @@ def layout(memory: Memory, work: Work, *, buffer_bytes: Any, registers: Any) -> 
         last = jnp.where(packed > 1, packed * columns, columns - (rows - 1) * (row // lanes))
         visits = jnp.where(packed > 1, ceil_div(per, packed), per * rows)
         both = ceil_div(per, jnp.lcm(held, packed))
-        return Piece(*(jnp.asarray(value, jnp.float32) for value in (count, columns, rows, last, visits, both)))
+        ends = (per > held) & ((ceil_div(per, held) - 1) * held % packed == 0)
+        final = jnp.where(packed > 1, (per - (visits - 1) * packed) * columns, last)
+        numbers = (count, columns, rows, last, visits, both, ends, final)
+        return Piece(*(jnp.asarray(number, jnp.float32) for number in numbers))
 
     full, rest = n_in // longest, n_in % longest
     pieces = (piece(longest, full), piece(jnp.maximum(rest, 1), jnp.where(rest > 0, 1, 0)))
@@ -96,6 +103,9 @@ def layout(memory: Memory, work: Work, *, buffer_bytes: Any, registers: Any) -> 
     used = ceil_div(ceil_div(n_out, per), units)
     numbers = (per, ceil_div(per, held), units, used)
     per, groups, units, used = (jnp.asarray(number, jnp.float32) for number in numbers)
-    openings = jnp.where(one_row, jnp.asarray(rounds, jnp.float32), turns * visits)
+    rounds = jnp.asarray(rounds, jnp.float32)
+    deep = 1.0 if memory.level == "bank" else banks.banks_per_unit  # banks of a unit that open one after another
+    staying = jnp.clip(2 * deep - visits, 0, visits)  # rows that have a bank to themselves
+    openings = rounds * visits + (turns - rounds) * (visits - staying)
     matrices = jnp.asarray(copies, jnp.float32) * vectors
     return Layout(pieces, per, groups, units, used, matrices, turns, openings, one_row)

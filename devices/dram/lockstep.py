@@ -17,6 +17,9 @@ from jaxtyping import Array, Float
 
 from pim.devices.dram.kernel import Memory
 from pim.devices.dram.layout import shared
+from pim.devices.dram.lockstep_schedule import lockstep_schedule
+from pim.devices.dram.refresh import Refresh
+from pim.devices.dram.schedule import Schedule
 from pim.devices.dram.timing import DramTiming
 from pim.devices.dram.work import Commands, Cycles, Work, ceil_div, whole
 from pim.devices.record import leaf, record
@@ -31,7 +34,11 @@ class LockstepKernel:
     n_write_read: Float[Array, ""] = leaf("1", "cycles from a write to a read, of other banks", low=0)
     n_read_write: Float[Array, ""] = leaf("1", "cycles from a read to a write, of other banks", low=0)
     n_write_close: Float[Array, ""] = leaf("1", "cycles from a write to closing its row", low=0)
-    n_start: Float[Array, ""] = leaf("1", "cycles of entering and leaving the mode and of writing the program", low=0)
+    n_start: Float[Array, ""] = leaf(
+        "1",
+        "cycles of entering and leaving the mode and of writing the program; a schedule finds them by itself",
+        low=0,
+    )
 
     def commands(self, memory: Memory, work: Work) -> Commands:
         """The commands of work; see `Kernel`."""
@@ -49,7 +56,8 @@ class LockstepKernel:
         steps = self.input_registers * self.registers  # columns of a tile
         bits_in = everywhere * along * self.input_registers * banks.column_bytes * 8
         bits_out = everywhere * units * self.registers * banks.column_bytes * 8  # the lanes are added by the host
-        rows = along * steps / banks.columns + 1  # of all even or all odd banks; the last holds the results
+        tile_rows = jnp.ceil(steps / banks.columns)
+        rows = along * tile_rows + 1  # of all even or all odd banks; the last holds the results
         columns = everywhere * along * steps * units
         nothing = jnp.zeros_like(along)
         return Commands(
@@ -61,17 +69,24 @@ class LockstepKernel:
             bits_out=bits_out,
             pin_bits=bits_in + bits_out,
             refreshes=nothing,
-            cycles=self._cycles(timing, pace, steps, along, side),
+            cycles=self._cycles(timing, pace, steps, tile_rows, along, side),
         )
 
-    def _cycles(self, timing: DramTiming, pace: Any, steps: Any, along: Any, side: Any) -> Cycles:
-        """Cycles of `side` tiles of outputs, each over `along` tiles of inputs, in the even and the odd bank."""
+    def schedule(self, memory: Memory, work: Work, refresh: Refresh | None) -> Schedule:
+        """The commands one by one; see `Kernel`."""
+        return lockstep_schedule(memory, work, refresh, **vars(self))
+
+    def _cycles(self, timing: DramTiming, pace: Any, steps: Any, rows: Any, along: Any, side: Any) -> Cycles:
+        """Cycles of `side` tiles of outputs, each over `along` tiles of inputs, in the even and the odd bank.
+
+        A tile has so many steps, in whole rows that are each opened once.
+        """
         columns, inputs = steps * pace, self.input_registers * pace
-        crossing = timing.n_rtp + timing.n_rp + timing.n_first  # a row ends in the middle of a tile
+        crossing = (rows - 1) * (timing.n_rtp + timing.n_rp + timing.n_first)  # rows end in the middle of a tile
         even, odd = jnp.ceil(along / 2), jnp.floor(along / 2)
         turn_even = self.n_write_read + self.n_read_write
         open_odd = self.n_write_close + timing.n_rp + timing.n_first + timing.n_rtp + timing.n_rp + timing.n_rcd_wr
-        spaced = 3 * pace  # the last of the writes and of the columns of each row take no slot of their own
+        spaced = (1 + rows) * pace  # the last of the writes and of the columns of each row take no slot of their own
         return Cycles(
             broadcast=side * along * inputs,
             activation=side * (along * crossing + odd * open_odd),

@@ -9,7 +9,10 @@ from jaxtyping import Array, Float
 
 from pim.devices.dram.kernel import Memory
 from pim.devices.dram.layout import shared
+from pim.devices.dram.refresh import Refresh
+from pim.devices.dram.schedule import Schedule
 from pim.devices.dram.work import Commands, Cycles, Work, ceil_div, whole
+from pim.devices.errors import DeviceError
 from pim.devices.record import leaf, record
 
 
@@ -60,4 +63,11 @@ class ProcessorKernel:
                 readout=nothing,
                 refresh=nothing,
             ),
+        )
+
+    def schedule(self, memory: Memory, work: Work, refresh: Refresh | None) -> Schedule:
+        """Nothing: a processor runs instructions, and its threads decide when the bank is read; see `Kernel`."""
+        raise DeviceError(
+            "a product by processors at the banks is a number of instructions, and no schedule of DRAM commands: ask "
+            "for its cost alone, whose ledger has it"
         )

@@ -51,6 +51,12 @@ class DramTiming:
     n_rcd_mac: Float[Array, ""] | None = leaf(
         "1", "cycles from an activation to the first product; absent: as for a read", low=0, default=None
     )
+    n_rrd_s: Float[Array, ""] | None = leaf(
+        "1", "cycles between activations in different groups of banks; absent: a quarter of n_faw", low=0, default=None
+    )
+    n_rrd_l: Float[Array, ""] | None = leaf(
+        "1", "cycles between activations in the same group of banks; absent: as in different ones", low=0, default=None
+    )
     unit_clock: Float[Array, ""] | None = leaf(
         "1/s", "columns a second that an arithmetic unit takes; absent: as fast as the bank gives", low=1, default=None
     )
@@ -77,6 +83,12 @@ class DramTiming:
     def n_first(self) -> Float[Array, ""]:
         """Cycles from the activation of a bank to its first product."""
         return self.n_rcd if self.n_rcd_mac is None else self.n_rcd_mac
+
+    @property
+    def n_rrd(self) -> tuple[Float[Array, ""], Float[Array, ""]]:
+        """Cycles between activations of single banks, in different groups and in the same."""
+        short = self.n_faw / ACTIVATED_AT_ONCE if self.n_rrd_s is None else self.n_rrd_s
+        return short, short if self.n_rrd_l is None else self.n_rrd_l
 
     def closed(self, columns, pace) -> Float[Array, "..."]:
         """Cycles from the last of so many products in a row, at a pace, to closing it: n_ras must have passed."""
