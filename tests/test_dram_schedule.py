@@ -18,7 +18,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from pim.costing import cost
-from pim.devices.catalogue import preset
+from pim.devices.catalogue import preset, presets
 from pim.devices.device import Device, replace
 from pim.devices.dram.all_bank import AllBankKernel
 from pim.devices.dram.banks import Banks
@@ -126,7 +126,9 @@ def aim_like(draw: Any, level: str, operation: str, turns: bool) -> tuple[AllBan
     if operation == "score" or early == "yes" or turns:  # reads between the columns of a row: n_ras has passed
         assume(timing.n_ras <= first + timing.n_rtp)
     per_unit = small(1, 2) if level == "bank" else 4
-    banks = Banks(draw(st.sampled_from([1, 3, 8])), 8, draw(st.sampled_from([128, 256])), 32, 1e6, per_unit)
+    banks = Banks(
+        draw(st.sampled_from([1, 3, 8])), 8, draw(st.sampled_from([128, 256])), 32, 1e6, banks_per_unit=per_unit
+    )
     return cast(kernel), Memory(cast(banks), cast(timing), level, 16)
 
 
@@ -196,7 +198,7 @@ def test_units_with_several_banks_wait_for_the_first_row_alone(level, operation,
 )
 def test_heads_take_the_cycles_of_their_closed_form(level, operation, dim, tokens, heads, n_ras):
     per_unit = {"bank": 1, "bank_group": 4, "buffer": 16}[level]
-    banks = cast(Banks(4, 16, 256, 32, 1e6, per_unit))
+    banks = cast(Banks(4, 16, 256, 32, 1e6, banks_per_unit=per_unit))
     timing = cast(DramTiming(1e-9, 2, 10, 5, 5, 4, n_ras if level == "bank" else 9, 3, 5, 2, 4, 20))
     kernel, memory = cast(HeadsKernel(1 if per_unit == 16 else 4)), Memory(banks, timing, level, 16)
     work = Work(operation, *((dim, tokens) if operation == "score" else (tokens, dim)), 1, heads)
@@ -238,6 +240,16 @@ def test_what_a_tile_costs_in_lockstep_follows_from_the_intervals(n_in, n_out, v
 
 def kinds(schedule: Schedule, *names: str) -> list[int]:
     return [i for i, kind in enumerate(schedule.kinds) if kind.name in names]
+
+
+@pytest.mark.parametrize("name", [row.name for row in presets() if row.family == "near-dram"])
+def test_every_preset_of_one_command_to_all_banks_has_the_schedule_of_its_form(name):
+    model = preset(name).model
+    if not isinstance(model.kernel, AllBankKernel):
+        pytest.skip("another kernel, tested above")
+    for n_in, n_out, vectors in ((1, 1, 1), (700, 3000, 2), (5000, 1000, 1)):
+        schedule, form = both(model, Work("gemv", n_in, n_out, vectors))
+        assert schedule.end == float(form.cycles.total)
 
 
 # Laws of a schedule ---------------------------------------------------------------------------------------------------

@@ -30,9 +30,7 @@ class AllBankKernel:
     n_buffer: Float[Array, ""] = leaf("1", "cycles between two columns written into the buffer", low=1)
     n_turn: Float[Array, ""] = leaf("1", "cycles from reading results to writing what comes next, or to the end", low=0)
     registers: Float[Array, ""] = leaf("1", "results that a unit keeps before they are read", low=1, default=1.0)
-    n_read: Float[Array, ""] = leaf(
-        "1", "cycles from a result that is read to what comes next, at least one", low=0, default=0.0
-    )
+    n_read: Float[Array, ""] = leaf("1", "cycles between two results that are read, at least one", low=0, default=0.0)
     n_preset: Float[Array, ""] = leaf(
         "1", "cycles between two registers that are preset before a sum; 0: sums begin at zero", low=0, default=0.0
     )
@@ -82,7 +80,7 @@ class AllBankKernel:
         at_bank = memory.level == "bank"
         n_ccd, opened = timing.n_column(memory.level), timing.opened(banks.banks if at_bank else at.units)
         read = jnp.maximum(self.n_read, 1.0)
-        turn = jnp.maximum(self.n_turn, read)
+        turn = jnp.maximum(self.n_turn, 1.0)
         held = jnp.minimum(self.registers, at.per)
         last = at.per - (at.groups - 1) * held  # results of the last group
 
@@ -102,7 +100,7 @@ class AllBankKernel:
             reads = (read_out - 1) * read
             filled = 0.0 if fill is None else turn + fill
             written = jnp.where(self.n_preset > 0, turn if fill is None else filled, filled) + preset(then)
-            after = self.n_mode + reads + jnp.maximum(written, read)
+            after = self.n_mode + reads + jnp.maximum(written, 1.0)
             stays = jnp.maximum(after, self.n_mode + reads + n_ccd)
             ready = stays if close is None or not at_bank else jnp.maximum(after, close)
             return ready + self.n_mode - reads - (0.0 if fill is None else fill) - (then - 1) * self.n_preset

@@ -5,7 +5,7 @@ The vector comes into the buffer (WRGB), registers are preset (WRMAC), rows open
 of the DRAM, and these of the kernel:
 
 - from a column of the vector to the next command, `n_buffer`; between two presets, `n_preset`;
-- from a result to whatever the host tells next, `n_read`, as it waits for what it reads; to what it writes, `n_turn`,
+- from a result to the next, `n_read`, as the host waits for what it reads; to what it writes, or to the end, `n_turn`,
   which turns the bus around; reading takes a slot among the columns;
 - a switch of mode (TMOD) goes out when the command that needs it would be ready, and takes `n_mode`.
 
@@ -51,7 +51,7 @@ def all_bank_schedule(
     turns = at.rounds * at.vectors
     refuse_above_most(turns * sum(columns * (1 + at.per) + 6 * at.per for columns in at.pieces))
     read = max(interval(n_read, "kernel.n_read"), 1)
-    turn = max(interval(n_turn, "kernel.n_turn"), read)
+    turn = max(interval(n_turn, "kernel.n_turn"), 1)
     buffer, preset = interval(n_buffer, "kernel.n_buffer"), interval(n_preset, "kernel.n_preset")
     mode = interval(n_mode, "kernel.n_mode")
     rows = OpenRows(memory, height=at.height, copies=at.rounds, vectors=at.vectors)
@@ -68,8 +68,8 @@ def all_bank_schedule(
             **{("WRGB", after): buffer for after in ("WRGB", bias, mac, *told)},
             (bias, bias): preset,
             (mac, result): rows.n_ccd,
-            (result, mac): max(rows.n_ccd, read),
-            **{(result, after): read for after in (result, *told)},
+            (result, mac): rows.n_ccd,
+            (result, result): read,
             **{(result, after): turn for after in ("WRGB", bias)},
             **rows.gaps,
         },
