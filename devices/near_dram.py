@@ -12,7 +12,7 @@ from pim.devices.dram.banks import Banks
 from pim.devices.dram.energy import LEVELS, CommandEnergy
 from pim.devices.dram.kernel import Kernel, Memory
 from pim.devices.dram.refresh import Refresh
-from pim.devices.dram.schedule import Schedule
+from pim.devices.dram.schedules.schedule import Schedule
 from pim.devices.dram.timing import DramTiming
 from pim.devices.dram.work import APPENDS, Commands, Work
 from pim.devices.holder import KeyFor

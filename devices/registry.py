@@ -24,6 +24,7 @@ from pim.devices import (
     retention_errors,
     roofline,
 )
+from pim.devices.dram import kernels
 
 
 def _records(module: ModuleType) -> dict[str, type]:
@@ -40,6 +41,7 @@ def _modules(package: ModuleType) -> list[ModuleType]:
     return [import_module(f"{package.__name__}.{found.name}") for found in pkgutil.iter_modules(package.__path__)]
 
 
+FOLDERS = (cells, converters, dram, kernels)
 BESIDE = (
     activation_table, arithmetic, bit_errors, bit_line, buffer, digital_macro, digital_unit, environment, gates, macro,
     near_dram, periphery, retention_errors, roofline,
@@ -48,6 +50,6 @@ BESIDE = (
 
 TYPES: dict[str, type] = {
     name: cls
-    for module in (*_modules(cells), *_modules(converters), *_modules(dram), *BESIDE)
+    for module in (*(module for folder in FOLDERS for module in _modules(folder)), *BESIDE)
     for name, cls in _records(module).items()
 }

@@ -21,10 +21,10 @@ from jax.core import Tracer
 from jaxtyping import Array, Float
 
 from pim.devices.device import Device
-from pim.devices.dram.all_bank import AllBankKernel
-from pim.devices.dram.bank_vectors import write_latency
-from pim.devices.dram.cent_attention import CentAttention, reading, units_of
 from pim.devices.dram.kernel import Memory
+from pim.devices.dram.kernels.all_bank import AllBankKernel
+from pim.devices.dram.kernels.bank_vectors import write_latency
+from pim.devices.dram.kernels.cent_attention import CentAttention, reading, units_of
 from pim.devices.dram.work import Work, ceil_div, whole
 from pim.devices.near_dram import NearDram
 from pim.devices.record import fields_of, leaf, record

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pim.devices.dram.schedule import Schedule
+from pim.devices.dram.schedules.schedule import Schedule
 from pim.devices.dram.work import Work
 from pim.devices.near_dram import NearDram
 from pim.errors import StudyError

@@ -157,6 +157,9 @@ def plan_cost(plan: Plan, *, batch: int = 1, prompt: int = PROMPT, generate: int
     return PlanCost(_phase(plan, prefill, 1, notes), _phase(plan, decode, generate, notes), batch, prompt, generate)
 
 
+STEPS = 128
+"""Steps whose costs at the banks are found in one call, or a multiple of them."""
+
 PRODUCTS_ONLY = (AnalogMacro, DigitalMacro, NearDram)
 """Devices that have no unit for vector work."""
 
@@ -317,19 +320,25 @@ def _on_near_dram(name: str, device: NearDram, work: list[Product], steps: int) 
 
 def _at_banks(device: NearDram, product: Product, steps: int) -> Ledger:
     """One operator over the steps of a phase, [rows, steps]."""
-    sizes = (product.n_in, product.n_out, product.vectors, product.copies)
-    n_in, n_out, vectors, copies = (np.broadcast_to(np.asarray(size), steps) for size in sizes)
+    filled = STEPS * -(-steps // STEPS)
+
+    def at_each_step(size: Any) -> np.ndarray:
+        """A size at each step, and the last once more up to a length that phases and plans share: one compilation."""
+        return np.pad(np.broadcast_to(np.asarray(size), steps), (0, filled - steps), mode="edge")
+
+    def spent(operation: str, *sizes: Any) -> Ledger:
+        return near_dram_cost.work_cost(device, *map(at_each_step, sizes), operation=operation, alone=False)
+
+    n_in, n_out, vectors, copies = product.n_in, product.n_out, product.vectors, product.copies
     if not product.dynamic:
-        return near_dram_cost.work_cost(device, n_in, n_out, vectors, copies, alone=False)
-    keys = product.path.endswith(DYNAMIC[0])
-    size = n_in if keys else n_out
-    tokens = np.broadcast_to(product.written, steps) // (copies * size)
-    operations = ("score", "append_key") if keys else ("context", "append_value")
-    done, written = (
-        near_dram_cost.work_cost(device, *sizes, copies, operation=operation, alone=False)
-        for operation, sizes in zip(operations, ((n_in, n_out, vectors), (size, 1, tokens)), strict=True)
-    )
-    return jax.tree.map(jnp.add, done, written)
+        ledger = spent("gemv", n_in, n_out, vectors, copies)
+    else:
+        keys = product.path.endswith(DYNAMIC[0])
+        size = n_in if keys else n_out
+        done = spent("score" if keys else "context", n_in, n_out, vectors, copies)
+        written = spent("append_key" if keys else "append_value", size, 1, product.written // (copies * size), copies)
+        ledger = jax.tree.map(jnp.add, done, written)
+    return ledger.map(lambda figures: figures[:, :steps])
 
 
 def _exact_attention(device: Any, work: list[Product]) -> list[str]:

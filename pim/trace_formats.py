@@ -8,11 +8,11 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from pim.devices.dram.all_bank import AllBankKernel
-from pim.devices.dram.concrete import MOST, interval
-from pim.devices.dram.lockstep_program import GROUP
-from pim.devices.dram.placement import Placement, placement
-from pim.devices.dram.schedule import Schedule
+from pim.devices.dram.kernels.all_bank import AllBankKernel
+from pim.devices.dram.schedules.concrete import MOST, interval
+from pim.devices.dram.schedules.lockstep_program import GROUP
+from pim.devices.dram.schedules.placement import Placement, placement
+from pim.devices.dram.schedules.schedule import Schedule
 from pim.devices.dram.work import Work
 from pim.devices.near_dram import NearDram
 from pim.errors import StudyError

@@ -20,12 +20,12 @@ from hypothesis import strategies as st
 from pim.costing import cost
 from pim.devices.catalogue import preset, presets
 from pim.devices.device import Device, replace
-from pim.devices.dram.all_bank import AllBankKernel
 from pim.devices.dram.banks import Banks
-from pim.devices.dram.command_bus import CommandBus
-from pim.devices.dram.heads import HeadsKernel
 from pim.devices.dram.kernel import Memory
-from pim.devices.dram.schedule import Kind, Schedule
+from pim.devices.dram.kernels.all_bank import AllBankKernel
+from pim.devices.dram.kernels.heads import HeadsKernel
+from pim.devices.dram.schedules.command_bus import CommandBus
+from pim.devices.dram.schedules.schedule import Kind, Schedule
 from pim.devices.dram.timing import DramTiming
 from pim.devices.dram.work import Commands, Work
 from pim.devices.errors import DeviceError

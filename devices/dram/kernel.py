@@ -4,7 +4,7 @@ from typing import NamedTuple, Protocol
 
 from pim.devices.dram.banks import Banks
 from pim.devices.dram.refresh import Refresh
-from pim.devices.dram.schedule import Schedule
+from pim.devices.dram.schedules.schedule import Schedule
 from pim.devices.dram.timing import DramTiming
 from pim.devices.dram.work import Commands, Work
 

@@ -18,13 +18,13 @@ its registers, buffer and modes taken away where a device has none.
 
 from typing import Any
 
-from pim.devices.dram.command_bus import CommandBus
-from pim.devices.dram.concrete import interval, refuse_above_most
 from pim.devices.dram.kernel import Memory
-from pim.devices.dram.open_rows import OpenRows
-from pim.devices.dram.placement import placement
 from pim.devices.dram.refresh import Refresh
-from pim.devices.dram.schedule import Kind, Schedule, stalled
+from pim.devices.dram.schedules.command_bus import CommandBus
+from pim.devices.dram.schedules.concrete import interval, refuse_above_most
+from pim.devices.dram.schedules.open_rows import OpenRows
+from pim.devices.dram.schedules.placement import placement
+from pim.devices.dram.schedules.schedule import Kind, Schedule, stalled
 from pim.devices.dram.work import Work
 
 

@@ -13,11 +13,11 @@ from typing import Any
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from pim.devices.dram.all_bank_schedule import all_bank_schedule
 from pim.devices.dram.kernel import Memory
 from pim.devices.dram.layout import Layout, Piece, layout
 from pim.devices.dram.refresh import Refresh
-from pim.devices.dram.schedule import Schedule
+from pim.devices.dram.schedules.all_bank_schedule import all_bank_schedule
+from pim.devices.dram.schedules.schedule import Schedule
 from pim.devices.dram.work import Commands, Cycles, Work
 from pim.devices.record import leaf, record, static
 

@@ -17,12 +17,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from pim.devices.dram.all_bank import AllBankKernel
-from pim.devices.dram.bank_vectors import BankVectors
-from pim.devices.dram.front_end import FrontEnd
 from pim.devices.dram.kernel import Memory
+from pim.devices.dram.kernels.all_bank import AllBankKernel
+from pim.devices.dram.kernels.bank_vectors import BankVectors
+from pim.devices.dram.kernels.front_end import FrontEnd
 from pim.devices.dram.refresh import Refresh
-from pim.devices.dram.schedule import Schedule
+from pim.devices.dram.schedules.schedule import Schedule
 from pim.devices.dram.work import Commands, Cycles, Work, ceil_div, whole
 from pim.devices.errors import DeviceError
 from pim.devices.record import leaf, part, record

@@ -5,10 +5,10 @@ group of banks or on the buffer die, read one bank and meanwhile open the next r
 another lie in different banks, and each bank opens its next row as soon as its last one has been read.
 """
 
-from pim.devices.dram.command_bus import CommandBus
-from pim.devices.dram.concrete import interval
 from pim.devices.dram.kernel import Memory
-from pim.devices.dram.schedule import Kind
+from pim.devices.dram.schedules.command_bus import CommandBus
+from pim.devices.dram.schedules.concrete import interval
+from pim.devices.dram.schedules.schedule import Kind
 from pim.devices.dram.timing import ACTIVATED_AT_ONCE
 
 

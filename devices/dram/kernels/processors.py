@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 from pim.devices.dram.kernel import Memory
 from pim.devices.dram.layout import shared
 from pim.devices.dram.refresh import Refresh
-from pim.devices.dram.schedule import Schedule
+from pim.devices.dram.schedules.schedule import Schedule
 from pim.devices.dram.work import Commands, Cycles, Work, ceil_div, whole
 from pim.devices.errors import DeviceError
 from pim.devices.record import leaf, record

@@ -7,7 +7,7 @@ buffer. Intervals are those of the command-level simulator of AiM (aim_simulator
 
 from jaxtyping import Array, Float
 
-from pim.devices.dram.all_bank import AllBankKernel
+from pim.devices.dram.kernels.all_bank import AllBankKernel
 from pim.devices.dram.timing import DramTiming
 from pim.devices.record import leaf, record
 

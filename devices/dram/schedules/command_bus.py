@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from pim.devices.dram.schedule import Kind, Schedule
+from pim.devices.dram.schedules.schedule import Kind, Schedule
 
 
 class CommandBus:

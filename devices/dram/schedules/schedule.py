@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Int
 
-from pim.devices.dram.concrete import interval
 from pim.devices.dram.refresh import Refresh
+from pim.devices.dram.schedules.concrete import interval
 
 
 class Kind(NamedTuple):

@@ -11,10 +11,10 @@ where an odd last round has nothing to overlap with.
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from pim.devices.dram.heads_schedule import heads_schedule
 from pim.devices.dram.kernel import Memory
 from pim.devices.dram.refresh import Refresh
-from pim.devices.dram.schedule import Schedule
+from pim.devices.dram.schedules.heads_schedule import heads_schedule
+from pim.devices.dram.schedules.schedule import Schedule
 from pim.devices.dram.work import Commands, Cycles, Work, ceil_div, whole
 from pim.devices.record import leaf, record
 

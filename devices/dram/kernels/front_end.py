@@ -10,8 +10,8 @@ from typing import Any
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from pim.devices.dram.bank_vectors import write_latency
 from pim.devices.dram.banks import Banks
+from pim.devices.dram.kernels.bank_vectors import write_latency
 from pim.devices.dram.timing import DramTiming
 from pim.devices.record import leaf, record
 

@@ -10,9 +10,9 @@ elsewhere, which makes no difference.
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from pim.devices.dram.concrete import interval, refuse_above_most, sizes
 from pim.devices.dram.kernel import Memory
 from pim.devices.dram.layout import shared
+from pim.devices.dram.schedules.concrete import interval, refuse_above_most, sizes
 from pim.devices.dram.work import Work
 from pim.devices.errors import DeviceError
 

@@ -7,8 +7,8 @@ in which they are visited: piece by piece, output by output.
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from pim.devices.dram.concrete import interval, sizes
 from pim.devices.dram.kernel import Memory
+from pim.devices.dram.schedules.concrete import interval, sizes
 from pim.devices.dram.work import Work
 from pim.devices.errors import DeviceError
 

@@ -17,9 +17,9 @@ from jaxtyping import Array, Float
 
 from pim.devices.dram.kernel import Memory
 from pim.devices.dram.layout import shared
-from pim.devices.dram.lockstep_schedule import lockstep_schedule
 from pim.devices.dram.refresh import Refresh
-from pim.devices.dram.schedule import Schedule
+from pim.devices.dram.schedules.lockstep_schedule import lockstep_schedule
+from pim.devices.dram.schedules.schedule import Schedule
 from pim.devices.dram.timing import DramTiming
 from pim.devices.dram.work import Commands, Cycles, Work, ceil_div, whole
 from pim.devices.record import leaf, record

@@ -7,12 +7,12 @@ buffer die meanwhile, and are no commands of the banks. Units at the banks open 
 
 from typing import Any
 
-from pim.devices.dram.command_bus import CommandBus
-from pim.devices.dram.concrete import interval, refuse_above_most, sizes
 from pim.devices.dram.kernel import Memory
-from pim.devices.dram.open_rows import OpenRows
 from pim.devices.dram.refresh import Refresh
-from pim.devices.dram.schedule import Schedule, stalled
+from pim.devices.dram.schedules.command_bus import CommandBus
+from pim.devices.dram.schedules.concrete import interval, refuse_above_most, sizes
+from pim.devices.dram.schedules.open_rows import OpenRows
+from pim.devices.dram.schedules.schedule import Schedule, stalled
 from pim.devices.dram.work import Work
 from pim.devices.errors import DeviceError
 

@@ -17,11 +17,11 @@ The rules are those of the vendor's simulator (PIMSimulator), whose runs this re
 from collections.abc import Iterator
 from typing import Any
 
-from pim.devices.dram.concrete import interval
 from pim.devices.dram.kernel import Memory
-from pim.devices.dram.lockstep_program import GROUP, Access, Program, program
 from pim.devices.dram.refresh import Refresh
-from pim.devices.dram.schedule import REFRESH, Kind, Schedule, listed
+from pim.devices.dram.schedules.concrete import interval
+from pim.devices.dram.schedules.lockstep_program import GROUP, Access, Program, program
+from pim.devices.dram.schedules.schedule import REFRESH, Kind, Schedule, listed
 from pim.devices.dram.work import Work
 
 NEVER = -(10**9)
