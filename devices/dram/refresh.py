@@ -8,7 +8,10 @@ from pim.devices.record import leaf, record
 
 @record
 class Refresh:
-    """All banks of a channel stop every `n_refi` cycles.
+    """All banks of a channel stop every `n_refi` cycles; a row's turn comes with every 8192nd of them in most memories.
+
+    How long cells must hold their charge meanwhile is the `refresh_interval` of `RetentionErrors`: to refresh less
+    often, change both.
 
     Of work that starts by itself whole refreshes are counted: the average is 10 % too long for products that end before
     the first. Of one product among many nobody knows how many fall into it: there the average holds.
