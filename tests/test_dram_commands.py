@@ -25,6 +25,10 @@ from pim.devices.dram.work import Work
 from pim.devices.errors import DeviceError
 from pim.devices.near_dram import NearDram
 from pim.errors import StudyError
+from pim.llm_workloads.config import LlamaConfig
+from pim.llm_workloads.operators import Phase, products
+from pim.mapping.plan import place
+from pim.mapping.system import System
 from pim.near_dram_cost import work_cost
 
 UNITS = {"bank": "dram-attacc", "bg": "dram-attacc-bank-group", "buffer": "dram-attacc-buffer"}
@@ -222,6 +226,40 @@ def test_new_keys_and_values_are_written():
     assert float(value.cycles.total) == 3 * 8 * (32 + 28 + 6 + 2 + 33)
     assert float(key.pin_bits) == float(value.pin_bits) == 3 * 32 * 128 * 16
     assert float(key.activations) == 3 * 32 and float(value.activations) == 3 * 32 * 8 * 16
+
+
+# Language models -----------------------------------------------------------------------------------------------------
+
+SMALL = LlamaConfig(
+    vocab_size=50, hidden_size=24, intermediate_size=40, num_hidden_layers=2, num_attention_heads=4,
+    num_key_value_heads=2, head_dim=6, max_position_embeddings=64,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["dram-aim", "dram-attacc"])
+def test_a_model_takes_the_cycles_of_its_products_token_by_token(name):
+    """Of each token: every matrix once, two queries a key head, and the new key and value of each head written."""
+    device, run = model(name), cost(place(SMALL, System({"weights": preset(name)})), prompt=9, generate=3)
+    total = 0.0
+    for step in range(1, 4):
+        for product in products(SMALL, Phase(tokens=1, context=9 + step)):
+            sizes = (int(product.n_in), int(product.n_out), product.vectors, product.copies)
+            works = [Work("gemv", *sizes)]
+            if product.path.endswith("attention.qk"):
+                works = [Work("score", *sizes), Work("append_key", 6, 1, 1, 2)]
+            elif product.path.endswith("attention.pv"):
+                works = [Work("context", *sizes), Work("append_value", 6, 1, 1, 2)]
+            total += sum(float(device.commands(work, alone=False).cycles.total) for work in works)
+    assert float(run.decode.latency) == pytest.approx(total * float(device.timing.t_ck), rel=1e-5)
+    assert any("vector work" in note and "not counted" in note for note in run.notes)
+
+
+def test_vector_work_goes_to_a_device_that_can_do_it():
+    alone = cost(place(SMALL, System({"weights": preset("dram-aim")})), generate=3)
+    beside = cost(place(SMALL, System({"weights": preset("dram-aim"), "digital": preset("digital-28nm")})), generate=3)
+    assert "vector" in beside.decode.ledger.components and "vector" not in alone.decode.ledger.components
+    assert beside.decode.latency > alone.decode.latency and beside.energy_per_token > alone.energy_per_token
+    assert not any("vector work" in note for note in beside.notes)
 
 
 # Many at a time, hints, refusals -------------------------------------------------------------------------------------

@@ -1,0 +1,205 @@
+"""What each device of a system does in a phase of a plan, and what that costs, family by family."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from pim import digital_macro_cost, near_dram_cost, roofline_cost
+from pim.devices.digital_macro import DigitalMacro
+from pim.devices.digital_unit import DigitalUnit
+from pim.devices.macro import AnalogMacro
+from pim.devices.near_dram import NearDram
+from pim.devices.roofline import Roofline
+from pim.digital_cost import digital_cost, digital_notes, product_values, unit_cost
+from pim.emulation import takes_activations
+from pim.ledger import FREE, Ledger, kind, ledger_of
+from pim.llm_workloads.operators import DYNAMIC, Product, VectorWork
+from pim.macro_cost import leakage_power, matrix_cost, uncounted
+from pim.mapping.plan import Plan
+from pim.operands import Operands, uniform_operands
+
+PRODUCTS_ONLY = (AnalogMacro, DigitalMacro, NearDram)
+"""Devices that have no unit for vector work."""
+
+STEPS = 128
+"""Steps whose costs at the banks are found in one call, or a multiple of them."""
+
+
+class Part(NamedTuple):
+    """What one device does in a phase, and what it costs by being there for the phase's time."""
+
+    work: Ledger
+    standing: Callable[[Any], Ledger]
+    notes: tuple[str, ...]
+
+
+def device_part(plan: Plan, name: str, work: list[Product], vector: list[VectorWork], steps: int) -> Part:
+    """The part of one device of a plan's system in a phase of `steps` steps.
+
+    Args:
+        plan: the plan.
+        name: of the device in its system.
+        work: the products that it runs.
+        vector: the vector work that it does.
+        steps: of the phase, over which counts run where they are arrays.
+    """
+    model = plan.system.devices[name].model
+    if isinstance(model, AnalogMacro):
+        return _on_arrays(plan, name, model, work, steps)
+    if isinstance(model, DigitalMacro):
+        return _on_digital_macro(name, model, work, steps)
+    if isinstance(model, DigitalUnit):
+        return _on_digital(name, model, work, vector, steps)
+    if isinstance(model, Roofline):
+        return _on_roofline(name, model, work, vector, steps)
+    if isinstance(model, NearDram):
+        return _on_near_dram(name, model, work, steps)
+    return _for_free([item.path for item in (*work, *vector)])
+
+
+def _on_arrays(plan: Plan, name: str, macro: AnalogMacro, work: list[Product], steps: int) -> Part:
+    """Matrices of weights in arrays, priced in one call."""
+    if not work:
+        return Part(EMPTY, lambda latency: EMPTY, ())
+    paths = [product.path for product in work]
+    n_in, n_out, vectors = (
+        np.array([getattr(product, field) for product in work]) for field in ("n_in", "n_out", "vectors")
+    )
+    known = [plan.operands.get(path) for path in paths]
+    assumed = uniform_operands(macro)
+    each = [operands if operands is not None else assumed for operands in known]
+    stacked = Operands(jnp.stack([o.u2 for o in each]), jnp.stack([o.g for o in each]))
+    ledger = matrix_cost(macro, n_in, n_out, vectors * steps, stacked).without("leakage").spread(paths)
+    power = leakage_power(macro, n_in, n_out)
+    silent = jnp.zeros_like(power)
+
+    def standing(latency) -> Ledger:
+        return Ledger(tuple(paths), ("leakage",) * len(paths), power * latency, silent, silent)
+
+    missing = known.count(None)
+    told = f"{name}: operand statistics " + (
+        each[0].source if not missing else f"{assumed.source} ({missing} of {len(paths)} matrices): calibrate the plan"
+    )
+    return Part(ledger, standing, (told, *(f"{name}: {note}" for note in uncounted(macro))))
+
+
+def _on_digital(name: str, unit: DigitalUnit, work: list[Product], vector: list[VectorWork], steps: int) -> Part:
+    """Products and vector work on a digital unit; layers of one kind are the same, and priced once."""
+    if not work and not vector:
+        return Part(EMPTY, lambda latency: unit_cost(unit, latency, name), ())
+    counts = {kind(p.path): (p.macs, p.held, p.vectors, p.moved, 0) for p in work}
+    counts |= {kind(v.path): (0, 0, 0, 2 * v.elements, v.ops) for v in vector}  # each element is read and written
+    macs, held, vectors, moved, ops = _table(counts, steps)
+    ledger = digital_cost(unit, macs=macs, values=product_values(unit, held, vectors, moved), ops=ops)
+    held_at_the_end = sum(np.max(product.held) for product in work)
+    return Part(
+        _spread_kinds(ledger, list(counts), [item.path for item in (*work, *vector)]),
+        lambda latency: unit_cost(unit, latency, name),
+        tuple(f"{name}: {note}" for note in digital_notes(unit, held_at_the_end)),
+    )
+
+
+def _table(counts: dict[str, tuple[Any, ...]], steps: int) -> np.ndarray:
+    """The counts of each kind of operator, at each step: [counts, kinds, steps]."""
+    rows = [[np.broadcast_to(value, steps) for value in row] for row in counts.values()]
+    return np.moveaxis(np.array(rows, np.float32), 1, 0)
+
+
+def _spread_kinds(ledger: Ledger, kinds: list[str], paths: list[str]) -> Ledger:
+    """A ledger over [kinds, steps], summed over the steps and given to each operator of its kind."""
+    column = np.array([kinds.index(kind(path)) for path in paths])
+    return ledger.map(lambda values: values.sum(axis=-1)[:, column]).spread(paths)
+
+
+def _on_digital_macro(name: str, macro: DigitalMacro, work: list[Product], steps: int) -> Part:
+    """Matrices of weights in digital macros, priced in one call."""
+    if not work:
+        return Part(EMPTY, lambda latency: EMPTY, ())
+    paths = [product.path for product in work]
+    n_in, n_out, vectors = (
+        np.array([getattr(product, field) for product in work]) for field in ("n_in", "n_out", "vectors")
+    )
+    ledger = digital_macro_cost.matrix_cost(macro, n_in, n_out, vectors * steps).without("leakage").spread(paths)
+    power = digital_macro_cost.leakage_power(macro, n_in, n_out)
+    silent = jnp.zeros_like(power)
+
+    def standing(latency) -> Ledger:
+        return Ledger(tuple(paths), ("leakage",) * len(paths), power * latency, silent, silent)
+
+    return Part(ledger, standing, tuple(f"{name}: {note}" for note in digital_macro_cost.notes(macro)))
+
+
+def _on_roofline(name: str, roofline: Roofline, work: list[Product], vector: list[VectorWork], steps: int) -> Part:
+    """Products and vector work on a roofline, operator by operator: what is written anew goes to the memory too."""
+    if not work and not vector:
+        return Part(EMPTY, lambda latency: EMPTY, ())
+    counts = {kind(p.path): (2 * p.macs, p.held + p.written + p.moved) for p in work}
+    counts |= {kind(v.path): (v.ops, 2 * v.elements) for v in vector}
+    operations, values = _table(counts, steps)
+    ledger = roofline_cost.roofline_cost(roofline, operations=operations, values=values)
+    told = [*roofline_cost.notes(roofline)]
+    told += _exact_attention(roofline, work)
+    return Part(
+        _spread_kinds(ledger, list(counts), [item.path for item in (*work, *vector)]),
+        lambda latency: roofline_cost.die_cost(roofline, name),
+        tuple(f"{name}: {note}" for note in told),
+    )
+
+
+def _on_near_dram(name: str, device: NearDram, work: list[Product], steps: int) -> Part:
+    """Products at the banks, operator by operator, and the writing of new keys and values."""
+    if not work:
+        return Part(EMPTY, lambda latency: EMPTY, ())
+    kinds = {kind(product.path): product for product in work}
+    ledgers = [_at_banks(device, product, steps) for product in kinds.values()]
+    stacked = jax.tree.map(lambda *rows: jnp.stack(rows, axis=1), *ledgers)
+    held = sum(np.max(product.held) for product in work)
+    notes = (*near_dram_cost.plan_notes(device, kinds.values(), held), *_exact_attention(device, work))
+    return Part(
+        _spread_kinds(stacked, list(kinds), [product.path for product in work]),
+        lambda latency: near_dram_cost.standing(device, latency).named(name),
+        tuple(f"{name}: {note}" for note in notes),
+    )
+
+
+def _at_banks(device: NearDram, product: Product, steps: int) -> Ledger:
+    """One operator over the steps of a phase, [rows, steps]."""
+    filled = STEPS * -(-steps // STEPS)
+
+    def at_each_step(size: Any) -> np.ndarray:
+        """A size at each step, and the last once more up to a length that phases and plans share: one compilation."""
+        return np.pad(np.broadcast_to(np.asarray(size), steps), (0, filled - steps), mode="edge")
+
+    def spent(operation: str, *sizes: Any) -> Ledger:
+        return near_dram_cost.work_cost(device, *map(at_each_step, sizes), operation=operation, alone=False)
+
+    n_in, n_out, vectors, copies = product.n_in, product.n_out, product.vectors, product.copies
+    if not product.dynamic:
+        ledger = spent("gemv", n_in, n_out, vectors, copies)
+    else:
+        keys = product.path.endswith(DYNAMIC[0])
+        size = n_in if keys else n_out
+        done = spent("score" if keys else "context", n_in, n_out, vectors, copies)
+        written = spent("append_key" if keys else "append_value", size, 1, product.written // (copies * size), copies)
+        ledger = jax.tree.map(jnp.add, done, written)
+    return ledger.map(lambda figures: figures[:, :steps])
+
+
+def _exact_attention(device: Any, work: list[Product]) -> list[str]:
+    """That attention is priced on a device but not emulated there."""
+    if takes_activations(device) or not any(product.dynamic for product in work):
+        return []
+    return ["products of two activations are priced here, but computed exactly: its format is not applied"]
+
+
+def _for_free(paths: list[str]) -> Part:
+    if not paths:
+        return Part(EMPTY, lambda latency: EMPTY, ())
+    zero = jnp.zeros(len(paths))
+    return Part(ledger_of([("ideal", zero, zero, zero)]).spread(paths), lambda latency: EMPTY, (FREE,))
+
+
+EMPTY = Ledger((), (), *(jnp.zeros(0) for _ in range(3)))
