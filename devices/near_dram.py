@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import jax
+from jax.core import Tracer
 from jaxtyping import Array, Float
 
 from pim.devices.activation_table import ActivationTable
@@ -10,6 +12,7 @@ from pim.devices.cells.cell_facts import CellFacts
 from pim.devices.dram.append import append
 from pim.devices.dram.banks import Banks
 from pim.devices.dram.energy import LEVELS, CommandEnergy
+from pim.devices.dram.fit import check_fit
 from pim.devices.dram.kernel import Kernel, Memory
 from pim.devices.dram.refresh import Refresh
 from pim.devices.dram.schedules.schedule import Schedule
@@ -54,6 +57,12 @@ class NearDram:
         """States of a cell: a bit."""
         return 2.0
 
+    def prepare(self) -> "NearDram":
+        """The device itself, if its parts fit one another; else DeviceError. Traced parts are not looked at."""
+        if not any(isinstance(value, Tracer) for value in jax.tree.leaves(self)):
+            check_fit(self.memory, self.kernel, self.attention, self.refresh)
+        return self
+
     @property
     def memory(self) -> Memory:
         """What a kernel needs to know."""
@@ -67,7 +76,7 @@ class NearDram:
         if work.operation in APPENDS:
             commands = append(self.memory, work)
         else:
-            commands = self._kernel_of(work).commands(self.memory, work)
+            commands = self.kernel_of(work).commands(self.memory, work)
         return commands.refreshed(self.refresh, self.banks.channels, alone=alone)
 
     def schedule(self, work: Work) -> Schedule:
@@ -80,9 +89,10 @@ class NearDram:
             >>> schedule = pim.preset("dram-aim").model.schedule(Work("gemv", 4096, 4096))
             >>> schedule.end, schedule.counts()
         """
-        return self._kernel_of(work).schedule(self.memory, work, self.refresh)
+        return self.kernel_of(work).schedule(self.memory, work, self.refresh)
 
-    def _kernel_of(self, work: Work) -> Any:
+    def kernel_of(self, work: Work) -> Any:
+        """What runs work on this device."""
         return self.kernel if work.operation == "gemv" or self.attention is None else self.attention
 
     def hold(self, weights: Float[Array, "n_in n_out"], key_for: KeyFor | None) -> Any:

@@ -16,14 +16,13 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Float
 
+from pim.counts import check_count
 from pim.devices.device import Device
 from pim.devices.dram.kernel import Memory
 from pim.devices.dram.kernels.all_bank import AllBankKernel
-from pim.devices.dram.kernels.bank_vectors import write_latency
 from pim.devices.dram.kernels.cent_attention import CentAttention, reading, units_of
 from pim.devices.dram.work import Work, ceil_div, whole
 from pim.devices.near_dram import NearDram
@@ -102,7 +101,7 @@ def block_time(
     channels = model.banks.channels if channels is None else channels
     sizes = {"context": context, "channels": channels, "tensor_parallel": tensor_parallel}
     for name, value in sizes.items():
-        _check_count(name, value)
+        check_count(name, value)
     if not any(isinstance(value, Tracer) for value in jax.tree.leaves((model, channels))):
         _check_rows(model, model.attention, config, int(channels))
     heads = Heads(config.head_dim, config.group, config.num_key_value_heads)
@@ -112,14 +111,6 @@ def block_time(
 
 def _called(device: Any) -> str:
     return device.name if isinstance(device, Device) else f"a {type(device).__name__}"
-
-
-def _check_count(name: str, value: Any) -> None:
-    if isinstance(value, Tracer):
-        return
-    numbers = np.asarray(value)
-    if numbers.dtype.kind not in "iuf" or not numbers.size or (numbers < 1).any() or (numbers % 1 != 0).any():
-        raise StudyError(f"{name} must be a whole number of at least 1, not {value!r}")
 
 
 def _check_rows(model: NearDram, attention: CentAttention, config: LlamaConfig, channels: int) -> None:
@@ -265,4 +256,4 @@ def _value_store(memory: Memory, heads: Heads) -> Any:
     banks, timing = memory.banks, memory.timing
     rounds = ceil_div(heads.keys, whole(banks.channels))
     columns = rounds * ceil_div(heads.dim, whole(banks.banks))
-    return columns * (timing.n_rcd_wr + write_latency(timing) + timing.n_bl + timing.n_wr + timing.n_rp)
+    return columns * (timing.n_rcd_wr + timing.write_latency + timing.n_bl + timing.n_wr + timing.n_rp)

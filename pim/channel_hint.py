@@ -22,8 +22,9 @@ def channel_hint(
 ) -> str | None:
     """What a matrix wastes on a device, in a sentence; None where it is well placed.
 
-    Channels are wasted if half of them or less would take as long; PIM is, if reading the matrix over the pins of all
-    channels is faster (Samsung's simulator: 1024 x 1024 on 64 pseudo-channels, 0.68 of the speed of streaming).
+    Channels are wasted if half of them or less would take as long; PIM is, if reading the matrix once over the pins of
+    all channels is faster, for a host that multiplies as fast as it reads (Samsung's simulator: 1024 x 1024 on 64
+    pseudo-channels, 0.68 of the speed of streaming; any matrix, if many vectors go through it).
 
     >>> channel_hint(pim.preset("dram-hbm-pim-64").model, 1024, 1024)
     '1024 x 1024 wastes banks: 64 channels take 3.69 µs; 16 are as fast; streaming the matrix over the pins of ...'
@@ -32,7 +33,7 @@ def channel_hint(
     counts = np.unique([2**power for power in range(channels.bit_length()) if 2**power <= channels] + [channels])
     times = np.asarray(_times(device, jnp.asarray(counts, jnp.float32), (n_in, n_out, vectors, copies), operation))
     enough = int(counts[np.flatnonzero(times <= AS_FAST * times[-1])[0]])
-    streaming = float(stream_time(device, n_in, n_out)) * vectors * copies
+    streaming = float(stream_time(device, n_in, n_out)) * copies  # once for all vectors
     wasted, slower = 2 * enough <= channels, streaming < times[-1]
     if not wasted and not slower:
         return None

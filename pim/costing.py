@@ -4,9 +4,9 @@ from typing import Any, overload
 
 import jax.numpy as jnp
 import numpy as np
-from jax.core import Tracer
 
 from pim import digital_macro_cost, near_dram_cost, roofline_cost
+from pim.counts import check_count
 from pim.devices.device import Device
 from pim.devices.digital_macro import DigitalMacro
 from pim.devices.digital_unit import DigitalUnit
@@ -86,14 +86,16 @@ def cost(
     if isinstance(what, Plan):
         if shape is not None:
             raise StudyError("a plan has matrices of its own: leave the shape away, or give a device")
+        if operation != "gemv" or np.size(copies) != 1 or copies != 1 or np.size(vectors) != 1 or vectors != 1:
+            raise StudyError("a plan has products of its own: leave operation, copies and vectors away")
         for name, value in (("batch", batch), ("prompt", prompt), ("generate", generate)):
-            _check_count(name, value)
+            check_count(name, value)
         return plan_cost(what, batch=batch, prompt=prompt, generate=generate)
     if shape is None:
         raise StudyError("the cost of a device needs the shape of a matrix: pim.cost(device, (n_in, n_out))")
     n_in, n_out = shape
     for name, value in (("n_in", n_in), ("n_out", n_out), ("vectors", vectors), ("copies", copies)):
-        _check_count(name, value)
+        check_count(name, value)
     model = what.model if isinstance(what, Device) else what
     _check_operation(model, operation, copies)
     if isinstance(model, AnalogMacro):
@@ -149,11 +151,3 @@ def _on_roofline(roofline: Roofline, n_in, n_out, vectors) -> Cost:
         lambda figure: jnp.broadcast_to(figure.reshape(1, *[1] * values.ndim), (1, *values.shape))
     )
     return Cost(join([work, die]), roofline_cost.notes(roofline))
-
-
-def _check_count(name: str, value: Any) -> None:
-    if isinstance(value, Tracer):
-        return
-    numbers = np.asarray(value)
-    if numbers.dtype.kind not in "iuf" or not numbers.size or (numbers < 1).any() or (numbers % 1 != 0).any():
-        raise StudyError(f"{name} must be a whole number of at least 1 (or an array of them), not {value!r}")

@@ -17,7 +17,7 @@ from pim.channel_hint import channel_hint
 from pim.devices.dram.energy import UNKNOWN, CommandEnergy, known
 from pim.devices.dram.work import Commands, Work
 from pim.devices.near_dram import NearDram
-from pim.devices.record import cast
+from pim.devices.record import fields_of
 from pim.ledger import Ledger, join, kind, ledger_of
 from pim.llm_workloads.operators import Product
 
@@ -50,7 +50,7 @@ def work_cost(
 
 def commands_cost(device: NearDram, commands: Commands) -> Ledger:
     """The ledger of commands."""
-    energy = cast(CommandEnergy()) if device.energy is None else device.energy
+    energy = NOTHING_KNOWN if device.energy is None else device.energy
     cycles, t_ck = commands.cycles, device.timing.t_ck
     below, above = energy.below(device.level), energy.above(device.level)
     column = known(energy.cell) + below
@@ -101,10 +101,12 @@ def notes(
 
 def plan_notes(device: NearDram, products: Iterable[Product], held: Any) -> tuple[str, ...]:
     """The same for the operators of a plan, one of each kind, that hold so many values in all."""
+    if any(isinstance(value, Tracer) for value in jax.tree.leaves(device)):
+        return (UNCOUNTED,)
     told = [UNCOUNTED, *_unknown(device), *_too_big(device, held)]
     for product in products:
         if not product.dynamic:
-            hint = channel_hint(device, int(product.n_in), int(product.n_out))
+            hint = channel_hint(device, int(product.n_in), int(product.n_out), int(product.vectors))
             told += [] if hint is None else [f"{kind(product.path)}: {hint}"]
     return tuple(told)
 
@@ -114,6 +116,8 @@ def _unknown(device: NearDram) -> list[str]:
     fields = {} if device.energy is None else vars(device.energy)
     absent = [name for name, value in fields.items() if value is None] or ["all"] * (device.energy is None)
     told = [f"energies that are unknown: {', '.join(absent)}; totals that need them are too"] if absent else []
+    told += ["refresh is not counted"] * (device.refresh is None)
+    told += ["the time from a write to its data is unknown, and taken for none"] * (device.timing.n_wl is None)
     return told + ["the area of the dies is unknown"] * (device.area is None)
 
 
@@ -123,4 +127,5 @@ def _too_big(device: NearDram, values: Any) -> list[str]:
     return [f"{need / 2**30:.3g} GiB do not fit its {room / 2**30:.3g} GiB: more devices are needed"] * (need > room)
 
 
+NOTHING_KNOWN = CommandEnergy(**dict.fromkeys(fields_of(CommandEnergy)))
 UNCOUNTED = "what the host does with results, such as adding up partial sums, is not counted"

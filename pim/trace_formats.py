@@ -37,7 +37,7 @@ def aim_isr(device: NearDram, work: Work) -> str:
     Raises:
         StudyError: the device does not compute as GDDR6-AiM does.
     """
-    kernel = device.kernel if work.operation == "gemv" or device.attention is None else device.attention
+    kernel = device.kernel_of(work)
     if not isinstance(kernel, AllBankKernel) or device.level != "bank":
         raise StudyError(
             f"instructions of AiM are one command to all banks, and a {type(kernel).__name__} at the {device.level} "
@@ -94,7 +94,7 @@ def ramulator(device: NearDram, schedule: Schedule) -> str:
     Raises:
         StudyError: there are too many lines.
     """
-    units = interval(device.banks.banks, "banks.banks") // interval(device.banks.banks_per_unit, "banks.banks_per_unit")
+    units = interval(device.banks.banks / device.banks.banks_per_unit, "banks.banks / banks.banks_per_unit")
     banks = interval(device.banks.banks, "banks.banks")
     last_row = interval(device.banks.rows, "banks.rows") - 1
     reach = np.array([units if kind.banks == "units" else 1 for kind in schedule.kinds])

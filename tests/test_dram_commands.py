@@ -317,9 +317,52 @@ def test_a_matrix_that_does_not_fit_is_told():
     assert note.startswith("8 GiB do not fit its 4 GiB")
 
 
+@pytest.mark.parametrize("name", ["dram-hbm-pim", "dram-attacc", "dram-aim", "dram-upmem"])
+def test_a_million_vectors_cost_a_million_times_one(name):
+    """Counts of large work are no integers of 32 bits."""
+    device = changed(model(name), refresh=None)
+    few, many = (device.commands(Work("score", 128, 100_000, vectors, 8)) for vectors in (10_000, 1_000_000))
+    for count in ("activations", "columns", "macs", "bits_in", "bits_out", "pin_bits"):
+        assert float(getattr(many, count)) == pytest.approx(100 * float(getattr(few, count)), rel=0.01), count
+    assert float(many.cycles.total) == pytest.approx(100 * float(few.cycles.total), rel=0.01)
+
+
+def test_streaming_a_matrix_is_done_once_for_all_vectors():
+    assert channel_hint(model("dram-aim"), 4096, 4096) is None
+    assert "over the pins of all is faster" in str(channel_hint(model("dram-aim"), 4096, 4096, 64))
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "words"),
+    [
+        ("dram-attacc", {"attention.units_across": 128}, r"is less than attention.units_across, 128: raise it"),
+        ("dram-aim", {"banks.row_bytes": 16}, r"banks.row_bytes = 16 is less than banks.column_bytes, 32"),
+        ("dram-aim", {"banks.column_bytes": 1}, r"banks.column_bytes = 1 is less than the bytes of an operand, 2"),
+        ("dram-aim", {"kernel.buffer_bytes": 1}, r"kernel.buffer_bytes = 1 is less than the bytes of an operand, 2"),
+        ("dram-aim", {"refresh.n_rfc": 5000}, r"leave nothing of refresh.n_refi = 3800"),
+        ("dram-aim", {"banks.channels": 2.5}, r"banks.channels = 2.5 is no whole number"),
+        ("dram-hbm-pim", {"kernel.registers": 7.5}, r"kernel.registers = 7.5 is no whole number"),
+    ],
+)
+def test_parts_that_do_not_fit_are_refused(name, changes, words):
+    with pytest.raises(DeviceError, match=words):
+        replace(preset(name), changes)
+
+
+def test_what_is_unknown_or_not_counted_is_told():
+    notes = cost(preset("dram-upmem"), (1024, 1024)).notes
+    assert any("energies that are unknown: all" in note for note in notes) and "refresh is not counted" in notes
+    ledger = cost(preset("dram-upmem"), (1024, 1024)).ledger
+    known = {c for c, joules in zip(ledger.components, ledger.energy, strict=True) if not np.isnan(joules)}
+    assert known <= {"mode", "refresh", "dies"}
+    with pytest.raises(StudyError, match="a plan has products of its own"):
+        cost(place(SMALL, System({"weights": preset("dram-aim")})), operation="score")  # type: ignore[call-overload]
+
+
 @pytest.mark.parametrize(
     ("name", "arguments", "words"),
     [
+        ("dram-aim", {"vectors": 3_000_000_000}, r"vectors = 3e\+09 is too large, 2,147,483,647 is the most"),
         ("dram-aim", {"operation": "softmax"}, r"operation = 'softmax' is none of gemv, score, context"),
         ("dram-aim", {"copies": 0}, r"copies must be a whole number of at least 1"),
         ("rram-techC", {"operation": "score"}, r"are for near-DRAM devices, not for a AnalogMacro"),

@@ -28,7 +28,9 @@ def append(memory: Memory, work: Work) -> Commands:
     rows, opened, columns, turns, written, size = (jnp.asarray(value, jnp.float32) for value in sizes)
     nothing = jnp.zeros_like(rows)
     bits = written * size * memory.bits
-    n_wl = 0.0 if timing.n_wl is None else timing.n_wl
+    opening = timing.n_rp + timing.n_rcd_wr + timing.write_latency + timing.n_wr
+    if work.operation == "append_value":  # in all banks, which may not open at once
+        opening = opening + timing.opened(banks.banks) - timing.n_first
     return Commands(
         activations=written * opened,
         columns=bits / (8 * banks.column_bytes),  # a bit into a cell counts as a bit out of it
@@ -39,8 +41,8 @@ def append(memory: Memory, work: Work) -> Commands:
         pin_bits=bits,
         refreshes=nothing,
         cycles=Cycles(
-            broadcast=turns * columns * timing.n_bl,
-            activation=turns * rows * (timing.n_rp + timing.n_rcd_wr + n_wl + timing.n_wr),
+            broadcast=turns * columns * jnp.maximum(timing.n_bl, timing.n_ccd_l),
+            activation=turns * rows * opening,
             mac=nothing,
             mode=nothing,
             readout=nothing,

@@ -18,7 +18,11 @@ class Banks:
     column_bytes: Float[Array, ""] = leaf("1", "bytes of a column: one access to one bank", low=1)
     rows: Float[Array, ""] = leaf("1", "rows of a bank", low=1)
     buses: Float[Array, ""] = leaf(
-        "1", "buses of a channel with pins of their own: its pseudo-channels, if they work together", low=1, default=1.0
+        "1",
+        "buses of a channel with pins of their own: its pseudo-channels, if they work together; below one where "
+        "channels share pins",
+        low=1e-4,
+        default=1.0,
     )
     banks_per_unit: Float[Array, ""] = leaf("1", "banks that share an arithmetic unit", low=1, default=1.0)
 

@@ -1,6 +1,7 @@
 """Energy of a DRAM's commands, and the ladder that data climbs from the cells to the pins.
 
-What is absent is unknown: an energy that needs it is unknown too.
+What is absent is unknown: an energy that needs it is unknown too. Rungs and registers that a device file does not name
+count as nothing: their energy is then within that of the cells or the pins, or left out.
 """
 
 from typing import Any

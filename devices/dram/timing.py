@@ -80,6 +80,11 @@ class DramTiming:
         return pace if self.unit_clock is None else jnp.maximum(pace, jnp.ceil(1.0 / (self.unit_clock * self.t_ck)))
 
     @property
+    def write_latency(self) -> Float[Array, ""]:
+        """Cycles from a write to its data; where nobody knows, none."""
+        return jnp.zeros(()) if self.n_wl is None else self.n_wl
+
+    @property
     def n_first(self) -> Float[Array, ""]:
         """Cycles from the activation of a bank to its first product."""
         return self.n_rcd if self.n_rcd_mac is None else self.n_rcd_mac

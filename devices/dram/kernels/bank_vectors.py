@@ -23,7 +23,7 @@ class BankVectors:
 
     def row(self, timing: DramTiming) -> Float[Array, ""]:
         """Cycles beyond its slot from a product of two banks to the next, in another row: products are written."""
-        written = write_latency(timing) + timing.n_wr
+        written = timing.write_latency + timing.n_wr
         return written + timing.n_rp + self.n_rcd_product - timing.n_ccd_l
 
     def copy(self, timing: DramTiming) -> Float[Array, ""]:
@@ -42,8 +42,3 @@ class BankVectors:
         """
         opening = timing.n_rtp + timing.n_rp + self.n_rcd_table
         return opening - 2 * kernel.n_mode - timing.n_ccd_l
-
-
-def write_latency(timing: DramTiming) -> Float[Array, ""] | float:
-    """Cycles from a write to its data; where nobody knows, none."""
-    return 0.0 if timing.n_wl is None else timing.n_wl

@@ -11,7 +11,6 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from pim.devices.dram.banks import Banks
-from pim.devices.dram.kernels.bank_vectors import write_latency
 from pim.devices.dram.timing import DramTiming
 from pim.devices.record import leaf, record
 
@@ -39,5 +38,5 @@ class FrontEnd:
         """
         columns, opening = banks.columns, timing.n_rp + timing.n_rcd_wr
         left = opening + jnp.maximum(columns - self.queue, 0.0) * timing.n_ccd_l
-        written = write_latency(timing) + timing.n_bl + timing.n_wr
+        written = timing.write_latency + timing.n_bl + timing.n_wr
         return jnp.maximum(self.parts(banks) * left, (columns - 1) * timing.n_ccd_l + written + opening)

@@ -50,8 +50,9 @@ class LockstepKernel:
         outputs = units * whole(self.registers)
         along, side = ceil_div(n_in, inputs), ceil_div(n_out, outputs * share)
         used = ceil_div(n_out, outputs * side)
-        sizes = jnp.broadcast_arrays(along, side * vectors * rounds, side * vectors * copies * used, units)
-        along, side, everywhere, units = (jnp.asarray(value, jnp.float32) for value in sizes)
+        numbers = jnp.broadcast_arrays(along, side, used, vectors, copies, rounds, units)
+        along, side, used, vectors, copies, rounds, units = (jnp.asarray(n, jnp.float32) for n in numbers)
+        everywhere, side = side * vectors * copies * used, side * vectors * rounds
         pace = timing.n_column(memory.level)
         steps = self.input_registers * self.registers  # columns of a tile
         bits_in = everywhere * along * self.input_registers * banks.column_bytes * 8

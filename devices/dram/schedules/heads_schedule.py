@@ -27,11 +27,13 @@ def heads_schedule(memory: Memory, work: Work, refresh: Refresh | None, *, units
     banks = memory.banks
     lanes = interval(banks.column_bytes, "banks.column_bytes") * 8 // memory.bits
     across = interval(units_across, "attention.units_across")
-    units = -(-interval(banks.banks, "banks.banks") // interval(banks.banks_per_unit, "banks.banks_per_unit"))
+    per_unit = interval(banks.banks_per_unit, "banks.banks_per_unit")
+    units = -(-interval(banks.banks, "banks.banks") // per_unit)
     dim, tokens = (n_in, n_out) if work.operation == "score" else (n_out, n_in)
     columns = -(-tokens // (units // across)) * -(-dim // (across * lanes))
     heads = -(-copies * vectors // interval(banks.channels, "banks.channels"))
     in_row = interval(banks.columns, "banks.row_bytes / banks.column_bytes")
+    in_row *= per_unit if memory.level == "bank" else 1  # banks of a unit open together, or not
     height = -(-columns // in_row)
     refuse_above_most(heads * (columns + 2 * height))
     rows = OpenRows(memory, height=height, copies=heads, vectors=1)
