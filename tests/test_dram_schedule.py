@@ -213,11 +213,11 @@ def test_heads_take_the_cycles_of_their_closed_form(level, operation, dim, token
 @settings(max_examples=15)
 @given(
     st.integers(1, 900), st.integers(1, 300), st.integers(1, 2), st.integers(1, 2),
-    st.sampled_from([2, 4, 8, 16]), st.data(),
+    st.sampled_from([4, 8, 16]), st.data(),
 )  # fmt: skip
 def test_what_a_tile_costs_in_lockstep_follows_from_the_intervals(n_in, n_out, vectors, copies, registers, data):
     """With any intervals, form and schedule differ by what entering and leaving the mode takes, alike for all sizes:
-    `n_start` is a figure for the preset's."""
+    `n_start` is a figure for the preset's. Tiles fill a row at least: results share the row of shorter ones."""
     intervals = {"n_rp": (11, 20), "n_rcd": (11, 20), "n_rcd_wr": (8, 14), "n_rtp": (2, 6), "n_ccd_l": (4, 6)}
     delays = {"n_write_read": (15, 25), "n_read_write": (12, 18), "n_write_close": (22, 33)}
     timing = {f"timing__{name}": data.draw(st.integers(*span)) for name, span in intervals.items()}

@@ -80,7 +80,8 @@ class LockstepKernel:
     def _cycles(self, timing: DramTiming, pace: Any, steps: Any, rows: Any, along: Any, side: Any) -> Cycles:
         """Cycles of `side` tiles of outputs, each over `along` tiles of inputs, in the even and the odd bank.
 
-        A tile has so many steps, in whole rows that are each opened once.
+        A tile has so many steps, in whole rows that are each opened once. Results that share the row of a tile shorter
+        than a row find it open, which is not taken into account.
         """
         columns, inputs = steps * pace, self.input_registers * pace
         crossing = (rows - 1) * (timing.n_rtp + timing.n_rp + timing.n_first)  # rows end in the middle of a tile
