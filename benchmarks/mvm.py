@@ -22,6 +22,7 @@ from pim.devices.catalogue import preset
 from pim.devices.converters.dac import BitSerialDAC
 from pim.devices.device import Device, replace
 from pim.devices.random import root_key
+from pim.tile_programming import program_tiles
 
 STEPS = 8
 MACRO = {"rows": 128, "slices": 4, "columns": 512, "adc.bits": 6, "cell.read_noise": None}
@@ -60,7 +61,7 @@ def main() -> None:
     print("batch  read noise  against the dense float32 product (median, min-max)  against its bare multiply-adds")
     for noise in (False, True):
         macro = device(noise).model
-        programmed = jax.jit(crossbar.program)(weights, macro, root_key(0), macro.cell.reference_time)
+        programmed = jax.jit(program_tiles)(weights, macro, root_key(0), macro.cell.reference_time)
         emulated = jax.jit(crossbar.matmul)
         for batch in (1, 16):
             x = jnp.asarray(rng.normal(size=(batch, options.size)), jnp.float32)

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from pim import crossbar
-from pim.crossbar import Crossbar, Ranges
+from pim.crossbar import Crossbar
 from pim.devices.macro import AnalogMacro
 from pim.emulation import macros, program_model
 from pim.errors import StudyError
@@ -24,6 +24,7 @@ from pim.llm_workloads.operators import STATIC, layer_path
 from pim.llm_workloads.text import ScoredText, as_scored
 from pim.mapping.plan import Plan
 from pim.operands import Operands, measure_operands
+from pim.ranges import Ranges
 
 CALIBRATION_TOKENS = 1024
 

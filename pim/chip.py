@@ -12,12 +12,14 @@ from jaxtyping import Array, Float, Int, Key, UInt32
 
 from pim import crossbar as engine
 from pim.compensation import compensate
-from pim.crossbar import Crossbar, Ranges
+from pim.crossbar import Crossbar
 from pim.devices.errors import DeviceError
 from pim.devices.macro import AnalogMacro
 from pim.devices.random import chip_keys, is_many, site_key
 from pim.devices.record import leaf, part, record
 from pim.operands import Operands, measure_operands
+from pim.ranges import Ranges
+from pim.tile_programming import program_tiles
 
 
 @record
@@ -224,7 +226,7 @@ def program_cells(weights, macro, key, time, temperature, ranges: Ranges | None,
     """The cells of a chip, or of many: `key` is one key or an array of them."""
 
     def one(key):
-        return engine.program(weights, macro, key, time, temperature, ranges=ranges, cycle=cycle)
+        return program_tiles(weights, macro, key, time, temperature, ranges=ranges, cycle=cycle)
 
     # Chips one after another: as fast on a processor as several at a time, with the memory of one, and to the same bits
     # as alone (a vectorised exponential or sum may round otherwise).

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Key
 
 from pim import crossbar
 from pim.chip import reading_time
-from pim.crossbar import Crossbar, Ranges
+from pim.crossbar import Crossbar
 from pim.devices.activation_table import ActivationTable
 from pim.devices.arithmetic import FloatArithmetic
 from pim.devices.holder import Holder
@@ -24,6 +24,8 @@ from pim.errors import StudyError
 from pim.llm_workloads.llama import Matmul, digital_matmul
 from pim.llm_workloads.operators import DYNAMIC, STATIC, layer_path
 from pim.mapping.plan import Plan
+from pim.ranges import Ranges
+from pim.tile_programming import program_tiles
 
 
 @record
@@ -203,6 +205,6 @@ def _program_layers(
 ) -> Crossbar:
     def one(args):
         w, layer, r = args
-        return crossbar.program(w, macro, key, time, layer=layer, operator=operator, device=device, ranges=r)
+        return program_tiles(w, macro, key, time, layer=layer, operator=operator, device=device, ranges=r)
 
     return jax.lax.map(one, (weights, layers, ranges))

@@ -8,9 +8,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from pim.crossbar import Crossbar, drive
+from pim.crossbar import Crossbar
 from pim.devices.macro import AnalogMacro
 from pim.devices.record import leaf, record, static
+from pim.inputs import drive
 from pim.mapping.encoding import ENCODINGS
 from pim.mapping.tiles import column_arrays, cut_inputs
 from pim.mapping.weights import slice_weights
@@ -48,7 +49,7 @@ def uniform_operands(macro: AnalogMacro) -> Operands:
 
 def measure_operands(crossbar: Crossbar, macro: AnalogMacro, x: Float[Array, "batch n_in"]) -> Operands:
     """The statistics of inputs `x` on a programmed matrix, write errors, drift and faults included."""
-    _, planes, _ = drive(crossbar, macro, x)
+    _, planes, _ = drive(macro, x, None if crossbar.ranges is None else crossbar.ranges.x)
     tiles, rows = crossbar.conductance.shape
     square = jnp.mean(cut_inputs(planes, macro.rows) ** 2, axis=(1, 2))  # [tiles, rows]; rows beyond n_in are zero
     n_out = crossbar.scale.shape[0]

@@ -6,13 +6,14 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Key
 
-from pim import crossbar as engine
+from pim import crossbar
 from pim.chip import Chip, check_matrix, hold_matrix, program_cells, reading_time
 from pim.devices.device import Device
 from pim.devices.errors import DeviceError
 from pim.devices.holder import Holder
 from pim.devices.macro import AnalogMacro
 from pim.devices.random import chip_keys
+from pim.tile_programming import program_tiles
 
 
 def program(
@@ -71,5 +72,5 @@ def program(
 
 @jax.jit
 def _calibrate(weights, macro, x):
-    nominal = engine.program(weights, macro, None, None)
-    return engine.calibrate(nominal, macro, x)
+    nominal = program_tiles(weights, macro, None, None)
+    return crossbar.calibrate(nominal, macro, x)

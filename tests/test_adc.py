@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from scipy.stats import binom, norm
 
 from pim import crossbar
-from pim.converters import frozen_adcs, measured_sums, ruled_ranges, smallest_product
+from pim.converters import frozen_adcs
 from pim.devices.catalogue import preset
 from pim.devices.cells.cell import Cell
 from pim.devices.cells.state_law import Polynomial
@@ -33,6 +33,8 @@ from pim.devices.random import root_key
 from pim.devices.record import cast
 from pim.macro_cost import counts
 from pim.mapping.sharing import converter_of, converters_a_tile
+from pim.ranges import measured_sums, ruled_ranges, smallest_product
+from pim.tile_programming import program_tiles
 
 ONE = jnp.ones((1, 1))
 
@@ -273,7 +275,7 @@ IDS = jnp.stack([jnp.zeros(1000, jnp.uint32), jnp.arange(1000, dtype=jnp.uint32)
 
 @jax.jit
 def read(m: AnalogMacro, x, ids, chip, key):
-    return crossbar.matmul(crossbar.program(jnp.asarray(W), m, chip, None), m, x, ids, key)
+    return crossbar.matmul(program_tiles(jnp.asarray(W), m, chip, None), m, x, ids, key)
 
 
 def real(bits=8.0, gain=0.0, offset=0.0, adc_noise=0.0, dac_noise=0.0, shared=8.0) -> AnalogMacro:
@@ -315,7 +317,7 @@ def test_whole_numbers_are_found_again_where_the_step_is_below_one(dac, bits):
     m = macro(adc(bits, reconstruct="integer"), cast(dac), weight_bits=3.0)
     x = X[:6]
     y = jax.jit(
-        lambda: crossbar.matmul(crossbar.program(jnp.asarray(W), m, None, None), m, jnp.asarray(x), IDS[:6], None)
+        lambda: crossbar.matmul(program_tiles(jnp.asarray(W), m, None, None), m, jnp.asarray(x), IDS[:6], None)
     )()
     top = 31 if isinstance(dac, MultibitDAC) else 15
     scale, full = np.abs(W).max(axis=0), np.abs(x).max(axis=1, keepdims=True)
@@ -369,8 +371,8 @@ def test_a_range_a_column_loses_less_where_columns_differ():
 
         @jax.jit
         def calibrated(w, x, m=m):
-            ranges = crossbar.calibrate(crossbar.program(w, m, None, None), m, x)
-            return crossbar.matmul(crossbar.program(w, m, None, None, ranges=ranges), m, x, IDS[:50], None)
+            ranges = crossbar.calibrate(program_tiles(w, m, None, None), m, x)
+            return crossbar.matmul(program_tiles(w, m, None, None, ranges=ranges), m, x, IDS[:50], None)
 
         y = np.asarray(calibrated(jnp.asarray(W * weights), jnp.asarray(X[:50])))
         error[per] = np.linalg.norm((y - X[:50] @ (W * weights)) / weights)

@@ -14,7 +14,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pim.costing import cost
-from pim.crossbar import program
 from pim.devices.buffer import Buffer
 from pim.devices.cells.cell import Cell
 from pim.devices.cells.state_law import Polynomial
@@ -34,6 +33,7 @@ from pim.ledger import Ledger, join, kind, quantity
 from pim.macro_cost import leakage_power, matrix_cost
 from pim.mapping.errors import MappingError
 from pim.operands import Operands, measure_operands, uniform_operands
+from pim.tile_programming import program_tiles
 
 PUBLISHED_FIT = (213.78, 2.872, 128.31, 3.2205, 24.58, 1.880, 2.829, 1.346, 0.993, 0.181, 0.299)
 
@@ -266,7 +266,7 @@ def test_cells_take_what_a_loop_over_every_cell_says(macro):
     macro = replace(macro, rows=8, columns=16)
     rng = np.random.default_rng(1)
     weights, x = rng.standard_normal((11, 9)).astype(np.float32), rng.uniform(-1, 1, (3, 11)).astype(np.float32)
-    crossbar = program(jnp.asarray(weights), macro, None, None)
+    crossbar = program_tiles(jnp.asarray(weights), macro, None, None)
 
     relative = weights / np.abs(weights).max(axis=0)
     window = 39e-6
@@ -297,13 +297,15 @@ def test_measured_statistics_contain_write_errors():
     write_error = made(GaussianWriteError, Polynomial(np.array([2.0])), 1e-6, 40e-6)
     noisy = replace_at(MACRO, "cell.write_error", lambda *_: write_error)
     weights, x = jnp.ones((64, 32)) * 0.01, jnp.ones((4, 64))
-    exact, written = (float(measure_operands(program(weights, m, root_key(0), 1.0), m, x).g) for m in (MACRO, noisy))
+    exact, written = (
+        float(measure_operands(program_tiles(weights, m, root_key(0), 1.0), m, x).g) for m in (MACRO, noisy)
+    )
     assert exact == pytest.approx(20.5e-6, rel=1e-4)  # equal weights: one cell of a pair full, the other empty
     assert written > exact  # the empty cells cannot go below zero
 
 
 def test_silent_inputs_have_no_energy_and_a_finite_conductance():
-    crossbar = program(jnp.eye(64), MACRO, root_key(0), 1.0)
+    crossbar = program_tiles(jnp.eye(64), MACRO, root_key(0), 1.0)
     silent = measure_operands(crossbar, MACRO, jnp.zeros((2, 64)))
     assert float(silent.u2) == 0 and 1e-6 <= float(silent.g) <= 40e-6
 

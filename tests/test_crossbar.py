@@ -10,7 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pim import crossbar
-from pim.crossbar import Ranges
 from pim.devices.catalogue import preset
 from pim.devices.cells.cell import Cell
 from pim.devices.cells.read_noise import AdditiveReadNoise, ProportionalReadNoise
@@ -27,7 +26,10 @@ from pim.devices.errors import DeviceError
 from pim.devices.macro import AnalogMacro
 from pim.devices.random import root_key
 from pim.devices.record import cast
+from pim.inputs import drive
 from pim.programming import program
+from pim.ranges import Ranges
+from pim.tile_programming import program_tiles
 
 KEY = root_key(3)
 
@@ -69,8 +71,8 @@ def emulate(w, x, m, key=None, program_key=KEY):
 
 @jax.jit
 def _emulate(w, x, m, key, program_key):
-    ranges = crossbar.calibrate(crossbar.program(w, m, None, None), m, x)
-    programmed = crossbar.program(w, m, program_key, None, ranges=ranges)
+    ranges = crossbar.calibrate(program_tiles(w, m, None, None), m, x)
+    programmed = program_tiles(w, m, program_key, None, ranges=ranges)
     return crossbar.matmul(programmed, m, x, row_ids(len(x)), key), programmed
 
 
@@ -186,7 +188,7 @@ def test_converters_with_errors_are_those_of_the_slow_product(dac, architecture,
     m = cast(dataclasses.replace(m, adc=ADC(5.0, 100.0, 3.0, range_per=range_per, **parts)))
     largest = np.random.default_rng(1).uniform(1.0, 3.0, (3, 2, 1 if range_per == "tile" else 6))
     ranges = Ranges(x=jnp.float32(1.9), adc=jnp.asarray(largest, jnp.float32))
-    programmed = jax.jit(lambda w: crossbar.program(w, m, KEY, None))(jnp.asarray(w))
+    programmed = jax.jit(lambda w: program_tiles(w, m, KEY, None))(jnp.asarray(w))
     agrees_with_the_slow_product(w, x[:3], m, dataclasses.replace(programmed, ranges=ranges))
 
 
@@ -255,7 +257,7 @@ def test_read_noise_at_the_column_is_that_of_cells_drawn_anew(dac, law, encoding
         cells, signs = [np.maximum(digit, 0), np.maximum(-digit, 0)], [1.0, -1.0]
     else:
         cells, signs = [(digit + 1) / 2, np.full((20, 1), 0.5)], [2.0, -2.0]
-    full, planes, gains = (np.asarray(a) for a in crossbar.drive(programmed, m, jnp.asarray(x[:1])))
+    full, planes, gains = (np.asarray(a) for a in drive(m, jnp.asarray(x[:1]), programmed.ranges.x))
     redrawn = np.zeros((reads, 3))
     for level, gain in zip(planes[:, 0], gains, strict=True):
         for cell, sign in zip(cells, signs, strict=True):
@@ -282,7 +284,7 @@ def test_write_errors_are_frozen_and_differ_between_cells():
 
 def test_levels_without_bits_round_the_conductance():
     w, _ = matrix(30, 4)
-    nominal = crossbar.program(jnp.asarray(w), macro(levels=5.0), None, None)
+    nominal = program_tiles(jnp.asarray(w), macro(levels=5.0), None, None)
     assert set(np.unique(np.asarray(nominal.weights).round(5))) <= set(np.linspace(-1, 1, 9).round(5))
 
 
@@ -328,7 +330,7 @@ def test_a_chip_ages_along_one_path(sample):
 def test_one_compilation_serves_a_sweep_of_values_and_two_presets_of_a_structure(sample):
     w, x = sample
     compiled = jax.jit(lambda *args: crossbar.matmul(*args))  # a function of its own: jit counts by function
-    programming = jax.jit(lambda *args: crossbar.program(*args))
+    programming = jax.jit(lambda *args: program_tiles(*args))
     device = preset("rram-wan2022")
     for bits in (4, 6, 8):
         for sigma in (0.2e-6, 0.4e-6):
@@ -371,6 +373,6 @@ def test_without_calibration_nothing_can_clip(encoding):
     """All inputs and weights at full scale, of one sign: the largest sum that an array gives."""
     w, x = jnp.ones((16, 4)), jnp.ones((2, 16))
     m = macro(encoding=encoding, adc_bits=8.0)
-    programmed = crossbar.program(w, m, None, None)
+    programmed = program_tiles(w, m, None, None)
     y = crossbar.matmul(programmed, m, x, row_ids(2), None)
     np.testing.assert_allclose(y, x @ w, rtol=0.02)

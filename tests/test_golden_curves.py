@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 
 from pim.calibration import calibrate
-from pim.crossbar import Ranges
 from pim.devices.cells.cell import Cell
 from pim.devices.cells.state_law import Polynomial
 from pim.devices.cells.write_error import GaussianWriteError
@@ -26,6 +25,7 @@ from pim.evaluation import evaluate
 from pim.llm_workloads.model import load_model
 from pim.mapping.plan import place
 from pim.mapping.system import inference_system
+from pim.ranges import Ranges
 
 STORIES = 32
 SLOW = pytest.mark.slow  # the other points of a curve

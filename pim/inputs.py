@@ -1,0 +1,48 @@
+"""Inputs to word lines: scales, the levels of each step, and what the lines get of them."""
+
+from typing import Any
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Key, UInt32
+
+from pim.devices.macro import AnalogMacro
+from pim.devices.random import normal, normal_rows, row_keys, site_key
+
+
+def drive(
+    macro: AnalogMacro, x: Float[Array, "batch n_in"], full_scale: Float[Array, ""] | None
+) -> tuple[Float[Array, "#batch 1"], Float[Array, "steps batch n_in"], Float[Array, "steps"]]:
+    """The full scale (the one given, or each token's own largest), and word-line levels and gain of each step."""
+    if macro.input_range == "token" or full_scale is None:
+        largest = jnp.max(jnp.abs(x), axis=1, keepdims=True)
+        full = jnp.where(largest == 0, 1.0, largest)
+    else:
+        full = full_scale[None, None]
+    planes, gains = macro.dac.planes(x / full)
+    return full, planes, gains
+
+
+def frozen_dacs(
+    macro: AnalogMacro, key: Key[Array, ""] | None, n_in: int, layer: Any, operator: Any
+) -> Float[Array, "numbers n_in"] | None:
+    """The standard normal numbers that make the converter of each word line; None where all are alike."""
+    if key is None or macro.dac.numbers == 0:
+        return None
+    return normal(site_key(key, layer=layer, operator=operator, use="dac"), (macro.dac.numbers, n_in))
+
+
+def applied_levels(
+    macro: AnalogMacro,
+    levels: Float[Array, "steps batch n_in"],
+    frozen: Float[Array, "numbers n_in"] | None,
+    rows: UInt32[Array, "batch 2"],
+    key: Key[Array, ""] | None,
+    layer: Any,
+    operator: Any,
+) -> Float[Array, "steps batch n_in"]:
+    """What the word lines get when told to take `levels`: the errors of their converters, drawn for each row."""
+    draws = None
+    if macro.dac.noise is not None and key is not None:
+        site = site_key(key, layer=layer, operator=operator, use="dac")
+        draws = jnp.moveaxis(normal_rows(row_keys(site, rows), levels.shape[::2]), 0, 1)
+    return macro.dac.applied(levels, frozen, draws)
