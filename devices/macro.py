@@ -63,7 +63,7 @@ class AnalogMacro:
         """Word-line levels in [-1, 1] as what the cells' strengths (`Cell.strengths`) are multiplied by."""
         if self.cell.conduction is None:
             return levels
-        return jnp.concatenate(self.cell.conduction.drives(levels * self.v_read), axis=-1) / self.v_read
+        return jnp.concatenate(self.dac.conducted(levels, self.cell.conduction, self.v_read), axis=-1) / self.v_read
 
     @property
     def bends(self) -> bool:
