@@ -120,4 +120,4 @@ def macro_precision(macro, times: Sequence[float] | None = None, *, seed: int = 
 
 def _input_levels(dac) -> float:
     """Levels of what one step applies: magnitudes, since the sign is the polarity."""
-    return 2.0 ** (float(dac.bits) - 1) if dac.steps == 1 else 2.0
+    return float(dac.largest_level) + 1.0
