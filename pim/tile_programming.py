@@ -49,16 +49,17 @@ def program_tiles(
     def one_tile(tile_digits):
         tile, part = tile_digits
         targets = cell.targets(jax.vmap(lambda d: encoding.fractions(d, arrays), out_axes=1)(part))
-        g = targets
+        g = read = targets
         if key is not None:
             keys = partial(cell_key, key, cycle, layer=layer, operator=operator, tile=tile)
             g = cell.program(targets, keys, time, temperature, cycle)
+            read = cell.read_mean(g)
 
         def fold(matrix):  # slices into the columns
             return jnp.moveaxis(matrix, 0, 1).reshape(macro.rows, -1)
 
         strengths = zip(
-            *(cell.strengths(value) for value in (g, reference * cell.g_min, reference * cell.g_max)), strict=True
+            *(cell.strengths(value) for value in (read, reference * cell.g_min, reference * cell.g_max)), strict=True
         )
         signal = [fold(jax.vmap(encoding.signal, in_axes=(1, None, None))(*a)) for a in strengths]
         variance = cell.read_variance(g)

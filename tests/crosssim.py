@@ -5,12 +5,14 @@ they are met: `device_of` takes a configuration over, `gain_of` says what is lef
 """
 
 import hashlib
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from pim.devices.catalogue import preset
 from pim.devices.cells.cell import Cell
-from pim.devices.cells.read_noise import AdditiveReadNoise, ProportionalReadNoise
+from pim.devices.cells.read_noise import AdditiveReadNoise, ProportionalReadNoise, RectifiedReadNoise
 from pim.devices.cells.state_law import Polynomial
 from pim.devices.cells.write_error import GaussianWriteError
 from pim.devices.converters.dac import MultibitDAC
@@ -22,10 +24,7 @@ from pim.programming import program
 from pim.devices.random import root_key
 
 NONE = 1.0  # S: above every conductance
-FITS = {  # spread in uS against the state in uS, as CrossSim fitted it: devices/custom/*.py there
-    "PCMJoshi": [0.28638599, 0.07585724, -0.00178767, 0.0],
-    "RRAMWan": [1.053, 0.2374, -0.01167, 0.0001536],
-}
+PRESETS = {"PCMJoshi": "pcm-joshi2020", "RRAMWan": "rram-wan2022-crosssim"}
 
 
 def data(record: dict) -> tuple[np.ndarray, np.ndarray]:
@@ -69,6 +68,7 @@ def _cell(config: dict) -> Cell:
         levels=2.0 ** config["cell_bits"] if config["cell_bits"] else None,
         g_floor=g_min if clipped else 0.0,
         g_ceiling=g_max if clipped else NONE,
+        relaxation=_sonos(g_max) if config["drift_error"]["model"] == "SONOS" else None,
         write_error=_write_error(config["programming_error"], g_max),
         read_noise=_read_noise(config["read_noise"], g_max),
     )
@@ -78,10 +78,10 @@ def _write_error(error: dict, g_max: float) -> GaussianWriteError | None:
     size = error["magnitude"]
     if error["model"] == "none":
         return None
-    if error["model"] in FITS:
-        return GaussianWriteError(Polynomial(FITS[error["model"]]), 1e-6, 1e-6)
+    if error["model"] in PRESETS:
+        return preset(PRESETS[error["model"]]).model.cell.write_error
     relative = {"NormalIndependentDevice": [size, 0.0], "NormalProportionalDevice": [0.0, size]}[error["model"]]
-    return GaussianWriteError(Polynomial([*relative, 0.0, 0.0]), g_max, g_max)
+    return GaussianWriteError(Polynomial(np.array([*relative, 0.0, 0.0])), g_max, g_max)
 
 
 def _read_noise(noise: dict, g_max: float) -> Any:
@@ -90,8 +90,21 @@ def _read_noise(noise: dict, g_max: float) -> Any:
             return None
         case "NormalProportionalDevice":
             return ProportionalReadNoise(noise["magnitude"])
-        case "NormalIndependentDevice":
-            return AdditiveReadNoise(noise["magnitude"] * g_max)
+        case "NormalIndependentDevice":  # its conductances are clipped at zero, read for read
+            return RectifiedReadNoise(AdditiveReadNoise(noise["magnitude"] * g_max))
+
+
+DAYS = [3600.0, *(86400.0 * day for day in range(1, 6))]  # s: our preset has day 0 at an hour
+
+
+def _sonos(g_max: float) -> Any:
+    """The preset's relaxation where g_max is 1,600 nA, as it is there; its laws are in nA against nA."""
+    return replace(preset("flash-sonos40").model.cell.relaxation, spread_unit=g_max / 1600, g_reference=g_max / 1600)
+
+
+def time_of(config: dict) -> float | None:
+    """The time (s) at which the chip is read."""
+    return DAYS[config["time"]] if config["drift_error"]["model"] == "SONOS" else None
 
 
 def _dac(config: dict) -> Any:
@@ -114,3 +127,32 @@ def product(record: dict) -> np.ndarray:
     config = record["config"]
     chip = program(w, device_of(config, len(w)), key=KEY, calibration=np.ones((1, len(w)), np.float32))
     return gain_of(config) * np.asarray(chip.matmul(x, key=None))
+
+
+TRIALS = 128
+
+
+def statistics(record: dict) -> dict[str, tuple[float, float]]:
+    """Mean and its standard error of the three figures of a statistical record, over our own draws."""
+    w, x = data(record)
+    config = record["config"]
+    device, full = device_of(config, len(w)), np.ones((1, len(w)), np.float32)
+    time = time_of(config)
+    if device.model.cell.read_noise is None:
+        chips = program(w, device, key=KEY, calibration=full, chips=TRIALS, time=time)
+        y = np.asarray(chips.matmul(x, key=None))
+    else:  # one chip, which each vector of each trial reads anew
+        chip = program(w, device, key=KEY, calibration=full)
+        y = np.asarray(chip.matmul(np.tile(x, (TRIALS, 1)), key=READ)).reshape(TRIALS, *x.shape[:1], -1)
+    y = gain_of(config) * y
+    exact, clean = x.astype(float) @ w, product({**record, "config": {**config, **QUIET}})
+    norm = lambda a: np.linalg.norm(a, axis=(-2, -1))
+    figures = {
+        "rel_err": norm(y - exact) / norm(exact),
+        "rel_err0": norm(y - clean) / norm(clean),
+        "g_slope": (y * exact).sum(axis=(1, 2)) / (exact**2).sum(),
+    }
+    return {name: (values.mean(), values.std(ddof=1) / len(values) ** 0.5) for name, values in figures.items()}
+
+
+QUIET = {name: {"model": "none", "magnitude": 0.0} for name in ("programming_error", "read_noise", "drift_error")}
