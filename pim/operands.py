@@ -12,9 +12,8 @@ from pim.crossbar import Crossbar
 from pim.devices.macro import AnalogMacro
 from pim.devices.record import leaf, record, static
 from pim.inputs import drive
-from pim.mapping.encoding import ENCODINGS
+from pim.mapping.encoding import encoding_of
 from pim.mapping.tiles import column_arrays, cut_inputs
-from pim.mapping.weights import slice_weights
 
 UNIFORM = "assumed: inputs and weights uniform over their ranges"
 
@@ -39,10 +38,11 @@ def uniform_operands(macro: AnalogMacro) -> Operands:
 
     An assumption to fall back on: real activations and weights are smaller, and cost less.
     """
-    encoding = ENCODINGS[macro.encoding]
+    encoding = encoding_of(macro)
     grid = jnp.linspace(-1.0, 1.0, 2001)
     levels, _ = macro.dac.planes(grid)
-    digits, _ = slice_weights(grid[:, None], macro.weight_bits, macro.slices)
+    slices = 1 if macro.slicing == "residual" else macro.slices
+    digits = encoding.digits(grid[:, None], macro.weight_bits, slices).digits
     targets = jnp.stack([macro.cell.targets(encoding.fractions(digit, 1)).mean() for digit in digits])
     return Operands(u2=jnp.mean(levels**2), g=targets.mean(), source=UNIFORM)
 
@@ -51,9 +51,11 @@ def measure_operands(crossbar: Crossbar, macro: AnalogMacro, x: Float[Array, "ba
     """The statistics of inputs `x` on a programmed matrix, write errors, drift and faults included."""
     _, planes, _ = drive(macro, x, None if crossbar.ranges is None else crossbar.ranges.x)
     tiles, rows = crossbar.conductance.shape
-    square = jnp.mean(cut_inputs(planes, macro.rows) ** 2, axis=(1, 2))  # [tiles, rows]; rows beyond n_in are zero
-    n_out = crossbar.scale.shape[0]
-    cells = ENCODINGS[macro.encoding].cell_columns(n_out, column_arrays(n_out, macro)) * macro.slices
+    square = jnp.mean(
+        cut_inputs(planes, macro.rows_at_once) ** 2, axis=(1, 2)
+    )  # [tiles, rows]; rows beyond n_in are zero
+    n_out = crossbar.scale.shape[-1]
+    cells = encoding_of(macro).cell_columns(n_out, column_arrays(n_out, macro)) * macro.slices
     total = square.sum()
     silent = total == 0
     weighted = (square * crossbar.conductance).sum() / (jnp.where(silent, 1.0, total) * cells)

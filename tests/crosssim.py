@@ -44,7 +44,7 @@ def device_of(config: dict, n_in: int) -> Device:
         rows=n_in,
         columns=4 * n_in * config["num_slices"],
         slices=config["num_slices"],
-        encoding="differential",
+        encoding=_encoding(config),
         weight_scale="matrix",
         input_range="calibrated",
         v_read=0.1,
@@ -56,6 +56,12 @@ def device_of(config: dict, n_in: int) -> Device:
     )
     check(macro, config["core"])
     return Device("crosssim", "test", "a configuration of CrossSim", prepare(cast(macro)), {}, {})
+
+
+def _encoding(config: dict) -> str:
+    if config["core"] == "OFFSET" or (config["core"] == "BITSLICED" and config["slice_style"] == "OFFSET"):
+        return "offset_digital"
+    return "differential_two_sided" if config["balanced_style"] == "TWO_SIDED" else "differential"
 
 
 def _cell(config: dict) -> Cell:
@@ -114,8 +120,13 @@ def _dac(config: dict) -> Any:
 
 
 def gain_of(config: dict) -> float:
-    """What CrossSim's outputs have as a factor over ours."""
-    return 1.0
+    """What CrossSim's outputs have as a factor over ours.
+
+    Its offset core leaves the lowest of 2^b levels unused, as ours does, but scales as if the window had no level less.
+    """
+    if config["core"] != "OFFSET" or not config["cell_bits"]:
+        return 1.0
+    return (2 ** config["cell_bits"] - 2) / (2 ** config["cell_bits"] - 1)
 
 
 KEY, READ = root_key(0), root_key(1)
