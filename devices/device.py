@@ -6,7 +6,7 @@ for each device.
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import jax
 import jax.numpy as jnp
@@ -111,8 +111,14 @@ class Device:
         lines = [f"Device {self.name} ({self.family}): {self.summary}"]
         for path, field, value in walk(self.model):
             if value is not None:
-                lines.append(f"  {path} = {_show(value)}{in_unit(field.metadata['unit'], '')}")
+                lines.append(f"  {path} = {_show(value)}{in_unit(field.metadata['unit'], '')}{_meant(field, value)}")
         return "\n".join(lines)
+
+
+def _meant(field: dataclasses.Field, value: Any) -> str:
+    """What a choice means, where its name alone does not say."""
+    meaning = (field.metadata.get("meanings") or {}).get(value) if isinstance(value, str) else None
+    return f" ({meaning})" if meaning else ""
 
 
 def _show(value: Any) -> str:
@@ -200,7 +206,7 @@ def cast_leaf(value: Any, where: str, unit: str, shape: tuple[int, ...] | None =
 
 def cast_static(value: Any, field: dataclasses.Field, where: str) -> Any:
     """An integer or a string, as the field is annotated."""
-    wanted = field.type if isinstance(field.type, type) else str
+    wanted = int if int in (field.type, *get_args(field.type)) else str
     if (
         wanted is int
         and not isinstance(value, bool)

@@ -8,7 +8,7 @@ tracers: `check` and `cast` are called by the loaders.
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar, dataclass_transform
 
 import jax
@@ -31,12 +31,16 @@ def leaf(
 
 
 def static(
-    doc: str, *, choices: tuple[Any, ...] = (), low: int | None = None, default: Any = dataclasses.MISSING
+    doc: str,
+    *,
+    choices: tuple[Any, ...] = (),
+    meanings: Mapping[str, str] | None = None,
+    low: int | None = None,
+    default: Any = dataclasses.MISSING,
 ) -> Any:
-    """A field that sets a shape or chooses a law: part of the compiled structure."""
-    return dataclasses.field(
-        default=default, metadata={"kind": "static", "unit": "1", "doc": doc, "choices": choices, "low": low}
-    )
+    """A field that sets a shape or chooses a law: part of the compiled structure. `meanings` tell of its choices."""
+    metadata = {"kind": "static", "unit": "1", "doc": doc, "choices": choices, "meanings": meanings or {}, "low": low}
+    return dataclasses.field(default=default, metadata=metadata)
 
 
 def part(doc: str, *, default: Any = dataclasses.MISSING) -> Any:
@@ -111,8 +115,10 @@ def in_unit(unit: str, preposition: str = "in ") -> str:
 
 
 def _check_field(meta: Any, value: Any, where: str) -> None:
+    if value is None:
+        return
     if meta["kind"] == "leaf":
-        if value is None or isinstance(value, Tracer):  # what is traced has no value yet
+        if isinstance(value, Tracer):  # what is traced has no value yet
             return
         numbers = np.asarray(value, dtype=np.float64)
         if not np.isfinite(numbers).all():

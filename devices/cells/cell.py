@@ -11,7 +11,7 @@ from pim.devices.cells.conduction import Conduction
 from pim.devices.cells.drift import Drift
 from pim.devices.cells.faults import StuckFaults
 from pim.devices.cells.ladder import C2CLadder
-from pim.devices.cells.read_noise import ReadNoise
+from pim.devices.cells.read_noise import ReadNoise, Shifting
 from pim.devices.cells.relaxation import Relaxation
 from pim.devices.cells.slow_noise import SlowNoise
 from pim.devices.cells.temperature import Temperature
@@ -143,13 +143,16 @@ class Cell:
             g = g * self.drift.factor(target, key_for("drift"), time)
         if self.slow_noise is not None:
             g = self._clip(g + self.slow_noise.sample(programmed, g, key_for("slow"), time))
-        if self.wear is not None:
-            g = self.wear.bury(g, self.g_min, self.g_max, key_for("wear"), cycle)
-        if self.faults is not None:
-            g = self.faults.apply(g, self.g_min, self.g_max, key_for("fault"))
+        g = self._stuck(g, key_for, cycle)
         if self.temperature is not None and temperature is not None:
             g = g * self.temperature.conduction(temperature)
         return g
+
+    def written(
+        self, target: Float[Array, "*cells"], key_for: Callable[[str], Key[Array, ""]], cycle=None
+    ) -> Float[Array, "*cells"]:
+        """Conductances (S) that a readout right after writing finds, stuck cells included: see `program`."""
+        return self._stuck(self._clip(self._write(target, key_for, cycle)), key_for, cycle)
 
     def tries(
         self, target: Float[Array, "*cells"], key_for: Callable[[str], Key[Array, ""]], cycle=None
@@ -175,12 +178,23 @@ class Cell:
             programmed = programmed * self.variation.factor(reach, key_for)
         return programmed
 
+    def _stuck(self, g: Float[Array, "*cells"], key_for, cycle) -> Float[Array, "*cells"]:
+        if self.wear is not None:
+            g = self.wear.bury(g, self.g_min, self.g_max, key_for("wear"), cycle)
+        if self.faults is not None:
+            g = self.faults.apply(g, self.g_min, self.g_max, key_for("fault"))
+        return g
+
     def _reach(self, target: Float[Array, "*cells"], cycle) -> Float[Array, "*cells"]:
         return target if self.wear is None else self.wear.reach(target, self.g_min, self.g_max, cycle)
 
     def strengths(self, g: Float[Array, "*cells"]) -> list[Float[Array, "*cells"]]:
         """What the word-line voltage is multiplied by: the conductance (S), or the terms of the law of conduction."""
         return [g] if self.conduction is None else self.conduction.strengths(g)
+
+    def read_mean(self, g: Float[Array, "*cells"]) -> Float[Array, "*cells"]:
+        """Mean over reads (S) of cells with conductance `g` (S)."""
+        return g + self.read_noise.mean_shift(g) if isinstance(self.read_noise, Shifting) else g
 
     def read_variance(self, g: Float[Array, "*cells"]) -> Float[Array, "*cells"] | None:
         """Variance (S^2) from read to read of cells with conductance `g` (S); None: every read is the same."""
