@@ -58,7 +58,7 @@ def smallest_product(macro: AnalogMacro) -> Float[Array, ""] | None:
     return macro.dac.lsb / largest_digit
 
 
-def largest_sum(macro: AnalogMacro) -> Float[Array, ""]:
+def largest_sum(macro: AnalogMacro):
     """The largest sum that an array could ever give, in full-conductance, full-input cells."""
     return macro.rows_at_once * encoding_of(macro).largest_signal(macro.cell.g_min, macro.cell.g_max)
 

@@ -1,7 +1,7 @@
 """CrossSim's golden products on our devices: its configuration as one of ours, its data, and the page of both.
 
-`python tests/crosssim.py` writes docs/crosssim.md anew. The conventions that differ are told where
-they are met: `device_of` takes a configuration over, `gain_of` says what is left as a factor.
+`python tests/crosssim.py` writes docs/crosssim.md anew. The conventions that differ are told where they are met:
+`device_of` takes a configuration over, `gain_of` says what is left as a factor.
 """
 
 import hashlib
@@ -20,7 +20,7 @@ from pim.devices.cells.cell import Cell
 from pim.devices.cells.read_noise import AdditiveReadNoise, ProportionalReadNoise, RectifiedReadNoise
 from pim.devices.cells.state_law import Polynomial
 from pim.devices.cells.write_error import GaussianWriteError
-from pim.devices.converters.dac import MultibitDAC
+from pim.devices.converters.dac import BitSerialDAC, MultibitDAC
 from pim.devices.converters.exact_dac import ExactDAC
 from pim.devices.device import Device
 from pim.devices.macro import AnalogMacro
@@ -119,9 +119,12 @@ def time_of(config: dict) -> float | None:
 
 
 def _dac(config: dict) -> Any:
+    code = "sign_magnitude" if config["signed_input"] else "unsigned"
     if not config["dac_bits"]:
         return ExactDAC()
-    return MultibitDAC(config["dac_bits"], 100.0, 0.0, 0.0)
+    if config["input_bitslicing"]:
+        return BitSerialDAC(config["dac_bits"], 100.0, 0.0, 0.0, slice_bits=config["input_slice_size"], code=code)
+    return MultibitDAC(config["dac_bits"], 100.0, 0.0, 0.0, code=code)
 
 
 def gain_of(config: dict) -> float:
@@ -236,13 +239,13 @@ def _norm(y: np.ndarray) -> np.ndarray:
 def table(results: dict[str, Exact | Statistical]) -> str:
     """The page docs/crosssim.md. Figures are rounded so that float noise between machines does not show."""
     exact = [
-        f"| {name} | {_error(r.theirs)} | {_error(r.ours)} | {_below(r.apart)} | {r.tolerance:g} |"
+        f"| {name} | {_error(r.theirs)} | {_error(r.ours)} | {_below(r.apart)} | {_below(r.tolerance)[2:]} |"
         for name, r in results.items()
         if isinstance(r, Exact)
     ]
     random = [
         f"| {name} | {_error(r.theirs)} | {_error(r.ours)} | "
-        + " | ".join(f"{apart:+.1f}" for apart in r.apart)
+        + " | ".join(f"{apart:+z.1f}" for apart in r.apart)
         + f" | {r.tolerance:g} |"
         for name, r in results.items()
         if isinstance(r, Statistical)
@@ -251,7 +254,7 @@ def table(results: dict[str, Exact | Statistical]) -> str:
 
 
 def _error(value: float) -> str:
-    return "< 1e-6" if value < 1e-6 else f"{value:.3g}"
+    return "< 1e-6" if value < 1e-6 else f"{value:#.3g}"
 
 
 def _below(value: float) -> str:

@@ -3,13 +3,15 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from pim.devices.converters.dac import DAC
+from pim.devices.converters.word_line import full_pulse
 from pim.devices.errors import DeviceError
 from pim.devices.record import leaf, record
 
 
 @record
-class ExactDAC:
-    """Inputs of any value, clipped to the range and not rounded: one array read an input vector.
+class ExactDAC(DAC):
+    """Inputs of any value as voltages, clipped to the range and not rounded: one array read an input vector.
 
     What other tools call an ideal DAC or an input of infinite resolution, to see the errors of all else alone.
     """
@@ -24,10 +26,13 @@ class ExactDAC:
     energy_per_input: Float[Array, ""] = leaf("J", "energy of applying one input", low=0, default=0.0)
     area: Float[Array, ""] = leaf("m^2", "area of one converter", low=0, default=0.0)
 
+    code = "exact"
+    noise = None
+
     @property
-    def noise(self) -> None:
-        """None: no noise."""
-        return None
+    def bipolar(self) -> bool:
+        """Levels of either sign."""
+        return True
 
     @property
     def steps(self) -> int:
@@ -40,13 +45,26 @@ class ExactDAC:
         return 0
 
     @property
-    def lsb(self) -> Float[Array, ""]:
+    def largest_level(self) -> Float[Array, ""]:
         """There is none: DeviceError."""
-        raise DeviceError("dac is an ExactDAC, whose inputs have no smallest step: take a DAC of some bits")
+        raise DeviceError("dac is an ExactDAC, whose inputs are no whole numbers of a step: take a DAC of some bits")
+
+    @property
+    def top(self) -> Float[Array, ""]:
+        """One."""
+        return jnp.ones(())
+
+    def codes(self, x: Float[Array, "*n"]) -> tuple[Float[Array, "1 *n"], Float[Array, "1"]]:
+        """The input, clipped, which is no whole number."""
+        return jnp.clip(x, -1.0, 1.0)[None], jnp.ones(1)
 
     def planes(self, x: Float[Array, "*n"]) -> tuple[Float[Array, "1 *n"], Float[Array, "1"]]:
         """The input, clipped."""
-        return jnp.clip(x, -1.0, 1.0)[None], jnp.ones(1)
+        return self.codes(x)
+
+    def pulse(self, levels: Float[Array, "*n"]) -> tuple[Float[Array, "*n"], Float[Array, ""]]:
+        """A voltage, for the whole read."""
+        return full_pulse(levels)
 
     def applied(
         self,
