@@ -51,18 +51,10 @@ def measure_operands(crossbar: Crossbar, macro: AnalogMacro, x: Float[Array, "ba
     """The statistics of inputs `x` on a programmed matrix, write errors, drift and faults included."""
     _, planes, _ = drive(macro, x, None if crossbar.ranges is None else crossbar.ranges.x)
     tiles, rows = crossbar.conductance.shape
-<<<<<<< HEAD
-    exposure = macro.dac.exposure(cut_inputs(planes, macro.rows))
+    exposure = macro.dac.exposure(cut_inputs(planes, macro.rows_at_once))
     square = jnp.mean(exposure, axis=(1, 2))  # [tiles, rows]; rows beyond n_in are zero
-    n_out = crossbar.scale.shape[0]
-    cells = ENCODINGS[macro.encoding].cell_columns(n_out, column_arrays(n_out, macro)) * macro.slices
-=======
-    square = jnp.mean(
-        cut_inputs(planes, macro.rows_at_once) ** 2, axis=(1, 2)
-    )  # [tiles, rows]; rows beyond n_in are zero
     n_out = crossbar.scale.shape[-1]
     cells = encoding_of(macro).cell_columns(n_out, column_arrays(n_out, macro)) * macro.slices
->>>>>>> main
     total = square.sum()
     silent = total == 0
     weighted = (square * crossbar.conductance).sum() / (jnp.where(silent, 1.0, total) * cells)
