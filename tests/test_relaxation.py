@@ -92,10 +92,10 @@ def test_sonos_has_a_mean_course_and_the_spread_of_where_it_leads():
     nanoampere, days = 5e-9, [3600.0, *(86400.0 * day for day in range(1, 6))]
     for k, time in enumerate(days):
         for current, expected in {50: [0, 1.7, 2.2, 3.0, 3.1, 3.5], 1600: [0, -11.5, -22.4, -26.9, -38.3, -40.7]}.items():
-            g = jnp.full(100_000, current * nanoampere, jnp.float32)
+            g = jnp.full(20_000, current * nanoampere, jnp.float32)
             shift = np.asarray(relaxation.shift(g, KEY, time)) / nanoampere
             assert float(relaxation.mean_shift(g, time)[0]) / nanoampere == pytest.approx(expected[k], abs=0.1)
-            assert shift.mean() == pytest.approx(expected[k], abs=0.5)
+            assert shift.mean() == pytest.approx(expected[k], abs=1.0)
             amplitude, scale = (float(v[k]) for v in (relaxation.spread.amplitude, relaxation.spread.scale))
             assert shift.std() == pytest.approx(amplitude * -np.expm1(-(current + expected[k]) / scale), rel=0.02)
     between = float(relaxation.mean_shift(jnp.float32(1600 * nanoampere), np.sqrt(86400.0 * 172800.0))) / nanoampere
