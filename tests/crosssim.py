@@ -138,7 +138,7 @@ def gain_of(config: dict) -> float:
 
 
 KEY, READ = root_key(0), root_key(1)
-TRIALS = 128
+TRIALS = 64
 FIGURES = ("rel_err", "rel_err0", "g_slope")
 
 
