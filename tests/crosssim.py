@@ -31,7 +31,7 @@ PRESETS = {"PCMJoshi": "pcm-joshi2020", "RRAMWan": "rram-wan2022-crosssim"}
 
 
 def data(record: dict) -> tuple[np.ndarray, np.ndarray]:
-    """Weights [in, out] and inputs [n, in] of a record; the checksums are of the arrays as CrossSim has them."""
+    """Weights [in, out] and inputs [n, in] of a record, whose checksums are those of CrossSim's arrays."""
     rng = np.random.RandomState(record["seed"])
     n_out, n_in = record["shape"]
     w = np.clip(rng.standard_normal((n_out, n_in)) / 3, -1, 1).astype(np.float32)
