@@ -1,14 +1,13 @@
-"""Agreement with CrossSim 3.2: every golden product, number for number or in its statistics, and the page that says so."""
+"""Agreement with CrossSim 3.2: every golden product, number for number or in its statistics, and the page of them."""
 
 import functools
-from pathlib import Path
 
 import crosssim
+import crosssim_page
 import pytest
 
-PAGE = Path(__file__).parents[1] / "docs" / "crosssim.md"
-NAMES = [line.split(" | ")[0].removeprefix("| ") for line in PAGE.read_text().splitlines() if line.startswith("| ")]
-NAMES = [name for name in NAMES if name != "record"]
+LINES = [line.split(" | ") for line in crosssim_page.PATH.read_text().splitlines() if line.startswith("| ")]
+NAMES = [cells[0].removeprefix("| ") for cells in LINES if cells[0] != "| record"]
 
 
 @pytest.fixture(scope="module")
@@ -27,5 +26,6 @@ def test_a_product_is_crosssims(compared, name):
 
 
 def test_the_page_tells_of_every_record(compared, shared):
-    """`python tests/crosssim.py` writes it anew."""
-    assert PAGE.read_text() == crosssim.table({name: compared(name) for name in crosssim.golden(shared)})
+    """`python tests/crosssim_page.py` writes it anew."""
+    found = {name: compared(name) for name in crosssim.golden(shared)}
+    assert crosssim_page.PATH.read_text() == crosssim_page.table(found)

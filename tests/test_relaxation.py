@@ -90,11 +90,9 @@ def test_sonos_has_a_mean_course_and_the_spread_of_where_it_leads():
     """The fit of Fig. 10 of Agrawal 2022: nA against nA, here at 0.2 V; its polynomial in float64."""
     relaxation = preset("flash-sonos40").model.cell.relaxation
     nanoampere, days = 5e-9, [3600.0, *(86400.0 * day for day in range(1, 6))]
+    courses = {50: [0, 1.7, 2.2, 3.0, 3.1, 3.5], 1600: [0, -11.5, -22.4, -26.9, -38.3, -40.7]}
     for k, time in enumerate(days):
-        for current, expected in {
-            50: [0, 1.7, 2.2, 3.0, 3.1, 3.5],
-            1600: [0, -11.5, -22.4, -26.9, -38.3, -40.7],
-        }.items():
+        for current, expected in courses.items():
             g = jnp.full(20_000, current * nanoampere, jnp.float32)
             shift = np.asarray(relaxation.shift(g, KEY, time)) / nanoampere
             assert float(relaxation.mean_shift(g, time)[0]) / nanoampere == pytest.approx(expected[k], abs=0.1)

@@ -11,7 +11,11 @@ from pim.devices.record import leaf, record
 
 @record
 class ExactDAC(DAC):
+<<<<<<< HEAD
     """Inputs of any value as voltages, clipped to the range and not rounded: one array read an input vector.
+=======
+    """Inputs of any value, clipped to the range and not rounded: one array read an input vector.
+>>>>>>> h-golden
 
     What other tools call an ideal DAC or an input of infinite resolution, to see the errors of all else alone.
     """
@@ -25,9 +29,6 @@ class ExactDAC(DAC):
     )
     energy_per_input: Float[Array, ""] = leaf("J", "energy of applying one input", low=0, default=0.0)
     area: Float[Array, ""] = leaf("m^2", "area of one converter", low=0, default=0.0)
-
-    code = "exact"
-    noise = None
 
     @property
     def bipolar(self) -> bool:
@@ -51,20 +52,25 @@ class ExactDAC(DAC):
 
     @property
     def top(self) -> Float[Array, ""]:
+<<<<<<< HEAD
         """One."""
         return jnp.ones(())
 
     def codes(self, x: Float[Array, "*n"]) -> tuple[Float[Array, "1 *n"], Float[Array, "1"]]:
         """The input, clipped, which is no whole number."""
         return jnp.clip(x, -1.0, 1.0)[None], jnp.ones(1)
+=======
+        """There is none: DeviceError."""
+        return self.largest_level
+
+    def codes(self, x: Float[Array, "*n"]) -> tuple[Float[Array, "1 *n"], Float[Array, "1"]]:
+        """There are none: DeviceError."""
+        return self.largest_level, self.largest_level
+>>>>>>> h-golden
 
     def planes(self, x: Float[Array, "*n"]) -> tuple[Float[Array, "1 *n"], Float[Array, "1"]]:
         """The input, clipped."""
-        return self.codes(x)
-
-    def pulse(self, levels: Float[Array, "*n"]) -> tuple[Float[Array, "*n"], Float[Array, ""]]:
-        """A voltage, for the whole read."""
-        return full_pulse(levels)
+        return jnp.clip(x, -1.0, 1.0)[None], jnp.ones(1)
 
     def applied(
         self,
