@@ -1,5 +1,7 @@
 """An input converter without steps: the word lines take exactly what they are told."""
 
+from typing import ClassVar
+
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -11,14 +13,13 @@ from pim.devices.record import leaf, record
 
 @record
 class ExactDAC(DAC):
-<<<<<<< HEAD
-    """Inputs of any value as voltages, clipped to the range and not rounded: one array read an input vector.
-=======
     """Inputs of any value, clipped to the range and not rounded: one array read an input vector.
->>>>>>> h-golden
 
     What other tools call an ideal DAC or an input of infinite resolution, to see the errors of all else alone.
     """
+
+    code: ClassVar[str] = "none"
+    noise: ClassVar[None] = None
 
     percentile: Float[Array, ""] = leaf(
         "1",
@@ -52,25 +53,20 @@ class ExactDAC(DAC):
 
     @property
     def top(self) -> Float[Array, ""]:
-<<<<<<< HEAD
-        """One."""
-        return jnp.ones(())
-
-    def codes(self, x: Float[Array, "*n"]) -> tuple[Float[Array, "1 *n"], Float[Array, "1"]]:
-        """The input, clipped, which is no whole number."""
-        return jnp.clip(x, -1.0, 1.0)[None], jnp.ones(1)
-=======
         """There is none: DeviceError."""
         return self.largest_level
 
     def codes(self, x: Float[Array, "*n"]) -> tuple[Float[Array, "1 *n"], Float[Array, "1"]]:
         """There are none: DeviceError."""
         return self.largest_level, self.largest_level
->>>>>>> h-golden
 
     def planes(self, x: Float[Array, "*n"]) -> tuple[Float[Array, "1 *n"], Float[Array, "1"]]:
         """The input, clipped."""
         return jnp.clip(x, -1.0, 1.0)[None], jnp.ones(1)
+
+    def pulse(self, levels: Float[Array, "*n"]) -> tuple[Float[Array, "*n"], Float[Array, ""]]:
+        """A voltage, for the whole read."""
+        return full_pulse(levels)
 
     def applied(
         self,
