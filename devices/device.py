@@ -111,8 +111,14 @@ class Device:
         lines = [f"Device {self.name} ({self.family}): {self.summary}"]
         for path, field, value in walk(self.model):
             if value is not None:
-                lines.append(f"  {path} = {_show(value)}{in_unit(field.metadata['unit'], '')}")
+                lines.append(f"  {path} = {_show(value)}{in_unit(field.metadata['unit'], '')}{_meant(field, value)}")
         return "\n".join(lines)
+
+
+def _meant(field: dataclasses.Field, value: Any) -> str:
+    """What a choice means, where its name alone does not say."""
+    meaning = (field.metadata.get("meanings") or {}).get(value) if isinstance(value, str) else None
+    return f" ({meaning})" if meaning else ""
 
 
 def _show(value: Any) -> str:

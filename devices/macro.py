@@ -5,6 +5,7 @@ from dataclasses import replace
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from pim.devices.array_wires import ArrayWires
 from pim.devices.bit_line import BitLine
 from pim.devices.cells.cell import Cell
 from pim.devices.converters.adc import ADC
@@ -45,6 +46,7 @@ class AnalogMacro:
     )
     adc: ADC | None = part("output converter; absent: sums are read exactly", default=None)
     bit_line: BitLine | None = part("what bit lines do to the sums on them; absent: nothing", default=None)
+    wires: ArrayWires | None = part("resistance of word and bit lines; absent: none", default=None)
     periphery: Periphery | None = part("everything else that costs; absent: unknown", default=None)
     environment: Environment | None = part(
         "what temperature and supply do to the circuits; absent: nothing", default=None
@@ -100,6 +102,21 @@ class AnalogMacro:
         return self.rows if self.active_rows is None else self.active_rows
 
     @property
+    def input_phases(self) -> int:
+        """Reads of each input step by the sign of the input: two, if asked for and where levels have a sign."""
+        return 2 if self.read_phases > 1 and self.dac.bipolar else 1
+
+    @property
+    def weight_phases(self) -> int:
+        """Reads of each of those by the sign of the weight."""
+        return 2 if self.read_phases == 4 else 1
+
+    @property
+    def reads(self) -> int:
+        """Reads of an array that one input vector takes, those by the sign of the weight aside."""
+        return self.dac.steps * self.input_phases
+
+    @property
     def temperature(self) -> Float[Array, ""] | None:
         """Temperature (K) of the chip; None: that at which everything was measured."""
         return None if self.environment is None else self.environment.temperature
@@ -122,7 +139,7 @@ class AnalogMacro:
         """Word-line levels in [-1, 1] as what the cells' strengths (`Cell.strengths`) are multiplied by."""
         if self.cell.conduction is None:
             return levels
-        return jnp.concatenate(self.cell.conduction.drives(levels * self.v_read), axis=-1) / self.v_read
+        return jnp.concatenate(self.dac.conducted(levels, self.cell.conduction, self.v_read), axis=-1) / self.v_read
 
     @property
     def bends(self) -> bool:

@@ -8,7 +8,7 @@ tracers: `check` and `cast` are called by the loaders.
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar, dataclass_transform
 
 import jax
@@ -31,12 +31,16 @@ def leaf(
 
 
 def static(
-    doc: str, *, choices: tuple[Any, ...] = (), low: int | None = None, default: Any = dataclasses.MISSING
+    doc: str,
+    *,
+    choices: tuple[Any, ...] = (),
+    meanings: Mapping[str, str] | None = None,
+    low: int | None = None,
+    default: Any = dataclasses.MISSING,
 ) -> Any:
-    """A field that sets a shape or chooses a law: part of the compiled structure."""
-    return dataclasses.field(
-        default=default, metadata={"kind": "static", "unit": "1", "doc": doc, "choices": choices, "low": low}
-    )
+    """A field that sets a shape or chooses a law: part of the compiled structure. `meanings` tell of its choices."""
+    metadata = {"kind": "static", "unit": "1", "doc": doc, "choices": choices, "meanings": meanings or {}, "low": low}
+    return dataclasses.field(default=default, metadata=metadata)
 
 
 def part(doc: str, *, default: Any = dataclasses.MISSING) -> Any:

@@ -41,7 +41,7 @@ def read_sums(
     shape = steps, batch, macro.slices, weights.shape[1] // macro.slices
     flat = levels.reshape(steps * batch, -1)
     sums = _product(macro.driven(flat), weights)
-    cells = None if variance is None else _product(flat**2, variance)
+    cells = None if variance is None else _product(macro.dac.exposure(flat), variance)
     behind = _variance_behind_cells(macro, full_scale)
     if macro.bends:  # cells and line are no longer one noise: the line bends what the cells' noise has moved
         if cells is not None:

@@ -80,7 +80,7 @@ def _row(device: Device, path: str, meta: Any, value: Any) -> dict[str, Any]:
         "field": path,
         "value": _plain(value),
         "unit": meta["unit"],
-        "meaning": meta["doc"],
+        "meaning": _meaning(meta, value),
         "allowed": _allowed(meta),
         "grade": known.grade if known else "default",
         "source": known.source if known else "",
@@ -88,6 +88,11 @@ def _row(device: Device, path: str, meta: Any, value: Any) -> dict[str, Any]:
         "url": source.url if source else "",
         "note": known.note if known else "",
     }
+
+
+def _meaning(meta: Any, value: Any) -> str:
+    chosen = (meta.get("meanings") or {}).get(value) if isinstance(value, str) else None
+    return f"{meta['doc']}; here {chosen}" if chosen else meta["doc"]
 
 
 def _allowed(meta: Any) -> str:

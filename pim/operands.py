@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 from pim.crossbar import Crossbar
 from pim.devices.macro import AnalogMacro
 from pim.devices.record import leaf, record, static
-from pim.inputs import drive
+from pim.inputs import drive, driven_planes
 from pim.mapping.encoding import encoding_of
 from pim.mapping.tiles import column_arrays, cut_inputs
 
@@ -22,9 +22,9 @@ UNIFORM = "assumed: inputs and weights uniform over their ranges"
 class Operands:
     """Mean square of the word-line levels, and the conductance they meet.
 
-    With u the level of a word line in a step, in [-1, 1], `u2` is the mean of u^2 over lines, steps and vectors, and
-    `g` the mean of G over cells, each weighted by the u^2 of its line, so that n_in * cells a line * u2 * g is the sum
-    of u^2 G over all cells exactly, correlated or not.
+    With u the level of a word line in a step, in [-1, 1], `u2` is the mean over lines, steps and vectors of u^2, or of
+    |u| where a level is a duration (`DAC.exposure`), and `g` the mean of G over cells, each weighted by the same of its
+    line, so that n_in * cells a line * u2 * g is the sum of u^2 G over all cells exactly, correlated or not.
     """
 
     u2: Float[Array, "*shape"] = leaf("1", "mean square of the scaled input on a word line and step", low=0, high=1)
@@ -40,20 +40,19 @@ def uniform_operands(macro: AnalogMacro) -> Operands:
     """
     encoding = encoding_of(macro)
     grid = jnp.linspace(-1.0, 1.0, 2001)
-    levels, _ = macro.dac.planes(grid)
+    levels, _ = driven_planes(macro, jnp.abs(grid) if macro.dac.code == "unsigned" else grid)
     slices = 1 if macro.slicing == "residual" else macro.slices
     digits = encoding.digits(grid[:, None], macro.weight_bits, slices).digits
     targets = jnp.stack([macro.cell.targets(encoding.fractions(digit, 1)).mean() for digit in digits])
-    return Operands(u2=jnp.mean(levels**2), g=targets.mean(), source=UNIFORM)
+    return Operands(u2=jnp.mean(macro.dac.exposure(levels)), g=targets.mean(), source=UNIFORM)
 
 
 def measure_operands(crossbar: Crossbar, macro: AnalogMacro, x: Float[Array, "batch n_in"]) -> Operands:
     """The statistics of inputs `x` on a programmed matrix, write errors, drift and faults included."""
     _, planes, _ = drive(macro, x, None if crossbar.ranges is None else crossbar.ranges.x)
     tiles, rows = crossbar.conductance.shape
-    square = jnp.mean(
-        cut_inputs(planes, macro.rows_at_once) ** 2, axis=(1, 2)
-    )  # [tiles, rows]; rows beyond n_in are zero
+    exposure = macro.dac.exposure(cut_inputs(planes, macro.rows_at_once))
+    square = jnp.mean(exposure, axis=(1, 2))  # [tiles, rows]; rows beyond n_in are zero
     n_out = crossbar.scale.shape[-1]
     cells = encoding_of(macro).cell_columns(n_out, column_arrays(n_out, macro)) * macro.slices
     total = square.sum()

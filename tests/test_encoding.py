@@ -176,6 +176,15 @@ def test_ternary_weights_are_those_of_the_mean_magnitude():
     np.testing.assert_allclose(per_tile[:, 0], [np.abs(w[:24]).mean(), np.abs(w[24:]).mean()], rtol=1e-5)
 
 
+@settings(max_examples=6)
+@given(st.permutations(range(3)), st.sampled_from(["differential", "offset", "offset_digital"]))
+def test_the_order_of_tiles_changes_nothing(order, encoding):
+    w, x = matrix(48, 9)
+    place = np.concatenate([np.arange(16) + 16 * tile for tile in order])
+    m = macro(encoding=encoding, adc=ADC(6.0, 100.0, 8.0), weight_bits=6.0, dac=BitSerialDAC(4, 100.0, 0.0, 0.0))
+    np.testing.assert_allclose(product(w[place], x[:, place], m), product(w, x, m), rtol=1e-5, atol=1e-4)
+
+
 def test_groups_of_rows_are_the_same_cells_read_in_turns():
     w, x = matrix(40, 9)
     errors = {"write_error": GaussianWriteError(Polynomial(jnp.array([1.0])), 2e-6, G_MAX)}

@@ -4,7 +4,7 @@ A law is a sum of products, I(G, V) = sum_r a_r(G) b_r(V): an array then compute
 product with r times as many rows, exact for every input and weight.
 """
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -12,6 +12,7 @@ from jaxtyping import Array, Float
 from pim.devices.record import leaf, record
 
 
+@runtime_checkable
 class Conduction(Protocol):
     """The law of one technology."""
 

@@ -1,18 +1,27 @@
 """Input converters: how a digital activation becomes voltages on the word lines.
 
-A DAC turns inputs scaled to [-1, 1] into `planes`, one a step, each applied to the whole array at once and converted by
-the ADC, and the digital weight (`gain`) with which the result of each step counts. `applied` says what the word lines
-get instead of those levels: each line has a converter of its own, common to the arrays side by side.
+A DAC turns inputs scaled to [-1, 1] into whole numbers, `levels` of each step, and the place value of each step:
+
+    x  ~  sum over steps of places * levels / top.
+
+Each step is applied to the whole array, and its sums are converted by the ADC. Of the whole numbers follow `planes`,
+what word lines are driven at as a share of full drive, and the digital weight (`gain`) with which the result of a step
+counts. `applied` says what the word lines get instead of those levels: each line has a converter of its own, common to
+the arrays side by side.
 """
 
-from typing import Any, Protocol
+from typing import Protocol
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from pim.devices.cells.conduction import Conduction
 from pim.devices.cells.state_law import StateLaw
 from pim.devices.converters.capacitors import MAGNITUDE_BITS, binary_weights
+from pim.devices.converters.codes import LEVELS, codes_of
 from pim.devices.converters.mismatch import GainOffsetMismatch
+from pim.devices.converters.word_line import disturbed, full_pulse, mismatch_part, noise_leaf
+from pim.devices.errors import DeviceError
 from pim.devices.record import leaf, part, record, static
 
 
@@ -21,6 +30,15 @@ class DAC(Protocol):
 
     percentile: Float[Array, ""]
     noise: Float[Array, ""] | None
+    code: str
+    """Which whole numbers stand for inputs: a name of `codes.LEVELS`."""
+    area: Float[Array, ""]
+    """Area (m^2) of one converter; there is one a word line."""
+
+    @property
+    def bipolar(self) -> bool:
+        """Whether word lines are driven at levels of either sign."""
+        ...
 
     @property
     def steps(self) -> int:
@@ -33,13 +51,47 @@ class DAC(Protocol):
         ...
 
     @property
+    def largest_level(self) -> Float[Array, ""]:
+        """The whole number that is full drive."""
+        ...
+
+    @property
+    def top(self) -> Float[Array, ""]:
+        """The whole number that an input of one is."""
+        ...
+
+    @property
     def lsb(self) -> Float[Array, ""]:
         """Distance between two levels."""
+        return 1.0 / self.largest_level
+
+    def codes(self, x: Float[Array, "*n"]) -> tuple[Float[Array, "steps *n"], Float[Array, "steps"]]:
+        """Whole numbers of each step, within +-largest_level, and the place value of each step."""
         ...
 
     def planes(self, x: Float[Array, "*n"]) -> tuple[Float[Array, "steps *n"], Float[Array, "steps"]]:
-        """Word-line levels in [-1, 1] of each step, and the gain of each step."""
+        """Word-line levels in [-1, 1] of each step, and the gain of each step: x is about the sum of gain * level."""
+        levels, places = self.codes(x)
+        return levels / self.largest_level, places * self.largest_level / self.top
+
+    def pulse(self, levels: Float[Array, "*n"]) -> tuple[Float[Array, "*n"], Float[Array, "..."]]:
+        """Voltage (of the full one, signed) and duration (of the longest) of the pulses of levels: their product."""
         ...
+
+    def exposure(self, levels: Float[Array, "*n"]) -> Float[Array, "*n"]:
+        """Voltage squared times duration, of a full pulse: what white noise of cells and their energy go with.
+
+        A level that is a voltage counts level^2, one that is a duration |level|.
+        """
+        amplitude, duration = self.pulse(levels)
+        return amplitude**2 * duration
+
+    def conducted(
+        self, levels: Float[Array, "*n"], law: Conduction, v_read: Float[Array, ""]
+    ) -> list[Float[Array, "*n"]]:
+        """The terms b_r of a law of conduction at the voltages of `levels`, each for as long as it is applied."""
+        amplitude, duration = self.pulse(levels)
+        return [term * duration for term in law.drives(amplitude * v_read)]
 
     def applied(
         self,
@@ -57,41 +109,26 @@ class DAC(Protocol):
         """Energy (J) of applying one input to one word line (all its steps)."""
         ...
 
-    @property
-    def area(self) -> Float[Array, "..."]:
-        """Area (m^2) of one converter; there is one a word line."""
-        ...
+
+AT_ONCE = ("sign_magnitude", "unsigned")
+IN_STEPS = ("sign_magnitude", "unsigned", "twos_complement")
 
 
-def _mismatch() -> Any:
-    return part("gain and offset of each converter; absent: all alike", default=None)
-
-
-def _noise() -> Any:
-    return leaf("1", "standard deviation of the level from read to read, in LSB; absent: none", low=0, default=None)
-
-
-def _disturbed(
-    levels: Float[Array, "steps batch lines"],
-    lsb: Float[Array, ""],
-    mismatch: GainOffsetMismatch | None,
-    noise: Float[Array, ""] | None,
-    frozen: Float[Array, "numbers lines"] | None,
-    draws: Float[Array, "steps batch lines"] | None,
-) -> Float[Array, "steps batch lines"]:
-    """Levels with gain, offset and noise."""
-    if mismatch is not None and frozen is not None:
-        levels = lsb * mismatch.distort(levels / lsb, frozen[: mismatch.numbers, None, None])
-    if noise is not None and draws is not None:
-        levels = levels + lsb * noise * draws
-    return levels
+def rounded(x: Float[Array, "*n"], code: str, bits) -> Float[Array, "*n"]:
+    """Inputs in [-1, 1] as the nearest whole numbers of a code."""
+    low, high, full = codes_of(code, bits)
+    return jnp.clip(jnp.round(x * full), low, high)
 
 
 @record
-class MultibitDAC:
-    """All bits at once: 2^bits - 1 voltage levels, symmetric about zero, one array read an input vector."""
+class MultibitDAC(DAC):
+    """All bits at once, as voltages: one array read an input vector.
 
-    bits: Float[Array, ""] = leaf("1", "resolution: 2^bits - 1 levels, symmetric about zero", low=2, high=16)
+    With the code sign_magnitude 2^bits - 1 levels, symmetric about zero; unsigned 2^bits levels from zero up, to which
+    negative inputs clip.
+    """
+
+    bits: Float[Array, ""] = leaf("1", "resolution: how many levels that makes, `code` says", low=2, high=16)
     percentile: Float[Array, ""] = leaf(
         "1", "share (%) of calibration inputs that a static range must hold; the rest clips", low=50, high=100
     )
@@ -106,11 +143,17 @@ class MultibitDAC:
         high=0.2,
         default=None,
     )
-    mismatch: GainOffsetMismatch | None = _mismatch()
+    mismatch: GainOffsetMismatch | None = mismatch_part()
     inl: StateLaw | None = part(
         "by what every level is too high, in LSB, against the level in [-1, 1]; absent: straight", default=None
     )
-    noise: Float[Array, ""] | None = _noise()
+    noise: Float[Array, ""] | None = noise_leaf()
+    code: str = static("levels of an input", choices=AT_ONCE, meanings=LEVELS, default="sign_magnitude")
+
+    @property
+    def bipolar(self) -> bool:
+        """Unless unsigned."""
+        return self.code != "unsigned"
 
     @property
     def steps(self) -> int:
@@ -124,14 +167,22 @@ class MultibitDAC:
         return own + (MAGNITUDE_BITS if self.sigma_unit is not None else 0)
 
     @property
-    def lsb(self) -> Float[Array, ""]:
-        """1 / (2^(bits-1) - 1)."""
-        return 1.0 / (2.0 ** (self.bits - 1.0) - 1.0)
+    def largest_level(self) -> Float[Array, ""]:
+        """The largest code: 2^(bits-1) - 1, or 2^bits - 1 unsigned."""
+        return codes_of(self.code, self.bits).high
 
-    def planes(self, x: Float[Array, "*n"]) -> tuple[Float[Array, "1 *n"], Float[Array, "1"]]:
+    @property
+    def top(self) -> Float[Array, ""]:
+        """The largest level."""
+        return self.largest_level
+
+    def codes(self, x: Float[Array, "*n"]) -> tuple[Float[Array, "1 *n"], Float[Array, "1"]]:
         """The input, rounded and clipped."""
-        limit = 2.0 ** (self.bits - 1.0) - 1.0
-        return (jnp.clip(jnp.round(x * limit), -limit, limit) / limit)[None], jnp.ones(1)
+        return rounded(x, self.code, self.bits)[None], jnp.ones(1)
+
+    def pulse(self, levels: Float[Array, "*n"]) -> tuple[Float[Array, "*n"], Float[Array, ""]]:
+        """A voltage, for the whole read."""
+        return full_pulse(levels)
 
     def applied(
         self,
@@ -145,12 +196,12 @@ class MultibitDAC:
             levels = self._switched(levels, frozen[self.numbers - MAGNITUDE_BITS :])
         if self.inl is not None:
             levels = levels + self.lsb * self.inl(ideal)
-        return _disturbed(levels, self.lsb, self.mismatch, self.noise, frozen, draws)
+        return disturbed(levels, self.lsb, self.mismatch, self.noise, frozen, draws)
 
     def _switched(
         self, levels: Float[Array, "steps batch lines"], frozen: Float[Array, "capacitors lines"]
     ) -> Float[Array, "steps batch lines"]:
-        limit = 1.0 / self.lsb
+        limit = self.largest_level
         _, weights = binary_weights(self.sigma_unit, limit, frozen)
         code = jnp.round(jnp.abs(levels) * limit).astype(jnp.int32)
         total = jnp.zeros_like(levels)
@@ -164,22 +215,53 @@ class MultibitDAC:
 
 
 @record
-class BitSerialDAC:
-    """One bit of the magnitude at a time, with the sign as the polarity of the pulse: bits - 1 array reads."""
+class BitSerialDAC(DAC):
+    """Some bits at a time, least significant first, an array read each: `slice_bits` bits a step, one by default.
 
-    bits: int = static("resolution: sign and bits - 1 magnitude bits", low=2)
+    - sign_magnitude: the bits - 1 bits of the magnitude, with the sign as the polarity of every pulse;
+    - unsigned: bits bits of what is not negative, to which negative inputs clip;
+    - twos_complement: pulses of one polarity. The bits - 1 low bits, then the sign in a step of its own, whose result
+      counts -2^(bits-1): a level of 2^(slice_bits-1), the place of a sign in a step, at the place -2^(bits-slice_bits).
+
+    A step whose slice has fewer bits left is still a share of the 2^slice_bits - 1 of full drive (as in CrossSim).
+    """
+
+    bits: int = static("resolution: how many levels that makes, `code` says", low=2)
     percentile: Float[Array, ""] = leaf(
         "1", "share (%) of calibration inputs that a static range must hold; the rest clips", low=50, high=100
     )
-    capacitance_per_bit: Float[Array, ""] = leaf("F", "capacitance switched by each one-bit step: E = C * vdd^2", low=0)
+    capacitance_per_bit: Float[Array, ""] = leaf(
+        "F", "capacitance switched by each bit of a step: E = C * slice_bits * vdd^2", low=0
+    )
     area: Float[Array, ""] = leaf("m^2", "area of one driver", low=0)
-    mismatch: GainOffsetMismatch | None = _mismatch()
-    noise: Float[Array, ""] | None = _noise()
+    mismatch: GainOffsetMismatch | None = mismatch_part()
+    noise: Float[Array, ""] | None = noise_leaf()
+    slice_bits: int = static("bits that one step applies", low=1, default=1)
+    code: str = static("levels of an input", choices=IN_STEPS, meanings=LEVELS, default="sign_magnitude")
+
+    def prepare(self) -> "BitSerialDAC":
+        """Itself; raises DeviceError for a step of more bits than there are to send."""
+        if self.slice_bits > self.sent_bits:
+            raise DeviceError(
+                f"dac.slice_bits = {self.slice_bits}, but dac.bits = {self.bits} with dac.code = {self.code!r} leave "
+                f"{self.sent_bits} to be sent: lower dac.slice_bits or raise dac.bits"
+            )
+        return self
+
+    @property
+    def bipolar(self) -> bool:
+        """With sign_magnitude alone."""
+        return self.code == "sign_magnitude"
+
+    @property
+    def sent_bits(self) -> int:
+        """Bits that are cut into slices: all but the sign."""
+        return self.bits if self.code == "unsigned" else self.bits - 1
 
     @property
     def steps(self) -> int:
-        """One a magnitude bit."""
-        return self.bits - 1
+        """One a slice, and one for the sign of twos_complement."""
+        return -(-self.sent_bits // self.slice_bits) + (self.code == "twos_complement")
 
     @property
     def numbers(self) -> int:
@@ -187,17 +269,31 @@ class BitSerialDAC:
         return self.mismatch.numbers if self.mismatch is not None else 0
 
     @property
-    def lsb(self) -> Float[Array, ""]:
-        """One: a pulse is there or not."""
-        return jnp.ones(())
+    def largest_level(self) -> Float[Array, ""]:
+        """2^slice_bits - 1: with one bit a step a pulse is there or not."""
+        return jnp.asarray(2.0**self.slice_bits - 1.0)
 
-    def planes(self, x: Float[Array, "*n"]) -> tuple[Float[Array, "steps *n"], Float[Array, "steps"]]:
-        """The magnitude's bits, least significant first, each with the sign of the input: -1, 0 or 1."""
-        limit = 2.0**self.steps - 1.0
-        code = jnp.clip(jnp.round(jnp.abs(x) * limit), 0.0, limit).astype(jnp.int32)
-        sign = jnp.sign(x)
-        bit = jnp.stack([((code >> k) & 1).astype(jnp.float32) * sign for k in range(self.steps)])
-        return bit, 2.0 ** jnp.arange(self.steps) / limit
+    @property
+    def top(self) -> Float[Array, ""]:
+        """2^(bits-1) - 1; 2^bits - 1 unsigned; 2^(bits-1) in two's complement."""
+        return jnp.asarray(codes_of(self.code, self.bits).full)
+
+    def codes(self, x: Float[Array, "*n"]) -> tuple[Float[Array, "steps *n"], Float[Array, "steps"]]:
+        """The slices of the rounded input, least significant first."""
+        whole = rounded(jnp.abs(x) if self.bipolar else x, self.code, self.bits).astype(jnp.int32)
+        sent, mask = whole & (2**self.sent_bits - 1), 2**self.slice_bits - 1
+        shifts = range(0, self.sent_bits, self.slice_bits)
+        levels, places = [((sent >> k) & mask).astype(jnp.float32) for k in shifts], [2.0**k for k in shifts]
+        if self.bipolar:
+            levels = [level * jnp.sign(x) for level in levels]
+        if self.code == "twos_complement":
+            levels.append(jnp.where(whole < 0, 2.0 ** (self.slice_bits - 1), 0.0))
+            places.append(-(2.0 ** (self.bits - self.slice_bits)))
+        return jnp.stack(levels), jnp.asarray(places)
+
+    def pulse(self, levels: Float[Array, "*n"]) -> tuple[Float[Array, "*n"], Float[Array, ""]]:
+        """A voltage, for the whole step."""
+        return full_pulse(levels)
 
     def applied(
         self,
@@ -205,9 +301,9 @@ class BitSerialDAC:
         frozen: Float[Array, "numbers lines"] | None,
         draws: Float[Array, "steps batch lines"] | None,
     ) -> Float[Array, "steps batch lines"]:
-        """Pulses with gain, offset and noise; two levels lie on a straight line, so that there is no INL."""
-        return _disturbed(levels, self.lsb, self.mismatch, self.noise, frozen, draws)
+        """Pulses with gain, offset and noise; one bit's two levels lie on a straight line, so that there is no INL."""
+        return disturbed(levels, self.lsb, self.mismatch, self.noise, frozen, draws)
 
     def energy(self, vdd) -> Float[Array, ""]:
         """Energy (J) of applying one input to one word line (all its steps)."""
-        return self.capacitance_per_bit * self.steps * vdd**2
+        return self.capacitance_per_bit * (self.steps * self.slice_bits) * vdd**2

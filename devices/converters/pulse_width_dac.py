@@ -1,0 +1,88 @@
+"""The input converter whose levels are durations."""
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from pim.devices.cells.state_law import StateLaw
+from pim.devices.converters.codes import LEVELS, codes_of
+from pim.devices.converters.dac import AT_ONCE, DAC, rounded
+from pim.devices.converters.mismatch import GainOffsetMismatch
+from pim.devices.converters.word_line import disturbed, mismatch_part, noise_leaf
+from pim.devices.record import leaf, part, record, static
+
+
+@record
+class PulseWidthDAC(DAC):
+    """A pulse of the full voltage on each word line, as long as the level says; `t_read` is the longest of them.
+
+    The levels are those of `MultibitDAC`, and so are the sums, which are charges instead of currents. What differs:
+    white noise of the cells gathers over the pulse, so that its variance and the energy of a cell go with |level|
+    instead of level^2, and a cell that is not ohmic sees the full voltage at every level. White noise of a charge:
+    sigma^2 over the time for which it gathers (textbook: shot and thermal noise are white).
+
+    Example:
+        >>> pim.replace(device, {"dac": PulseWidthDAC(7.0, 99.9, 0.0, 0.0)})
+    """
+
+    bits: Float[Array, ""] = leaf("1", "resolution: how many durations that makes, `code` says", low=2, high=16)
+    percentile: Float[Array, ""] = leaf(
+        "1", "share (%) of calibration inputs that a static range must hold; the rest clips", low=50, high=100
+    )
+    capacitance_per_bit: Float[Array, ""] = leaf(
+        "F", "capacitance switched a bit and conversion, by counter and driver: E = C * bits * vdd^2", low=0
+    )
+    area: Float[Array, ""] = leaf("m^2", "area of one converter", low=0)
+    mismatch: GainOffsetMismatch | None = mismatch_part()
+    inl: StateLaw | None = part(
+        "by what every pulse is too long, in LSB, against the level in [-1, 1]; absent: straight", default=None
+    )
+    noise: Float[Array, ""] | None = noise_leaf()
+    code: str = static("durations of an input", choices=AT_ONCE, meanings=LEVELS, default="sign_magnitude")
+
+    @property
+    def bipolar(self) -> bool:
+        """Unless unsigned."""
+        return self.code != "unsigned"
+
+    @property
+    def steps(self) -> int:
+        """One."""
+        return 1
+
+    @property
+    def numbers(self) -> int:
+        """Two for gain and offset."""
+        return self.mismatch.numbers if self.mismatch is not None else 0
+
+    @property
+    def largest_level(self) -> Float[Array, ""]:
+        """The longest pulse: 2^(bits-1) - 1 units of time, or 2^bits - 1 unsigned."""
+        return codes_of(self.code, self.bits).high
+
+    @property
+    def top(self) -> Float[Array, ""]:
+        """The longest pulse."""
+        return self.largest_level
+
+    def codes(self, x: Float[Array, "*n"]) -> tuple[Float[Array, "1 *n"], Float[Array, "1"]]:
+        """The input, rounded and clipped."""
+        return rounded(x, self.code, self.bits)[None], jnp.ones(1)
+
+    def pulse(self, levels: Float[Array, "*n"]) -> tuple[Float[Array, "*n"], Float[Array, "*n"]]:
+        """The full voltage, for |level| of the longest time."""
+        return jnp.sign(levels), jnp.abs(levels)
+
+    def applied(
+        self,
+        levels: Float[Array, "steps batch lines"],
+        frozen: Float[Array, "numbers lines"] | None,
+        draws: Float[Array, "steps batch lines"] | None,
+    ) -> Float[Array, "steps batch lines"]:
+        """INL, gain, offset and noise (jitter) of the durations."""
+        if self.inl is not None:
+            levels = levels + self.lsb * self.inl(levels)
+        return disturbed(levels, self.lsb, self.mismatch, self.noise, frozen, draws)
+
+    def energy(self, vdd) -> Float[Array, ""]:
+        """Energy (J) of applying one input to one word line."""
+        return self.capacitance_per_bit * self.bits * vdd**2
