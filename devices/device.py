@@ -6,7 +6,7 @@ for each device.
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import jax
 import jax.numpy as jnp
@@ -206,7 +206,7 @@ def cast_leaf(value: Any, where: str, unit: str, shape: tuple[int, ...] | None =
 
 def cast_static(value: Any, field: dataclasses.Field, where: str) -> Any:
     """An integer or a string, as the field is annotated."""
-    wanted = field.type if isinstance(field.type, type) else str
+    wanted = int if int in (field.type, *get_args(field.type)) else str
     if (
         wanted is int
         and not isinstance(value, bool)

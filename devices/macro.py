@@ -19,11 +19,21 @@ from pim.devices.record import leaf, part, record, static
 class AnalogMacro:
     """What `pim.program` puts a matrix on: `rows` x `columns` arrays, as many as the matrix needs."""
 
-    rows: int = static("word lines of an array: inputs that one conversion sums over", low=1)
+    rows: int = static("word lines of an array", low=1)
     columns: int = static("bit lines of an array", low=1)
     slices: int = static("cells along which the bits of a weight are sliced", low=1)
-    encoding: str = static("how signed weights live in cells", choices=("differential", "offset", "offset_reference"))
-    weight_scale: str = static("what shares one weight scale", choices=("column", "matrix"))
+    encoding: str = static(
+        "how signed weights live in cells",
+        choices=(
+            "differential",
+            "differential_two_sided",
+            "differential_digital",
+            "offset",
+            "offset_reference",
+            "offset_digital",
+        ),
+    )
+    weight_scale: str = static("what shares one weight scale", choices=("column", "matrix", "tile", "tile_column"))
     input_range: str = static("what sets the range of the inputs", choices=("calibrated", "token"))
     v_read: Float[Array, ""] = leaf("V", "word-line voltage of the largest input", low=1e-3, high=5)
     t_read: Float[Array, ""] = leaf("s", "time for which the inputs are applied a step", low=1e-12)
@@ -39,6 +49,70 @@ class AnalogMacro:
     environment: Environment | None = part(
         "what temperature and supply do to the circuits; absent: nothing", default=None
     )
+    weight_range: str = static(
+        "what of the weights that share a scale takes the full conductance: the largest, or the mean magnitude, beyond "
+        "which weights are cut off (ternary weights, with weight_bits = 2)",
+        choices=("largest", "mean"),
+        default="largest",
+    )
+    active_rows: int | None = static(
+        "word lines driven at once, one group of an array after another; absent: all", low=1, default=None
+    )
+    slicing: str = static(
+        "what the slices of a weight hold: its bits, or each what the more significant ones have missed of it",
+        choices=("bits", "residual"),
+        default="bits",
+    )
+    residual_gain: Float[Array, ""] = leaf(
+        "1", "with residual slices: how much finer each is than the one before", low=1, default=8.0
+    )
+    read_phases: int = static(
+        "reads that a signed product takes: 1, by sign of the input (2), and of the weight too (4)",
+        choices=(1, 2, 4),
+        default=1,
+    )
+    shift_add: str = static(
+        "where input steps and weight slices are summed up: behind the converter (digital), or in front of it the "
+        "steps, or all",
+        choices=("digital", "steps", "all"),
+        default="digital",
+    )
+
+    def prepare(self) -> "AnalogMacro":
+        """Itself, once it is known to make sense.
+
+        Raises DeviceError for groups of word lines that do not fill an array, and for residual slices with bits.
+        """
+        if self.active_rows is not None and self.rows % self.active_rows:
+            raise DeviceError(
+                f"active_rows = {self.active_rows} does not divide rows = {self.rows}: an array is read in equal groups"
+            )
+        if self.slicing == "residual" and self.weight_bits is not None:
+            raise DeviceError(
+                "slicing = 'residual' programs what is missing of a weight, which has no bits: take weight_bits = none "
+                "(cell.levels rounds what a cell can take), or slicing = 'bits'"
+            )
+        return self
+
+    @property
+    def rows_at_once(self) -> int:
+        """Word lines that one conversion sums over."""
+        return self.rows if self.active_rows is None else self.active_rows
+
+    @property
+    def input_phases(self) -> int:
+        """Reads of each input step by the sign of the input: two, if asked for and where levels have a sign."""
+        return 2 if self.read_phases > 1 and self.dac.bipolar else 1
+
+    @property
+    def weight_phases(self) -> int:
+        """Reads of each of those by the sign of the weight."""
+        return 2 if self.read_phases == 4 else 1
+
+    @property
+    def reads(self) -> int:
+        """Reads of an array that one input vector takes, those by the sign of the weight aside."""
+        return self.dac.steps * self.input_phases
 
     @property
     def temperature(self) -> Float[Array, ""] | None:

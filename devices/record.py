@@ -115,8 +115,10 @@ def in_unit(unit: str, preposition: str = "in ") -> str:
 
 
 def _check_field(meta: Any, value: Any, where: str) -> None:
+    if value is None:
+        return
     if meta["kind"] == "leaf":
-        if value is None or isinstance(value, Tracer):  # what is traced has no value yet
+        if isinstance(value, Tracer):  # what is traced has no value yet
             return
         numbers = np.asarray(value, dtype=np.float64)
         if not np.isfinite(numbers).all():

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from pim.devices.macro import AnalogMacro
-from pim.mapping.encoding import ENCODINGS
+from pim.mapping.encoding import encoding_of
 from pim.mapping.errors import MappingError
 
 
@@ -15,7 +15,7 @@ def row_tiles(n_in: int, rows: int) -> int:
 
 def column_arrays(n_out: int, macro: AnalogMacro) -> int:
     """Arrays that `n_out` outputs take side by side, with all slices of a weight in the same array."""
-    per_array = ENCODINGS[macro.encoding].outputs_per_array(macro.columns, macro.slices)
+    per_array = encoding_of(macro).outputs_per_array(macro.columns, macro.slices)
     if per_array < 1:
         raise MappingError(
             f"an array of {macro.columns} columns cannot hold one weight of {macro.slices} slices in the "

@@ -7,7 +7,7 @@ from jaxtyping import Array, Float, Key, UInt32
 from pim.devices.errors import DeviceError
 from pim.devices.macro import AnalogMacro
 from pim.devices.random import fold, normal_rows, row_keys
-from pim.mapping.encoding import ENCODINGS
+from pim.mapping.encoding import encoding_of
 
 
 def exact_sums(
@@ -81,8 +81,8 @@ def _variance_behind_cells(
     parts = []
     line = macro.line_variance()
     if line is not None:  # of each line that makes up a signal, as of a cell on it
-        pair = ENCODINGS[macro.encoding].cells_a_weight
-        parts.append(ENCODINGS[macro.encoding].noise(jnp.full((pair, 1, 1), line)))
+        encoding = encoding_of(macro)
+        parts.append(encoding.noise(jnp.full((encoding.cells_a_weight, 1, 1), line))[:, :1])
     noise = None if macro.adc is None else macro.adc.noise_variance()
     if noise is not None and macro.adc is not None:
         parts.append(noise * (full_scale / macro.adc.codes()) ** 2)

@@ -28,4 +28,4 @@ def compensate(chip: "Chip", kind: str, *, since: float, x: Any, key: Any) -> "C
     if kind == "global":  # of each chip, where there are many
         then, now = then.mean(axis=-1, keepdims=True), now.mean(axis=-1, keepdims=True)
     gain = jnp.where(now == 0, 1.0, then / jnp.where(now == 0, 1.0, now))
-    return replace(chip, crossbar=replace(chip.crossbar, scale=chip.crossbar.scale * gain))
+    return replace(chip, crossbar=replace(chip.crossbar, scale=chip.crossbar.scale * gain[..., None, :]))

@@ -9,25 +9,25 @@ from jaxtyping import Array, Float, Key
 
 from pim.devices.macro import AnalogMacro
 from pim.devices.random import normal, site_key
+from pim.mapping.encoding import encoding_of
 from pim.mapping.sharing import converter_of, converters_a_tile
 from pim.mapping.tiles import column_arrays
 from pim.ranges import smallest_product
 
 
 def frozen_adcs(
-    macro: AnalogMacro, key: Key[Array, ""] | None, shape: tuple[int, int], n_out: int, layer: Any, operator: Any
+    macro: AnalogMacro, key: Key[Array, ""] | None, tiles: int, n_out: int, layer: Any, operator: Any
 ) -> Float[Array, "tiles numbers slices columns"] | None:
-    """The standard normal numbers that make the converter behind each column, for `shape` = (tiles, columns).
+    """The standard normal numbers that make the converter behind each column of some tiles.
 
     Columns that share a converter have the same ones. None where all converters are alike, or without a key.
     """
     adc = macro.adc
     if key is None or adc is None or adc.numbers == 0:
         return None
-    tiles, columns = shape
-    arrays = column_arrays(n_out, macro)
-    drawn = (adc.numbers, converters_a_tile(n_out, arrays, macro.slices))
-    index = converter_of(n_out, columns, arrays, macro.slices, adc.columns_per_adc)
+    arrays, encoding = column_arrays(n_out, macro), encoding_of(macro)
+    drawn = (adc.numbers, converters_a_tile(encoding, n_out, arrays, macro.slices))
+    index = converter_of(encoding, n_out, arrays, macro.slices, adc.columns_per_adc)
     site = partial(site_key, key, layer=layer, operator=operator, use="adc")
     return jax.lax.map(lambda tile: normal(site(tile=tile), drawn)[:, index], jnp.arange(tiles))
 

@@ -14,7 +14,7 @@ from pim.devices.macro import AnalogMacro
 from pim.devices.random import site_key
 from pim.devices.record import leaf, record, static
 from pim.inputs import applied_levels, drive
-from pim.mapping.encoding import ENCODINGS
+from pim.mapping.encoding import encoding_of
 from pim.mapping.tiles import column_arrays, cut_inputs
 from pim.ranges import Ranges, adc_ranges, measured_sums
 
@@ -32,7 +32,7 @@ class Crossbar:
         "1", "read-noise variance of each; None: no noise"
     )
     gains: Float[Array, "*layers slices"] = leaf("1", "what each slice counts in the digital sum")
-    scale: Float[Array, "*layers n_out"] = leaf("1", "weight of full conductance, by output")
+    scale: Float[Array, "*layers #tiles n_out"] = leaf("1", "weight of full conductance, by output, or by tile too")
     conductance: Float[Array, "*layers tiles rows"] = leaf("S", "sum of the conductances along each word line")
     ranges: Ranges | None = leaf("1", "converter ranges; None: full ranges")
     adcs: Float[Array, "*layers tiles numbers slices columns"] | None = leaf(
@@ -41,6 +41,7 @@ class Crossbar:
     dacs: Float[Array, "*layers numbers n_in"] | None = leaf(
         "1", "standard normal numbers of the DAC of each word line; None: all are alike"
     )
+    offset: Float[Array, "*layers"] | None = leaf("1", "what the digital sum of the inputs counts less; None: nothing")
     layer: Int32[Array, "*layers"] = leaf("1", "index of the layer, for the keys of reads")
     operator: UInt32[Array, "*layers"] = leaf("1", "number of the operator's name, for the keys of reads")
     n_in: int = static("inputs")
@@ -58,32 +59,45 @@ def matmul(
 
     `rows` are the (document, position) of each input vector: they alone decide its draws.
     """
-    encoding = ENCODINGS[macro.encoding]
-    n_out, slices = crossbar.scale.shape[0], macro.slices
-    arrays = column_arrays(n_out, macro)
+    encoding = encoding_of(macro)
+    n_out, slices = crossbar.scale.shape[-1], macro.slices
+    arrays, by_tile = column_arrays(n_out, macro), crossbar.scale.shape[0] > 1
     full, planes, gains = drive(macro, x, None if crossbar.ranges is None else crossbar.ranges.x)
+    offsets = None if crossbar.offset is None else crossbar.offset * _input_sums(macro, planes, gains)
     planes = applied_levels(macro, planes, crossbar.dacs, rows, key, crossbar.layer, crossbar.operator)
     batch, steps = x.shape[0], planes.shape[0]
-    inputs = cut_inputs(planes, macro.rows)
+    inputs = cut_inputs(planes, macro.rows_at_once)
     counts = gains[:, None] * crossbar.gains[None, :]
 
-    def one_tile(tile, u, weights, variance, adc_range, adcs):
+    def one_tile(tile, u, weights, variance, adc_range, adcs, offset, scale):
         if key is None:
             sums = exact_sums(macro, u.reshape(steps * batch, -1), weights).reshape(steps, batch, slices, -1)
         else:
             site = site_key(key, layer=crossbar.layer, operator=crossbar.operator, tile=tile, use="read")
             sums = read_sums(macro, u, weights, variance, adc_range, site, rows)
-        return encoding.combine(convert_and_add(macro, sums, counts, adc_range, adcs), n_out, arrays)
+        y = encoding.combine(convert_and_add(macro, sums, counts, adc_range, adcs), n_out, arrays)
+        y = y if offset is None else y - offset[:, None]
+        return y if scale is None else y * scale[None]
 
     tiles = crossbar.weights.shape[0]
     ranges = adc_ranges(crossbar.ranges, macro, tiles, crossbar.weights.shape[-1] // slices)
-    every = (jnp.arange(tiles), inputs, crossbar.weights, crossbar.variance, ranges, crossbar.adcs)
+    scales = crossbar.scale if by_tile else None
+    every = (
+        jnp.arange(tiles), inputs, crossbar.weights, crossbar.variance, ranges, crossbar.adcs, offsets, scales,
+    )  # fmt: skip
     if tiles * steps * batch * crossbar.weights.shape[2] <= BATCHED_ELEMENTS:
         y = jax.vmap(one_tile)(*every).sum(axis=0)
     else:
         zero = jnp.zeros((batch, n_out), jnp.float32)
         y, _ = jax.lax.scan(lambda total, tile: (total + one_tile(*tile), None), zero, every)
-    return y * crossbar.scale[None] * full
+    return (y if by_tile else y * crossbar.scale) * full
+
+
+def _input_sums(
+    macro: AnalogMacro, planes: Float[Array, "steps batch n_in"], gains: Float[Array, "steps"]
+) -> Float[Array, "tiles batch"]:
+    """The digital sum of each tile's inputs, as they are told to the converters."""
+    return cut_inputs((gains[:, None, None] * planes).sum(axis=0), macro.rows_at_once).sum(axis=-1)
 
 
 def calibrate(crossbar: Crossbar, macro: AnalogMacro, x: Float[Array, "batch n_in"]) -> Ranges:
@@ -93,8 +107,8 @@ def calibrate(crossbar: Crossbar, macro: AnalogMacro, x: Float[Array, "batch n_i
 
     def one_tile(tile):
         u, weights = tile
-        sums = exact_sums(macro, u.reshape(-1, macro.rows), weights)
+        sums = exact_sums(macro, u.reshape(-1, u.shape[-1]), weights)
         return measured_sums(macro, sums.reshape(-1, macro.slices, weights.shape[1] // macro.slices))
 
-    found, mean, std = jax.lax.map(one_tile, (cut_inputs(planes, macro.rows), crossbar.weights))
+    found, mean, std = jax.lax.map(one_tile, (cut_inputs(planes, macro.rows_at_once), crossbar.weights))
     return Ranges(x=full, adc=jnp.maximum(found, 1e-6), mean=mean, std=std)

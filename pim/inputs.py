@@ -11,15 +11,27 @@ from pim.devices.random import normal, normal_rows, row_keys, site_key
 
 def drive(
     macro: AnalogMacro, x: Float[Array, "batch n_in"], full_scale: Float[Array, ""] | None
-) -> tuple[Float[Array, "#batch 1"], Float[Array, "steps batch n_in"], Float[Array, "steps"]]:
-    """The full scale (the one given, or each token's own largest), and word-line levels and gain of each step."""
+) -> tuple[Float[Array, "#batch 1"], Float[Array, "reads batch n_in"], Float[Array, "reads"]]:
+    """The full scale (the one given, or each token's own largest), and word-line levels and gain of each read."""
     if macro.input_range == "token" or full_scale is None:
         largest = jnp.max(jnp.abs(x), axis=1, keepdims=True)
         full = jnp.where(largest == 0, 1.0, largest)
     else:
         full = full_scale[None, None]
-    planes, gains = macro.dac.planes(x / full)
+    planes, gains = driven_planes(macro, x / full)
     return full, planes, gains
+
+
+def driven_planes(macro: AnalogMacro, x: Float[Array, "*n"]) -> tuple[Float[Array, "reads *n"], Float[Array, "reads"]]:
+    """Word-line levels and gain of each read for inputs in [-1, 1].
+
+    With reads by the sign of the input (`read_phases`) the levels above zero come first, then the magnitudes of those
+    below, which count negatively.
+    """
+    planes, gains = macro.dac.planes(x)
+    if macro.input_phases == 1:
+        return planes, gains
+    return jnp.concatenate([jnp.maximum(planes, 0.0), jnp.maximum(-planes, 0.0)]), jnp.concatenate([gains, -gains])
 
 
 def frozen_dacs(

@@ -22,7 +22,7 @@ from pim.devices.converters.adc import ADC
 from pim.devices.errors import DeviceError
 from pim.devices.macro import AnalogMacro
 from pim.ledger import Ledger, ledger_of
-from pim.mapping.encoding import ENCODINGS
+from pim.mapping.encoding import encoding_of
 from pim.mapping.tiles import column_arrays
 from pim.operands import Operands, uniform_operands
 
@@ -48,7 +48,7 @@ class Counts(NamedTuple):
 
 def counts(macro: AnalogMacro, n_in, n_out) -> Counts:
     """The counts of an [n_in, n_out] matrix; both may be integer arrays of one shape."""
-    encoding = ENCODINGS[macro.encoding]
+    encoding = encoding_of(macro)
     column_arrays(1, macro)  # raises where an array cannot hold a weight
     per_array = encoding.outputs_per_array(macro.columns, macro.slices)
     whole = -(-n_in // macro.rows)

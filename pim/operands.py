@@ -11,10 +11,9 @@ from jaxtyping import Array, Float
 from pim.crossbar import Crossbar
 from pim.devices.macro import AnalogMacro
 from pim.devices.record import leaf, record, static
-from pim.inputs import drive
-from pim.mapping.encoding import ENCODINGS
+from pim.inputs import drive, driven_planes
+from pim.mapping.encoding import encoding_of
 from pim.mapping.tiles import column_arrays, cut_inputs
-from pim.mapping.weights import slice_weights
 
 UNIFORM = "assumed: inputs and weights uniform over their ranges"
 
@@ -39,10 +38,11 @@ def uniform_operands(macro: AnalogMacro) -> Operands:
 
     An assumption to fall back on: real activations and weights are smaller, and cost less.
     """
-    encoding = ENCODINGS[macro.encoding]
+    encoding = encoding_of(macro)
     grid = jnp.linspace(-1.0, 1.0, 2001)
-    levels, _ = macro.dac.planes(jnp.abs(grid) if macro.dac.code == "unsigned" else grid)
-    digits, _ = slice_weights(grid[:, None], macro.weight_bits, macro.slices)
+    levels, _ = driven_planes(macro, jnp.abs(grid) if macro.dac.code == "unsigned" else grid)
+    slices = 1 if macro.slicing == "residual" else macro.slices
+    digits = encoding.digits(grid[:, None], macro.weight_bits, slices).digits
     targets = jnp.stack([macro.cell.targets(encoding.fractions(digit, 1)).mean() for digit in digits])
     return Operands(u2=jnp.mean(macro.dac.exposure(levels)), g=targets.mean(), source=UNIFORM)
 
@@ -51,10 +51,10 @@ def measure_operands(crossbar: Crossbar, macro: AnalogMacro, x: Float[Array, "ba
     """The statistics of inputs `x` on a programmed matrix, write errors, drift and faults included."""
     _, planes, _ = drive(macro, x, None if crossbar.ranges is None else crossbar.ranges.x)
     tiles, rows = crossbar.conductance.shape
-    exposure = macro.dac.exposure(cut_inputs(planes, macro.rows))
+    exposure = macro.dac.exposure(cut_inputs(planes, macro.rows_at_once))
     square = jnp.mean(exposure, axis=(1, 2))  # [tiles, rows]; rows beyond n_in are zero
-    n_out = crossbar.scale.shape[0]
-    cells = ENCODINGS[macro.encoding].cell_columns(n_out, column_arrays(n_out, macro)) * macro.slices
+    n_out = crossbar.scale.shape[-1]
+    cells = encoding_of(macro).cell_columns(n_out, column_arrays(n_out, macro)) * macro.slices
     total = square.sum()
     silent = total == 0
     weighted = (square * crossbar.conductance).sum() / (jnp.where(silent, 1.0, total) * cells)

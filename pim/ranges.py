@@ -6,7 +6,7 @@ from jaxtyping import Array, Float
 from pim.devices.errors import DeviceError
 from pim.devices.macro import AnalogMacro
 from pim.devices.record import leaf, record
-from pim.mapping.encoding import ENCODINGS
+from pim.mapping.encoding import encoding_of
 
 
 @record
@@ -58,9 +58,9 @@ def smallest_product(macro: AnalogMacro) -> Float[Array, ""] | None:
     return macro.dac.lsb / largest_digit
 
 
-def largest_sum(macro: AnalogMacro) -> float:
+def largest_sum(macro: AnalogMacro) -> Float[Array, ""]:
     """The largest sum that an array could ever give, in full-conductance, full-input cells."""
-    return macro.rows * ENCODINGS[macro.encoding].largest_signal
+    return macro.rows_at_once * encoding_of(macro).largest_signal(macro.cell.g_min, macro.cell.g_max)
 
 
 def measured_sums(

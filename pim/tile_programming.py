@@ -12,9 +12,10 @@ from pim.crossbar import Crossbar
 from pim.devices.macro import AnalogMacro
 from pim.devices.random import CYCLE_USES, cycle_key, site_key
 from pim.inputs import frozen_dacs
-from pim.mapping.encoding import ENCODINGS
-from pim.mapping.tiles import column_arrays, cut_rows
-from pim.mapping.weights import slice_weights, weight_scale
+from pim.mapping.encoding import Encoding, encoding_of
+from pim.mapping.residual import residual_digits, residual_gains
+from pim.mapping.tiles import column_arrays, cut_rows, row_tiles
+from pim.mapping.weights import Digits, weight_scale
 from pim.ranges import Ranges
 
 
@@ -36,23 +37,34 @@ def program_tiles(
     Without a key it is the nominal matrix, as the designer intends it: targets without write error, drift and faults.
     `cycle` counts how often the chip was written before; None is 0.
     """
-    encoding, cell = ENCODINGS[macro.encoding], macro.cell
+    encoding, cell = encoding_of(macro), macro.cell
     n_in, n_out = weights.shape
     arrays = column_arrays(n_out, macro)
     window = cell.g_max - cell.g_min
-    scale = weight_scale(weights, macro.weight_scale)
-    digits, gains = slice_weights(weights / scale[None], macro.weight_bits, macro.slices)
+    scale = weight_scale(weights, macro.weight_scale, macro.weight_range, macro.rows, -(-n_out // arrays))
+    cut = _cut(macro, encoding, weights / _by_row(scale, macro.rows, n_in))
     environment = None if key is None else macro.environment
     reference = 1.0 if environment is None else environment.reference(macro.vdd)
     temperature = macro.temperature if temperature is None else temperature
 
     def one_tile(tile_digits):
-        tile, part = tile_digits
-        targets = cell.targets(jax.vmap(lambda d: encoding.fractions(d, arrays), out_axes=1)(part))
-        g = targets
+        tile, digits = tile_digits
+
+        def keys(use):
+            assert key is not None
+            return cell_key(key, cycle, use, layer=layer, operator=operator, tile=tile)
+
+        def targets(digits):
+            return cell.targets(jax.vmap(lambda d: encoding.fractions(d, arrays), out_axes=1)(digits))
+
+        def written(digits):
+            return targets(digits) if key is None else cell.written(targets(digits), keys, cycle)
+
+        if macro.slicing == "residual":
+            digits = residual_digits(digits[0], macro, encoding, arrays, written)
+        g = targets(digits)
         if key is not None:
-            keys = partial(cell_key, key, cycle, layer=layer, operator=operator, tile=tile)
-            g = cell.program(targets, keys, time, temperature, cycle)
+            g = cell.program(g, keys, time, temperature, cycle)
 
         def fold(matrix):  # slices into the columns
             return jnp.moveaxis(matrix, 0, 1).reshape(macro.rows, -1)
@@ -64,24 +76,54 @@ def program_tiles(
         variance = cell.read_variance(g)
         if variance is not None:
             variance = fold(jax.vmap(encoding.noise, in_axes=1)(variance)) / window**2
-        return jnp.concatenate(signal) / window, variance, g.sum(axis=(0, 1, 3))
+        return jnp.stack(signal) / window, variance, g.sum(axis=(0, 1, 3))
 
-    tiles = cut_rows(digits, macro.rows)
+    tiles = cut_rows(cut.digits, macro.rows)
     signal, variance, conductance = jax.lax.map(one_tile, (jnp.arange(tiles.shape[0]), tiles))
+    grouped = partial(_groups, macro, n_in)
+    adcs = frozen_adcs(macro, key, tiles.shape[0], n_out, layer, operator)
     return Crossbar(
-        weights=signal,
-        variance=variance,
-        gains=gains,
-        scale=scale,
-        conductance=conductance,
+        weights=grouped(signal),
+        variance=None if variance is None else grouped(variance),
+        gains=cut.gains,
+        offset=None if cut.offset is None else cut.offset + cut.gains.sum() * cell.g_min / window,
+        scale=scale if len(scale) == 1 else _each_group(macro, n_in, scale),
+        conductance=grouped(conductance[..., None])[..., 0],
         ranges=ranges,
-        adcs=frozen_adcs(macro, key, (tiles.shape[0], signal.shape[2] // macro.slices), n_out, layer, operator),
+        adcs=None if adcs is None else _each_group(macro, n_in, adcs),
         dacs=frozen_dacs(macro, key, n_in, layer, operator),
         layer=jnp.asarray(layer, jnp.int32),
         n_in=n_in,
         operator=jnp.asarray(operator, jnp.uint32),
         device=device,
     )
+
+
+def _by_row(scale: Float[Array, "#tiles n_out"], rows: int, n_in: int) -> Float[Array, "#n_in n_out"]:
+    """The scale of each row of the matrix."""
+    return scale if len(scale) == 1 else jnp.repeat(scale, rows, axis=0)[:n_in]
+
+
+def _cut(macro: AnalogMacro, encoding: Encoding, weights: Float[Array, "n_in n_out"]) -> Digits:
+    """Weights in slices; residual ones are found when they are programmed, from the weight as it is."""
+    if macro.slicing == "residual":
+        return Digits(jnp.clip(weights, -1.0, 1.0)[None], residual_gains(macro))
+    return encoding.digits(weights, macro.weight_bits, macro.slices)
+
+
+def _groups(
+    macro: AnalogMacro, n_in: int, tiles: Float[Array, "arrays *terms rows columns"]
+) -> Float[Array, "tiles driven_rows columns"]:
+    """Arrays cut into the groups of rows that are driven at once, each with all terms of its cells' current."""
+    arrays, columns, active = tiles.shape[0], tiles.shape[-1], macro.rows_at_once
+    groups = tiles.reshape(arrays, -1, macro.rows // active, active, columns)
+    return jnp.moveaxis(groups, 2, 1).reshape(-1, groups.shape[1] * active, columns)[: row_tiles(n_in, active)]
+
+
+def _each_group(macro: AnalogMacro, n_in: int, arrays: Float[Array, "arrays *rest"]) -> Float[Array, "tiles *rest"]:
+    """What arrays have, for each group of their rows."""
+    active = macro.rows_at_once
+    return jnp.repeat(arrays, macro.rows // active, axis=0)[: row_tiles(n_in, active)]
 
 
 def cell_key(chip: Key[Array, ""], cycle: Any, use: str, **site: Any) -> Key[Array, ""]:

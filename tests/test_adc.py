@@ -32,6 +32,7 @@ from pim.devices.macro import AnalogMacro
 from pim.devices.random import root_key
 from pim.devices.record import cast
 from pim.macro_cost import counts
+from pim.mapping.encoding import ENCODINGS
 from pim.mapping.sharing import converter_of, converters_a_tile
 from pim.ranges import measured_sums, ruled_ranges, smallest_product
 from pim.tile_programming import program_tiles
@@ -233,9 +234,10 @@ def test_no_noise_is_needed_for_as_many_effective_bits_as_there_are():
 def test_columns_that_take_turns_lie_side_by_side_in_one_array(n_out, arrays, slices, shared, reference):
     arrays = -(-n_out // -(-n_out // min(arrays, n_out)))  # as many as blocks of equal width fill
     columns = n_out + arrays * reference
-    index = np.asarray(converter_of(n_out, columns, arrays, slices, jnp.float32(shared)))
+    encoding = ENCODINGS["offset" if reference else "differential"]
+    index = np.asarray(converter_of(encoding, n_out, arrays, slices, jnp.float32(shared)))
     assert index.shape == (slices, columns)
-    assert index.min() >= 0 and index.max() < converters_a_tile(n_out, arrays, slices)
+    assert index.min() >= 0 and index.max() < converters_a_tile(encoding, n_out, arrays, slices)
     block = -(-n_out // arrays)
     array = np.array([c // block if c < n_out else c - n_out for c in range(columns)])
     for converter in np.unique(index):
@@ -256,12 +258,12 @@ def macro(converter: ADC | None, dac=None, **fields) -> AnalogMacro:
 
 def test_as_many_converters_differ_as_the_cost_counts():
     m = macro(cast(ADC(6.0, 100.0, 6.0, mismatch=GainOffsetMismatch(0.1, 0.5))), slices=2, weight_bits=5.0)
-    adcs = np.asarray(frozen_adcs(m, root_key(1), (2, 8), 8, 0, 0))  # 20 inputs: two tiles, one array side by side
+    adcs = np.asarray(frozen_adcs(m, root_key(1), 2, 8, 0, 0))  # 20 inputs: two tiles, one array side by side
     assert adcs.shape == (2, 2, 2, 8)
     n = counts(m, 20, 8)
     assert len(np.unique(adcs[:, 0])) == float(n.adcs) * float(n.arrays)
     np.testing.assert_array_equal(adcs[..., 0, 0], adcs[..., 1, 2])  # 6 columns: both slices of 3 outputs
-    assert frozen_adcs(m, None, (2, 8), 8, 0, 0) is None, "the nominal matrix has converters without error"
+    assert frozen_adcs(m, None, 2, 8, 0, 0) is None, "the nominal matrix has converters without error"
 
 
 # ---------------------------------------------------------------- on a chip

@@ -143,13 +143,16 @@ class Cell:
             g = g * self.drift.factor(target, key_for("drift"), time)
         if self.slow_noise is not None:
             g = self._clip(g + self.slow_noise.sample(programmed, g, key_for("slow"), time))
-        if self.wear is not None:
-            g = self.wear.bury(g, self.g_min, self.g_max, key_for("wear"), cycle)
-        if self.faults is not None:
-            g = self.faults.apply(g, self.g_min, self.g_max, key_for("fault"))
+        g = self._stuck(g, key_for, cycle)
         if self.temperature is not None and temperature is not None:
             g = g * self.temperature.conduction(temperature)
         return g
+
+    def written(
+        self, target: Float[Array, "*cells"], key_for: Callable[[str], Key[Array, ""]], cycle=None
+    ) -> Float[Array, "*cells"]:
+        """Conductances (S) that a readout right after writing finds, stuck cells included: see `program`."""
+        return self._stuck(self._clip(self._write(target, key_for, cycle)), key_for, cycle)
 
     def tries(
         self, target: Float[Array, "*cells"], key_for: Callable[[str], Key[Array, ""]], cycle=None
@@ -174,6 +177,13 @@ class Cell:
         if self.variation is not None:
             programmed = programmed * self.variation.factor(reach, key_for)
         return programmed
+
+    def _stuck(self, g: Float[Array, "*cells"], key_for, cycle) -> Float[Array, "*cells"]:
+        if self.wear is not None:
+            g = self.wear.bury(g, self.g_min, self.g_max, key_for("wear"), cycle)
+        if self.faults is not None:
+            g = self.faults.apply(g, self.g_min, self.g_max, key_for("fault"))
+        return g
 
     def _reach(self, target: Float[Array, "*cells"], cycle) -> Float[Array, "*cells"]:
         return target if self.wear is None else self.wear.reach(target, self.g_min, self.g_max, cycle)
