@@ -5,6 +5,7 @@ from dataclasses import replace
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from pim.devices.array_wires import ArrayWires
 from pim.devices.bit_line import BitLine
 from pim.devices.cells.cell import Cell
 from pim.devices.converters.adc import ADC
@@ -45,6 +46,7 @@ class AnalogMacro:
     )
     adc: ADC | None = part("output converter; absent: sums are read exactly", default=None)
     bit_line: BitLine | None = part("what bit lines do to the sums on them; absent: nothing", default=None)
+    wires: ArrayWires | None = part("resistance of word and bit lines; absent: none", default=None)
     periphery: Periphery | None = part("everything else that costs; absent: unknown", default=None)
     environment: Environment | None = part(
         "what temperature and supply do to the circuits; absent: nothing", default=None
@@ -113,6 +115,11 @@ class AnalogMacro:
     def reads(self) -> int:
         """Reads of an array that one input vector takes, those by the sign of the weight aside."""
         return self.dac.steps * self.input_phases
+
+    @property
+    def converted_slices(self) -> int:
+        """Parts of a weight whose sums are converted: slices, unless they are added in front of the converter."""
+        return 1 if self.shift_add == "all" else self.slices
 
     @property
     def temperature(self) -> Float[Array, ""] | None:

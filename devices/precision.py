@@ -10,6 +10,7 @@ import numpy as np
 from jax.scipy.special import ndtri
 
 from pim.devices.cells.cell import Cell
+from pim.devices.converters.exact_dac import ExactDAC
 from pim.devices.random import root_key, site_key
 
 WEIGHTS = 100_000
@@ -91,7 +92,8 @@ def _measured(cell: Cell, weights, time, key):
     fractions = jnp.stack([jnp.maximum(weights, 0), jnp.maximum(-weights, 0)])[:, :, None]
     g = cell.program(cell.targets(fractions), lambda use: site_key(key, use=use), time)
     window = cell.g_max - cell.g_min
-    programmed = (g[0] - g[1])[:, 0] / window
+    read = cell.read_mean(g)
+    programmed = (read[0] - read[1])[:, 0] / window
     variance = cell.read_variance(g)
     reads = 0.0 if variance is None else variance.sum(axis=0)[:, 0] / window**2
     return (programmed - weights) ** 2 + reads, programmed
@@ -114,10 +116,13 @@ def macro_precision(macro, times: Sequence[float] | None = None, *, seed: int = 
     for time in times or ():
         cell.check_time(time)
     levels = None if cell.levels is None else float(cell.levels)
-    bits = None if levels is None else lossless_adc_bits(macro.rows, _input_levels(macro.dac), levels)
+    inputs = _input_levels(macro.dac)
+    bits = None if levels is None or inputs is None else lossless_adc_bits(macro.rows, inputs, levels)
     return Precision(levels, bits, tuple(weight_precision(cell, time, seed=seed) for time in times or (None,)))
 
 
-def _input_levels(dac) -> float:
-    """Levels of what one step applies: magnitudes, since the sign is the polarity."""
+def _input_levels(dac) -> float | None:
+    """Levels of what one step applies: magnitudes, since the sign is the polarity. None: not counted."""
+    if isinstance(dac, ExactDAC):
+        return None
     return float(dac.largest_level) + 1.0

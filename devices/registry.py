@@ -8,6 +8,7 @@ from types import ModuleType
 from pim.devices import (
     activation_table,
     arithmetic,
+    array_wires,
     bit_errors,
     bit_line,
     buffer,
@@ -43,8 +44,8 @@ def _modules(package: ModuleType) -> list[ModuleType]:
 
 FOLDERS = (cells, converters, dram, kernels)
 BESIDE = (
-    activation_table, arithmetic, bit_errors, bit_line, buffer, digital_macro, digital_unit, environment, gates, macro,
-    near_dram, periphery, retention_errors, roofline,
+    activation_table, arithmetic, array_wires, bit_errors, bit_line, buffer, digital_macro, digital_unit, environment,
+    gates, macro, near_dram, periphery, retention_errors, roofline,
 )  # fmt: skip
 """Modules beside the folders of laws that define records."""
 

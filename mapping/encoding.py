@@ -5,7 +5,7 @@ columns of a tile combine into the digital result: in front of the ADC (a differ
 column with conversions of its own).
 """
 
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Array, Float, Int
@@ -36,7 +36,7 @@ class Encoding(Protocol):
         """What the ADC sees: signed weights, in the unit of the conductances; a digit of one is g_max - g_min."""
         ...
 
-    def largest_signal(self, g_min, g_max) -> Float[Array, ""]:
+    def largest_signal(self, g_min, g_max) -> Any:
         """Of one cell or pair at full conductance and full input, over g_max - g_min."""
         ...
 

@@ -29,9 +29,9 @@ class OffsetReference:
         """Twice the distance from mid-window."""
         return 2.0 * g[0] - (g_min + g_max)
 
-    def largest_signal(self, g_min, g_max) -> Float[Array, ""]:
+    def largest_signal(self, g_min, g_max):
         """Half a window from its middle, twice."""
-        return jnp.ones(())
+        return 1.0
 
     def noise(self, variance: Float[Array, "1 rows n_out"]) -> Float[Array, "rows n_out"]:
         """In the units of `signal`."""
@@ -75,7 +75,7 @@ class OffsetColumn(OffsetReference):
         """The conductance itself; half the window is a weight of one."""
         return 2.0 * g[0]
 
-    def largest_signal(self, g_min, g_max) -> Float[Array, ""]:
+    def largest_signal(self, g_min, g_max):
         """A full cell, its g_min included."""
         return 2.0 * g_max / (g_max - g_min)
 
@@ -122,7 +122,7 @@ class OffsetDigital(OffsetReference):
         """The conductance itself."""
         return g[0]
 
-    def largest_signal(self, g_min, g_max) -> Float[Array, ""]:
+    def largest_signal(self, g_min, g_max):
         """A full cell, its g_min included."""
         return g_max / (g_max - g_min)
 

@@ -30,9 +30,9 @@ class Differential:
         """The difference of the pair, taken before the ADC."""
         return g[0] - g[1]
 
-    def largest_signal(self, g_min, g_max) -> Float[Array, ""]:
+    def largest_signal(self, g_min, g_max):
         """One full cell against an empty one."""
-        return jnp.ones(())
+        return 1.0
 
     def noise(self, variance: Float[Array, "2 rows n_out"]) -> Float[Array, "rows n_out"]:
         """Both cells of the pair add."""
@@ -97,7 +97,7 @@ class SeparatePair:
         """The adding columns, then the taking ones."""
         return jnp.concatenate([g[0], g[1]], axis=-1)
 
-    def largest_signal(self, g_min, g_max) -> Float[Array, ""]:
+    def largest_signal(self, g_min, g_max):
         """A full cell, with the g_min that the difference would take off."""
         return g_max / (g_max - g_min)
 

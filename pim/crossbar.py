@@ -16,7 +16,9 @@ from pim.devices.record import leaf, record, static
 from pim.inputs import applied_levels, drive
 from pim.mapping.encoding import encoding_of
 from pim.mapping.tiles import column_arrays, cut_inputs
-from pim.ranges import Ranges, adc_ranges, measured_sums
+from pim.measured_sums import calibrated_ranges, measured_sums
+from pim.ranges import Ranges, adc_ranges
+from pim.shift_add import shift_add
 
 BATCHED_ELEMENTS = 1 << 21  # up to here all tiles at once beat a scan over them (8 MB of column sums)
 
@@ -67,15 +69,16 @@ def matmul(
     planes = applied_levels(macro, planes, crossbar.dacs, rows, key, crossbar.layer, crossbar.operator)
     batch, steps = x.shape[0], planes.shape[0]
     inputs = cut_inputs(planes, macro.rows_at_once)
-    counts = gains[:, None] * crossbar.gains[None, :]
+    adding = shift_add(macro, gains, crossbar.gains)
 
     def one_tile(tile, u, weights, variance, adc_range, adcs, offset, scale):
         if key is None:
             sums = exact_sums(macro, u.reshape(steps * batch, -1), weights).reshape(steps, batch, slices, -1)
+            sums = adding.added(sums)
         else:
             site = site_key(key, layer=crossbar.layer, operator=crossbar.operator, tile=tile, use="read")
-            sums = read_sums(macro, u, weights, variance, adc_range, site, rows)
-        y = encoding.combine(convert_and_add(macro, sums, counts, adc_range, adcs), n_out, arrays)
+            sums = read_sums(macro, u, weights, variance, adc_range, adding, site, rows)
+        y = encoding.combine(convert_and_add(macro, sums, adding.counts, adc_range, adcs), n_out, arrays)
         y = y if offset is None else y - offset[:, None]
         return y if scale is None else y * scale[None]
 
@@ -103,12 +106,14 @@ def _input_sums(
 def calibrate(crossbar: Crossbar, macro: AnalogMacro, x: Float[Array, "batch n_in"]) -> Ranges:
     """Percentiles of the inputs `x` and of the sums that they give, and how the sums spread, for converter ranges."""
     full = jnp.maximum(jnp.percentile(jnp.abs(x), macro.dac.percentile), 1e-30)
-    _, planes, _ = drive(macro, x, full)
+    _, planes, gains = drive(macro, x, full)
+    adding = shift_add(macro, gains, crossbar.gains)
 
     def one_tile(tile):
         u, weights = tile
         sums = exact_sums(macro, u.reshape(-1, u.shape[-1]), weights)
-        return measured_sums(macro, sums.reshape(-1, macro.slices, weights.shape[1] // macro.slices))
+        sums = adding.added(sums.reshape(*u.shape[:2], macro.slices, -1))
+        return measured_sums(macro, sums.reshape(-1, *sums.shape[2:]))
 
-    found, mean, std = jax.lax.map(one_tile, (cut_inputs(planes, macro.rows_at_once), crossbar.weights))
-    return Ranges(x=full, adc=jnp.maximum(found, 1e-6), mean=mean, std=std)
+    found = jax.lax.map(one_tile, (cut_inputs(planes, macro.rows_at_once), crossbar.weights))
+    return calibrated_ranges(macro, full, found)

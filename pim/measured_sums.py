@@ -8,7 +8,6 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from pim.devices.converters.adc import ADC
-from pim.devices.converters.span import Span
 from pim.devices.macro import AnalogMacro
 from pim.ranges import NARROWEST, Ranges
 from pim.sum_grid import smallest_product
@@ -58,9 +57,7 @@ def measured_sums(macro: AnalogMacro, sums: Float[Array, "n slices columns"]) ->
 def calibrated_ranges(macro: AnalogMacro, full: Float[Array, ""], sums: Sums) -> Ranges:
     """The ranges of a matrix from the full scale of its inputs and the measured sums of its tiles, stacked."""
     code = "" if sums.least is None or macro.adc is None else macro.adc.code
-    return Ranges(
-        x=full, adc=sums.high, mean=sums.mean, std=sums.std, low=sums.low, least=sums.least, least_code=code
-    )
+    return Ranges(x=full, adc=sums.high, mean=sums.mean, std=sums.std, low=sums.low, least=sums.least, least_code=code)
 
 
 def _sample(sums: Float[Array, "n slices columns"], each: bool) -> Float[Array, "samples slices #columns"]:

@@ -129,7 +129,7 @@ def _snr(macro: AnalogMacro, adc: ADC, ranges: Ranges) -> Span:
 def _minimum_error(macro: AnalogMacro, adc: ADC, ranges: Ranges) -> Span:
     if ranges.least is None or ranges.least_code != adc.code:
         raise DeviceError(
-            f"adc.range_rule = 'minimum_error' with adc.code = {adc.code!r} needs ranges that were found for this code: "
+            f"adc.range_rule = 'minimum_error' with adc.code = {adc.code!r} needs ranges that were found for it: "
             "calibrate with this device"
         )
     place = jnp.clip(adc.bits - FEWEST_BITS, 0.0, ranges.least.shape[-1] - 1.0)

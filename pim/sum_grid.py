@@ -27,7 +27,7 @@ def sums_are_signed(macro: AnalogMacro) -> bool:
     return driven_both_ways or subtracted or not converts_lines(macro)
 
 
-def largest_sum(macro: AnalogMacro) -> Float[Array, ""]:
+def largest_sum(macro: AnalogMacro):
     """The largest sum that an array could ever give, in full-conductance, full-input cells.
 
     Where slices are added in front of the converter, in the unit of a whole weight.
@@ -90,8 +90,8 @@ def check_pedestal(macro: AnalogMacro) -> None:
         return
     if float(g_min) > 0 and (adc.reconstruct == "integer" or adc.range_rule == "granular"):
         raise DeviceError(
-            f"{_needs_grid(macro)}; single lines are converted, and cell.g_min = {float(g_min):g} S of every cell is in "
-            "their sums: take the difference of a pair (encoding = 'differential', read_phases = 1 or 2)"
+            f"{_needs_grid(macro)}; single lines are converted, and cell.g_min = {float(g_min):g} S of every cell is "
+            "in their sums: take the difference of a pair (encoding = 'differential', read_phases = 1 or 2)"
         )
 
 

@@ -62,15 +62,16 @@ def program_tiles(
 
         if macro.slicing == "residual":
             digits = residual_digits(digits[0], macro, encoding, arrays, written)
-        g = targets(digits)
+        g = read = targets(digits)
         if key is not None:
             g = cell.program(g, keys, time, temperature, cycle)
+            read = cell.read_mean(g)
 
         def fold(matrix):  # slices into the columns
             return jnp.moveaxis(matrix, 0, 1).reshape(macro.rows, -1)
 
         strengths = zip(
-            *(cell.strengths(value) for value in (g, reference * cell.g_min, reference * cell.g_max)), strict=True
+            *(cell.strengths(value) for value in (read, reference * cell.g_min, reference * cell.g_max)), strict=True
         )
         signal = [fold(jax.vmap(encoding.signal, in_axes=(1, None, None))(*a)) for a in strengths]
         variance = cell.read_variance(g)

@@ -90,7 +90,7 @@ def test_one_gain_compensates_as_there(golden, theirs):
     compensated = chip.compensate(since=first)
     found = error(compensated.matmul(x, key=None), exact)
     assert found == pytest.approx(tile["tile"]["global"]["1day"]["mean"], abs=POINTS)
-    gain = float((compensated.crossbar.scale / chip.crossbar.scale)[0])
+    gain = float((compensated.crossbar.scale / chip.crossbar.scale)[0, 0])
     alpha = {time: entry["mean"] for time, entry in tile["alpha"].items()}
     rescaling = alpha["1s"] if first == 1.0 else 1.0  # what alpha is before anything has aged
     assert gain == pytest.approx(alpha["1day"] / rescaling, rel=0.01)

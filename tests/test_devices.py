@@ -71,7 +71,7 @@ def test_values_are_read_and_replaced_by_dotted_path():
         ({"adc.bits": float("nan")}, "not finite"),
         ({"rows": 0}, "too small"),
         ({"rows": 64.5}, "whole number"),
-        ({"encoding": "twos-complement"}, "none of differential, offset"),
+        ({"encoding": "twos-complement"}, "none of differential, .*offset_digital"),
         ({"adc": 7}, "is a part"),
         ({"nothing.at.all": 1}, "has no field"),
     ],

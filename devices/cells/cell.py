@@ -11,7 +11,7 @@ from pim.devices.cells.conduction import Conduction
 from pim.devices.cells.drift import Drift
 from pim.devices.cells.faults import StuckFaults
 from pim.devices.cells.ladder import C2CLadder
-from pim.devices.cells.read_noise import ReadNoise
+from pim.devices.cells.read_noise import ReadNoise, Shifting
 from pim.devices.cells.relaxation import Relaxation
 from pim.devices.cells.slow_noise import SlowNoise
 from pim.devices.cells.temperature import Temperature
@@ -191,6 +191,10 @@ class Cell:
     def strengths(self, g: Float[Array, "*cells"]) -> list[Float[Array, "*cells"]]:
         """What the word-line voltage is multiplied by: the conductance (S), or the terms of the law of conduction."""
         return [g] if self.conduction is None else self.conduction.strengths(g)
+
+    def read_mean(self, g: Float[Array, "*cells"]) -> Float[Array, "*cells"]:
+        """Mean over reads (S) of cells with conductance `g` (S)."""
+        return g + self.read_noise.mean_shift(g) if isinstance(self.read_noise, Shifting) else g
 
     def read_variance(self, g: Float[Array, "*cells"]) -> Float[Array, "*cells"] | None:
         """Variance (S^2) from read to read of cells with conductance `g` (S); None: every read is the same."""

@@ -4,9 +4,10 @@ The engine adds it at the column output before the ADC, where the sum over cells
 distribution for a Gaussian, at the cost of one more product instead of one number a cell and read.
 """
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import jax.numpy as jnp
+from jax.scipy.stats import norm
 from jaxtyping import Array, Float
 
 from pim.devices.cells.state_law import StateLaw
@@ -18,6 +19,15 @@ class ReadNoise(Protocol):
 
     def variance(self, g: Float[Array, "*cells"]) -> Float[Array, "*cells"]:
         """Variance (S^2) at conductance `g` (S)."""
+        ...
+
+
+@runtime_checkable
+class Shifting(Protocol):
+    """A read noise whose mean is not zero."""
+
+    def mean_shift(self, g: Float[Array, "*cells"]) -> Float[Array, "*cells"]:
+        """Mean over reads (S) of what a cell with conductance `g` (S) has more than that."""
         ...
 
 
@@ -54,3 +64,37 @@ class StateReadNoise:
     def variance(self, g: Float[Array, "*cells"]) -> Float[Array, "*cells"]:
         """Variance (S^2) at conductance `g` (S)."""
         return (self.spread_unit * self.spread(g / self.g_reference)) ** 2
+
+
+@record
+class RectifiedReadNoise:
+    """Normal noise of cells whose conductance never reads below zero: max(0, G + sigma z).
+
+    With a = G / sigma and d = phi(a) - a Q(a), phi and Q the density and upper tail of the standard normal, the mean is
+    G + sigma d and the variance sigma^2 (1 - Q - d (a + d)): moments of a rectified normal number. A cell at zero reads
+    0.40 sigma on average. The mean is part of the chip, so that a read without noise is the mean of many.
+
+    >>> pim.replace(device, {"cell.read_noise": RectifiedReadNoise(AdditiveReadNoise(1e-6))})
+    """
+
+    noise: ReadNoise = part("the noise that a conductance of either sign would have")
+
+    def mean_shift(self, g: Float[Array, "*cells"]) -> Float[Array, "*cells"]:
+        """sigma d (S)."""
+        sigma, _, _, d = self._rectified(g)
+        return sigma * d
+
+    def variance(self, g: Float[Array, "*cells"]) -> Float[Array, "*cells"]:
+        """Variance (S^2) of what is left above zero."""
+        sigma, a, tail, d = self._rectified(g)
+        return sigma**2 * jnp.maximum(1.0 - tail - d * (a + d), 0.0)
+
+    def _rectified(self, g: Float[Array, "*cells"]) -> tuple[Array, Array, Array, Array]:
+        """sigma, a, Q(a) and d; all zero where there is no noise."""
+        variance = self.noise.variance(g)
+        noisy = variance > 0
+        sigma = jnp.sqrt(jnp.where(noisy, variance, 1.0))
+        a = jnp.where(noisy, g / sigma, 0.0)
+        tail = norm.sf(a)
+        d = jnp.maximum(norm.pdf(a) - a * tail, 0.0)
+        return jnp.where(noisy, sigma, 0.0), a, tail, d

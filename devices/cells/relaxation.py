@@ -45,10 +45,11 @@ def between(times: Float[Array, "knots"], time: float, what: str) -> str | None:
 
 @record
 class GaussianRelaxation:
-    """Normal shift of zero mean whose spread depends on the state at each measured time.
+    """Normal shift whose spread, and mean if it has one, depend on the state at each measured time.
 
     Between the times the variance runs linearly in log time, as relaxation data do (variance law of the
-    RRAM-Relaxation data, three technologies).
+    RRAM-Relaxation data, three technologies), and so does the mean. The spread is that of the state which the mean has
+    brought a cell to.
     """
 
     times: Float[Array, "knots"] = leaf("s", "times since programming at which the spread was measured", low=1e-9)
@@ -56,22 +57,35 @@ class GaussianRelaxation:
     spread_unit: Float[Array, ""] = leaf("S", "what a spread of 1 is", low=0)
     g_reference: Float[Array, ""] = leaf("S", "conductance at which the spread's argument is 1", low=1e-12)
     path: LatentPath = part("correlation between the times")
+    mean: StateLaw | None = part(
+        "mean shift against the state, in units of `spread_unit`: lists, one entry a time; absent: none", default=None
+    )
 
     def sigma(self, g: Float[Array, "*cells"], time) -> Float[Array, "*cells"]:
-        """Standard deviation (S) of the shift at `time` (s)."""
+        """Standard deviation (S) at `time` (s) of cells whose mean is `g` (S) then."""
         k, f = bracket(self.times, time)
         before, after = (spread_at(at_knot(self.spread, i), self.spread_unit, self.g_reference, g) for i in (k, k + 1))
         variance = (1 - f) * before**2 + f * after**2
         return jnp.sqrt(jnp.where(variance == 0, 1.0, variance)) * (variance != 0)
 
+    def mean_shift(self, g: Float[Array, "*cells"], time) -> Float[Array, "*cells"]:
+        """Mean shift (S) at `time` (s) of cells programmed to `g` (S)."""
+        if self.mean is None:
+            return jnp.zeros_like(g)
+        k, f = bracket(self.times, time)
+        before, after = (at_knot(self.mean, i)(g / self.g_reference) for i in (k, k + 1))
+        return self.spread_unit * ((1 - f) * before + f * after)
+
     def shift(self, g: Float[Array, "*cells"], key: Key[Array, ""], time) -> Float[Array, "*cells"]:
         """Shift (S) at `time` (s) of cells programmed to `g` (S)."""
         draws = normal(key, (*g.shape, self.times.shape[0]))
-        return self.sigma(g, time) * self.path.at(draws, self.times, time)
+        mean = self.mean_shift(g, time)
+        return mean + self.sigma(g + mean, time) * self.path.at(draws, self.times, time)
 
     def interpolation(self, time: float) -> str | None:
-        """The variance is interpolated."""
-        return between(self.times, time, "variance of the relaxation")
+        """The variance is interpolated, and the mean if there is one."""
+        what = "variance" if self.mean is None else "mean and variance"
+        return between(self.times, time, f"{what} of the relaxation")
 
 
 @record
