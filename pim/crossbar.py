@@ -13,13 +13,16 @@ from jaxtyping import Array, Float, Int32, Key, UInt32
 
 from pim.column_sums import exact_sums, read_sums
 from pim.converters import convert_and_add
+from pim.devices.converters.span import Span
 from pim.devices.macro import AnalogMacro
 from pim.devices.random import site_key
 from pim.devices.record import leaf, record, static
 from pim.inputs import applied_levels, drive
 from pim.mapping.encoding import encoding_of
 from pim.mapping.tiles import column_arrays, cut_inputs
-from pim.ranges import Ranges, adc_ranges, measured_sums
+from pim.measured_sums import calibrated_ranges, measured_sums
+from pim.ranges import Ranges, adc_ranges
+from pim.shift_add import shift_add
 
 BATCHED_ELEMENTS = 1 << 21  # up to here all tiles at once beat a scan over them (8 MB of column sums)
 
@@ -58,7 +61,7 @@ class Feed(NamedTuple):
     levels: Float[Array, "*tiles steps batch rows"]
     weights: Float[Array, "*tiles driven_rows columns"]
     variance: Float[Array, "*tiles rows columns"] | None
-    full_scale: Float[Array, "*tiles slices #columns"]
+    span: Span
     adcs: Float[Array, "*tiles numbers slices columns"] | None
     offset: Float[Array, "*tiles batch"] | None
     scale: Float[Array, "*tiles n_out"] | None
@@ -114,17 +117,18 @@ def by_tiles(
     planes = applied_levels(macro, planes, crossbar.dacs, rows, key, crossbar.layer, crossbar.operator)
     batch, steps = x.shape[0], planes.shape[0]
     inputs = cut_inputs(planes, macro.rows_at_once)
-    counts = gains[:, None] * crossbar.gains[None, :]
+    adding = shift_add(macro, gains, crossbar.gains)
 
     def sums(feed: Feed) -> Float[Array, "steps batch slices columns"]:
         u, weights = feed.levels, feed.weights
         if key is None:
-            return exact_sums(macro, u.reshape(steps * batch, -1), weights).reshape(steps, batch, slices, -1)
+            exact = exact_sums(macro, u.reshape(steps * batch, -1), weights)
+            return adding.added(exact.reshape(steps, batch, slices, -1))
         site = site_key(key, layer=crossbar.layer, operator=crossbar.operator, tile=feed.tile, use="read")
-        return read_sums(macro, u, weights, feed.variance, feed.full_scale, site, rows)
+        return read_sums(macro, u, weights, feed.variance, feed.span, adding, site, rows)
 
     def convert(feed: Feed, sums: Float[Array, "steps batch slices columns"]) -> Float[Array, "batch n_out"]:
-        y = encoding.combine(convert_and_add(macro, sums, counts, feed.full_scale, feed.adcs), n_out, arrays)
+        y = encoding.combine(convert_and_add(macro, sums, adding.counts, feed.span, feed.adcs), n_out, arrays)
         y = y if feed.offset is None else y - feed.offset[:, None]
         return y if feed.scale is None else y * feed.scale[None]
 
@@ -146,12 +150,14 @@ def _input_sums(
 def calibrate(crossbar: Crossbar, macro: AnalogMacro, x: Float[Array, "batch n_in"]) -> Ranges:
     """Percentiles of the inputs `x` and of the sums that they give, and how the sums spread, for converter ranges."""
     full = jnp.maximum(jnp.percentile(jnp.abs(x), macro.dac.percentile), 1e-30)
-    _, planes, _ = drive(macro, x, full)
+    _, planes, gains = drive(macro, x, full)
+    adding = shift_add(macro, gains, crossbar.gains)
 
     def one_tile(tile):
         u, weights = tile
         sums = exact_sums(macro, u.reshape(-1, u.shape[-1]), weights)
-        return measured_sums(macro, sums.reshape(-1, macro.slices, weights.shape[1] // macro.slices))
+        sums = adding.added(sums.reshape(*u.shape[:2], macro.slices, -1))
+        return measured_sums(macro, sums.reshape(-1, *sums.shape[2:]))
 
-    found, mean, std = jax.lax.map(one_tile, (cut_inputs(planes, macro.rows_at_once), crossbar.weights))
-    return Ranges(x=full, adc=jnp.maximum(found, 1e-6), mean=mean, std=std)
+    found = jax.lax.map(one_tile, (cut_inputs(planes, macro.rows_at_once), crossbar.weights))
+    return calibrated_ranges(macro, full, found)
