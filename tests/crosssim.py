@@ -123,9 +123,7 @@ def time_of(config: dict) -> float | None:
 
 
 def _wires(config: dict) -> ArrayWires | None:
-    """Resistances (Ohm) of a segment. Where inputs are at gates, CrossSim's row resistance is that of the lines which
-    carry the current along the columns.
-    """  # noqa: D205
+    """Resistances (Ohm) of a segment; with inputs at gates the "row" is the line that feeds a column's cells."""
     row, column = config["Rp_row"], config["Rp_col"]
     if not row and not column:
         return None
@@ -137,8 +135,8 @@ def _wires(config: dict) -> ArrayWires | None:
 def _adc(config: dict, n_in: int, window: float) -> ADC | None:
     """Codes from one end of the range to the other. CrossSim's range is in cells of g_max, ours in cells of the window.
 
-    One level a cell step ("GRANULAR") means there that zero lies between two codes: our rule of this name has it on one,
-    so that the range is given.
+    With one level a cell step ("GRANULAR") zero lies between two codes there; our rule of this name has it on one, so
+    that the range is given.
     """
     bits = config["adc_bits"]
     if not bits:
