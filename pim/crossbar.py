@@ -4,6 +4,9 @@ It walks the row tiles of the matrix. Slices are folded into the columns and inp
 is one matrix product; ADC and shift-and-add are elementwise behind it.
 """
 
+from collections.abc import Callable
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int32, Key, UInt32
@@ -48,6 +51,32 @@ class Crossbar:
     device: str = static("name of the device in its system")
 
 
+class Feed(NamedTuple):
+    """What a product gives to its tiles, with a leading axis of them; to one of them, without."""
+
+    tile: Int32[Array, "*tiles"]
+    levels: Float[Array, "*tiles steps batch rows"]
+    weights: Float[Array, "*tiles driven_rows columns"]
+    variance: Float[Array, "*tiles rows columns"] | None
+    full_scale: Float[Array, "*tiles slices #columns"]
+    adcs: Float[Array, "*tiles numbers slices columns"] | None
+    offset: Float[Array, "*tiles batch"] | None
+    scale: Float[Array, "*tiles n_out"] | None
+
+
+class TiledProduct(NamedTuple):
+    """A product tile by tile: what tiles are given, and what is made of it."""
+
+    feeds: Feed
+    sums: Callable[[Feed], Float[Array, "steps batch slices columns"]]
+    convert: Callable[[Feed, Float[Array, "steps batch slices columns"]], Float[Array, "batch n_out"]]
+    scaled: Callable[[Float[Array, "*tiles batch n_out"]], Float[Array, "*tiles batch n_out"]]
+
+    def of_tile(self, feed: Feed) -> Float[Array, "batch n_out"]:
+        """What one tile adds to the product, before `scaled`."""
+        return self.convert(feed, self.sums(feed))
+
+
 def matmul(
     crossbar: Crossbar,
     macro: AnalogMacro,
@@ -59,6 +88,24 @@ def matmul(
 
     `rows` are the (document, position) of each input vector: they alone decide its draws.
     """
+    product = by_tiles(crossbar, macro, x, rows, key)
+    tiles, steps, batch, _ = product.feeds.levels.shape
+    if tiles * steps * batch * crossbar.weights.shape[2] <= BATCHED_ELEMENTS:
+        y = jax.vmap(product.of_tile)(product.feeds).sum(axis=0)
+    else:
+        zero = jnp.zeros((batch, crossbar.scale.shape[-1]), jnp.float32)
+        y, _ = jax.lax.scan(lambda total, feed: (total + product.of_tile(feed), None), zero, product.feeds)
+    return product.scaled(y)
+
+
+def by_tiles(
+    crossbar: Crossbar,
+    macro: AnalogMacro,
+    x: Float[Array, "batch n_in"],
+    rows: UInt32[Array, "batch 2"],
+    key: Key[Array, ""] | None,
+) -> TiledProduct:
+    """The product of `matmul`, tile by tile: the sums at the converters, and what these make of them."""
     encoding = encoding_of(macro)
     n_out, slices = crossbar.scale.shape[-1], macro.slices
     arrays, by_tile = column_arrays(n_out, macro), crossbar.scale.shape[0] > 1
@@ -69,28 +116,24 @@ def matmul(
     inputs = cut_inputs(planes, macro.rows_at_once)
     counts = gains[:, None] * crossbar.gains[None, :]
 
-    def one_tile(tile, u, weights, variance, adc_range, adcs, offset, scale):
+    def sums(feed: Feed) -> Float[Array, "steps batch slices columns"]:
+        u, weights = feed.levels, feed.weights
         if key is None:
-            sums = exact_sums(macro, u.reshape(steps * batch, -1), weights).reshape(steps, batch, slices, -1)
-        else:
-            site = site_key(key, layer=crossbar.layer, operator=crossbar.operator, tile=tile, use="read")
-            sums = read_sums(macro, u, weights, variance, adc_range, site, rows)
-        y = encoding.combine(convert_and_add(macro, sums, counts, adc_range, adcs), n_out, arrays)
-        y = y if offset is None else y - offset[:, None]
-        return y if scale is None else y * scale[None]
+            return exact_sums(macro, u.reshape(steps * batch, -1), weights).reshape(steps, batch, slices, -1)
+        site = site_key(key, layer=crossbar.layer, operator=crossbar.operator, tile=feed.tile, use="read")
+        return read_sums(macro, u, weights, feed.variance, feed.full_scale, site, rows)
+
+    def convert(feed: Feed, sums: Float[Array, "steps batch slices columns"]) -> Float[Array, "batch n_out"]:
+        y = encoding.combine(convert_and_add(macro, sums, counts, feed.full_scale, feed.adcs), n_out, arrays)
+        y = y if feed.offset is None else y - feed.offset[:, None]
+        return y if feed.scale is None else y * feed.scale[None]
 
     tiles = crossbar.weights.shape[0]
     ranges = adc_ranges(crossbar.ranges, macro, tiles, crossbar.weights.shape[-1] // slices)
     scales = crossbar.scale if by_tile else None
-    every = (
-        jnp.arange(tiles), inputs, crossbar.weights, crossbar.variance, ranges, crossbar.adcs, offsets, scales,
-    )  # fmt: skip
-    if tiles * steps * batch * crossbar.weights.shape[2] <= BATCHED_ELEMENTS:
-        y = jax.vmap(one_tile)(*every).sum(axis=0)
-    else:
-        zero = jnp.zeros((batch, n_out), jnp.float32)
-        y, _ = jax.lax.scan(lambda total, tile: (total + one_tile(*tile), None), zero, every)
-    return (y if by_tile else y * crossbar.scale) * full
+    number = jnp.arange(tiles, dtype=jnp.int32)
+    feeds = Feed(number, inputs, crossbar.weights, crossbar.variance, ranges, crossbar.adcs, offsets, scales)
+    return TiledProduct(feeds, sums, convert, lambda y: (y if by_tile else y * crossbar.scale) * full)
 
 
 def _input_sums(

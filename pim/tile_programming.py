@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
+from pim.circuit.arrays import fold_tile
 from pim.converters import frozen_adcs
 from pim.crossbar import Crossbar
 from pim.devices.macro import AnalogMacro
@@ -66,6 +67,12 @@ def program_tiles(
         if key is not None:
             g = cell.program(g, keys, time, temperature, cycle)
             read = cell.read_mean(g)
+        variance = cell.read_variance(g)
+        if macro.wires is not None:
+            held = read
+            read = fold_tile(held, macro.wires, n_out, arrays, jnp.minimum(n_in - tile * macro.rows, macro.rows))
+            if variance is not None:  # to first order what a cell's noise loses on its way is what its current does
+                variance = variance * (read / jnp.where(held > 0, held, jnp.inf)) ** 2
 
         def fold(matrix):  # slices into the columns
             return jnp.moveaxis(matrix, 0, 1).reshape(macro.rows, -1)
@@ -74,7 +81,6 @@ def program_tiles(
             *(cell.strengths(value) for value in (read, reference * cell.g_min, reference * cell.g_max)), strict=True
         )
         signal = [fold(jax.vmap(encoding.signal, in_axes=(1, None, None))(*a)) for a in strengths]
-        variance = cell.read_variance(g)
         if variance is not None:
             variance = fold(jax.vmap(encoding.noise, in_axes=1)(variance)) / window**2
         return jnp.stack(signal) / window, variance, g.sum(axis=(0, 1, 3))
