@@ -7,6 +7,7 @@ from jaxtyping import Array, Float, Key, UInt32
 from pim.devices.errors import DeviceError
 from pim.devices.macro import AnalogMacro
 from pim.devices.random import fold, normal_rows, row_keys
+from pim.integer_sums import two_at_least
 from pim.mapping.encoding import encoding_of
 
 
@@ -53,6 +54,19 @@ def read_sums(
     return _noisy(sums, sum(parts[1:], parts[0]), site, rows) if parts else sums
 
 
+def with_noise_behind(
+    macro: AnalogMacro,
+    sums: Float[Array, "steps batch slices columns"],
+    full_scale: Float[Array, "slices #columns"],
+    unit: Float[Array, ""],
+    site: Key[Array, ""],
+    rows: UInt32[Array, "batch 2"],
+) -> Float[Array, "steps batch slices columns"]:
+    """Exact sums with the noise of bit lines and converters, drawn for each row; all in units of `unit` cells."""
+    behind = _variance_behind_cells(macro, full_scale, unit)
+    return sums if behind is None else _noisy(sums, behind[None, None], site, rows)
+
+
 def _bent(
     macro: AnalogMacro,
     levels: Float[Array, "*batch rows"],
@@ -75,14 +89,14 @@ def _bent(
 
 
 def _variance_behind_cells(
-    macro: AnalogMacro, full_scale: Float[Array, "slices #columns"]
+    macro: AnalogMacro, full_scale: Float[Array, "slices #columns"], unit: Float[Array, ""] | float = 1.0
 ) -> Float[Array, "slices #columns"] | None:
-    """Variance that bit lines and converters add to a sum; None: nothing."""
+    """Variance that bit lines and converters add to a sum, in units of `unit` cells; None: nothing."""
     parts = []
     line = macro.line_variance()
     if line is not None:  # of each line that makes up a signal, as of a cell on it
         encoding = encoding_of(macro)
-        parts.append(encoding.noise(jnp.full((encoding.cells_a_weight, 1, 1), line))[:, :1])
+        parts.append(encoding.noise(jnp.full((encoding.cells_a_weight, 1, 1), line))[:, :1] / unit**2)
     noise = None if macro.adc is None else macro.adc.noise_variance()
     if noise is not None and macro.adc is not None:
         parts.append(noise * (full_scale / macro.adc.codes()) ** 2)
@@ -104,7 +118,7 @@ def _product(
     levels: Float[Array, "inputs rows"], cells: Float[Array, "rows columns"]
 ) -> Float[Array, "inputs columns"]:
     """A tile's sums in full float32, on accelerators too."""
-    return jnp.matmul(levels, cells, precision=jax.lax.Precision.HIGHEST)
+    return jnp.matmul(two_at_least(levels), cells, precision=jax.lax.Precision.HIGHEST)[: levels.shape[0]]
 
 
 def _root(variance: Float[Array, "*n"]) -> Float[Array, "*n"]:

@@ -38,13 +38,14 @@ def convert_and_add(
     counts: Float[Array, "steps slices"],
     full_scale: Float[Array, "slices #columns"],
     adcs: Float[Array, "numbers slices columns"] | None,
+    unit: Float[Array, ""] | None = None,
 ) -> Float[Array, "batch columns"]:
-    """ADC, then shift-and-add over steps and slices.
+    """ADC, then shift-and-add over steps and slices; `unit` is the smallest product, by default that of the macro.
 
     Written out as a chain of sums over whole columns: as a reduction over the leading axes it would not be vectorised
     (a third slower than the bare matrix product, where this is a tenth).
     """
-    unit = smallest_product(macro)
+    unit = smallest_product(macro) if unit is None else unit
     total = jnp.zeros(sums.shape[1::2], jnp.float32)
     for step in range(sums.shape[0]):
         for part in range(sums.shape[2]):

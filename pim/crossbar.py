@@ -4,19 +4,24 @@ It walks the row tiles of the matrix. Slices are folded into the columns and inp
 is one matrix product; ADC and shift-and-add are elementwise behind it.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int32, Key, UInt32
+from jaxtyping import Array, Float, Int32, Key, Shaped, UInt32
 
-from pim.column_sums import exact_sums, read_sums
+from pim.column_sums import exact_sums, read_sums, with_noise_behind
 from pim.converters import convert_and_add
 from pim.devices.macro import AnalogMacro
 from pim.devices.random import site_key
 from pim.devices.record import leaf, record, static
+from pim.formulation import ANALOG, Formulation
 from pim.inputs import applied_levels, drive
 from pim.mapping.encoding import encoding_of
 from pim.mapping.tiles import column_arrays, cut_inputs
 from pim.ranges import Ranges, adc_ranges, measured_sums
+from pim.whole_sums import in_smallest_products, whole_product, whole_sums
 
 BATCHED_ELEMENTS = 1 << 21  # up to here all tiles at once beat a scan over them (8 MB of column sums)
 
@@ -25,10 +30,12 @@ BATCHED_ELEMENTS = 1 << 21  # up to here all tiles at once beat a scan over them
 class Crossbar:
     """A matrix programmed into arrays: what of a chip a product needs."""
 
-    weights: Float[Array, "*layers tiles driven_rows columns"] = leaf(
-        "1", "signed weights of the cells, of all slices; for each term of their current against voltage"
+    weights: Float[Array, "*layers tiles driven_rows columns"] | Shaped[Array, "..."] = leaf(
+        "1",
+        "signed weights of the cells, of all slices; for each term of their current against voltage; in formulations "
+        "of whole numbers what `pim/whole_sums.py` makes of them",
     )
-    variance: Float[Array, "*layers tiles rows columns"] | None = leaf(
+    variance: Float[Array, "*layers tiles #rows #columns"] | None = leaf(
         "1", "read-noise variance of each; None: no noise"
     )
     gains: Float[Array, "*layers slices"] = leaf("1", "what each slice counts in the digital sum")
@@ -46,6 +53,7 @@ class Crossbar:
     operator: UInt32[Array, "*layers"] = leaf("1", "number of the operator's name, for the keys of reads")
     n_in: int = static("inputs")
     device: str = static("name of the device in its system")
+    formulation: Formulation = static("how products with it are computed", default=ANALOG)
 
 
 def matmul(
@@ -59,6 +67,8 @@ def matmul(
 
     `rows` are the (document, position) of each input vector: they alone decide its draws.
     """
+    if crossbar.formulation.whole:
+        return _whole_matmul(crossbar, macro, x, rows, key)
     encoding = encoding_of(macro)
     n_out, slices = crossbar.scale.shape[-1], macro.slices
     arrays, by_tile = column_arrays(n_out, macro), crossbar.scale.shape[0] > 1
@@ -85,12 +95,75 @@ def matmul(
     every = (
         jnp.arange(tiles), inputs, crossbar.weights, crossbar.variance, ranges, crossbar.adcs, offsets, scales,
     )  # fmt: skip
-    if tiles * steps * batch * crossbar.weights.shape[2] <= BATCHED_ELEMENTS:
-        y = jax.vmap(one_tile)(*every).sum(axis=0)
-    else:
-        zero = jnp.zeros((batch, n_out), jnp.float32)
-        y, _ = jax.lax.scan(lambda total, tile: (total + one_tile(*tile), None), zero, every)
+    at_once = tiles * steps * batch * crossbar.weights.shape[2] <= BATCHED_ELEMENTS
+    y = over_tiles(one_tile, every, (batch, n_out), at_once)
     return (y if by_tile else y * crossbar.scale) * full
+
+
+def _whole_matmul(
+    crossbar: Crossbar,
+    macro: AnalogMacro,
+    x: Float[Array, "batch n_in"],
+    rows: UInt32[Array, "batch 2"],
+    key: Key[Array, ""] | None,
+) -> Float[Array, "batch n_out"]:
+    """`matmul` in whole numbers, counted in the smallest product of a weight's digit and an input's level."""
+    formulation, ranges = crossbar.formulation, crossbar.ranges
+    full_scale = None if ranges is None else ranges.x
+    if formulation.kind == "lossless":
+        return whole_product(formulation, macro, crossbar.weights, x, full_scale) * crossbar.scale
+    if formulation.kind == "packed" and key is None and x.shape[0] > (most := _most_at_once(crossbar)):
+        return _in_turns(lambda x, rows: _whole_matmul(crossbar, macro, x, rows, key), x, rows, most)
+    encoding, n_out = encoding_of(macro), crossbar.scale.shape[-1]
+    arrays, by_tile, batch = column_arrays(n_out, macro), crossbar.scale.shape[0] > 1, x.shape[0]
+    full, levels, places = drive(macro, x, full_scale, whole=True)
+    unit, slice_places, whole, offset = in_smallest_products(macro, crossbar.gains, crossbar.offset)
+    offsets = None if offset is None else offset * _input_sums(macro, levels, places)
+    counts = places[:, None] * slice_places[None, :]
+
+    def one_tile(tile, u, cells, adc_range, adcs, offset, scale):
+        sums = whole_sums(formulation, macro, u, cells)
+        if key is not None:
+            site = site_key(key, layer=crossbar.layer, operator=crossbar.operator, tile=tile, use="read")
+            sums = with_noise_behind(macro, sums, adc_range, unit, site, rows)
+        y = encoding.combine(convert_and_add(macro, sums, counts, adc_range, adcs, jnp.ones(())), n_out, arrays)
+        y = y if offset is None else y - offset[:, None]
+        return y if scale is None else y * scale[None]
+
+    tiles, columns = crossbar.weights.shape[0], len(encoding.places(n_out, arrays)[0])
+    spans = jax.tree.map(lambda end: end / unit, adc_ranges(ranges, macro, tiles, columns))
+    scales = crossbar.scale if by_tile else None
+    inputs = cut_inputs(levels, macro.rows_at_once)
+    every = (jnp.arange(tiles), inputs, crossbar.weights, spans, crossbar.adcs, offsets, scales)
+    # Bits are counted in one loop over everything: a slice taken out for each tile would be read word by word (JAX
+    # 0.10.1 on processors), ten times slower.
+    at_once = formulation.kind == "packed" and key is None
+    at_once |= tiles * len(levels) * batch * macro.slices * columns <= BATCHED_ELEMENTS
+    y = over_tiles(one_tile, every, (batch, n_out), at_once)
+    return (y if by_tile else y * crossbar.scale) * (full * whole)
+
+
+def over_tiles(one_tile: Callable[..., Array], every: Any, shape: tuple[int, int], at_once: bool) -> Array:
+    """The sum over tiles, all at once or one after another."""
+    if at_once:
+        return jax.vmap(one_tile)(*every).sum(axis=0)
+    zero = jnp.zeros(shape, jnp.float32)
+    return jax.lax.scan(lambda total, tile: (total + one_tile(*tile), None), zero, every)[0]
+
+
+def _most_at_once(crossbar: Crossbar) -> int:
+    """Vectors whose results of all tiles take 32 MB."""
+    return max(1, (1 << 23) // (crossbar.weights.shape[0] * crossbar.scale.shape[-1]))
+
+
+def _in_turns(product: Callable[..., Array], x: Array, rows: Array, most: int) -> Array:
+    """The product of so many vectors at a time."""
+    batch, turns = x.shape[0], -(-x.shape[0] // most)
+
+    def cut(vectors):
+        return jnp.pad(vectors, ((0, turns * most - batch), (0, 0))).reshape(turns, most, -1)
+
+    return jax.lax.map(lambda each: product(*each), (cut(x), cut(rows))).reshape(turns * most, -1)[:batch]
 
 
 def _input_sums(
