@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key, UInt32
 
+from pim.converters import by_column
 from pim.devices.errors import DeviceError
 from pim.devices.macro import AnalogMacro
 from pim.devices.random import fold, normal_rows, row_keys
@@ -56,15 +57,18 @@ def read_sums(
 
 def with_noise_behind(
     macro: AnalogMacro,
-    sums: Float[Array, "steps batch slices columns"],
+    sums: list[list[Float[Array, "batch columns"]]],
     full_scale: Float[Array, "slices #columns"],
     unit: Float[Array, ""],
     site: Key[Array, ""],
     rows: UInt32[Array, "batch 2"],
-) -> Float[Array, "steps batch slices columns"]:
+) -> list[list[Float[Array, "batch columns"]]]:
     """Exact sums with the noise of bit lines and converters, drawn for each row; all in units of `unit` cells."""
     behind = _variance_behind_cells(macro, full_scale, unit)
-    return sums if behind is None else _noisy(sums, behind[None, None], site, rows)
+    if behind is None:
+        return sums
+    every = jnp.stack([jnp.stack(of_slices, axis=1) for of_slices in sums])
+    return by_column(_noisy(every, behind[None, None], site, rows))
 
 
 def _bent(

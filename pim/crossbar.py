@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int32, Key, Shaped, UInt32
 
 from pim.column_sums import exact_sums, read_sums, with_noise_behind
-from pim.converters import convert_and_add
+from pim.converters import by_column, convert_and_add
 from pim.devices.macro import AnalogMacro
 from pim.devices.random import site_key
 from pim.devices.record import leaf, record, static
@@ -85,7 +85,7 @@ def matmul(
         else:
             site = site_key(key, layer=crossbar.layer, operator=crossbar.operator, tile=tile, use="read")
             sums = read_sums(macro, u, weights, variance, adc_range, site, rows)
-        y = encoding.combine(convert_and_add(macro, sums, counts, adc_range, adcs), n_out, arrays)
+        y = encoding.combine(convert_and_add(macro, by_column(sums), counts, adc_range, adcs), n_out, arrays)
         y = y if offset is None else y - offset[:, None]
         return y if scale is None else y * scale[None]
 

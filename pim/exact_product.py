@@ -33,9 +33,9 @@ def exact_product(
 ) -> Int32[Array, "batch n_out"]:
     """The product of inputs and weights that are cut into limbs, exact where no sum leaves int32."""
     (x_count, batch, n_in), (count, n_out, _) = x.shape, weights.shape
-    sums = integer_sums(x.reshape(-1, n_in), weights.reshape(-1, n_in)).reshape(x_count, batch, count, n_out)
-    total = jnp.zeros((batch, n_out), jnp.int32)
+    sums = integer_sums(x.reshape(-1, n_in), weights.reshape(-1, n_in)).reshape(count, n_out, x_count, batch)
+    total = jnp.zeros((n_out, batch), jnp.int32)
     for i in range(x_count):
         for j in range(count):
-            total = total + (sums[i, :, j] << (LIMB_BITS * (i + j)))
-    return total
+            total = total + (sums[j, :, i] << (LIMB_BITS * (i + j)))
+    return total.T

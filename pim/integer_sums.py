@@ -19,12 +19,12 @@ def as_bytes(signal: Float[Array, "rows columns"]) -> Int8[Array, "columns rows"
 
 def integer_sums(
     levels: Int8[Array, "inputs rows"], cells: Int8[Array, "columns rows"]
-) -> Int32[Array, "inputs columns"]:
+) -> Int32[Array, "columns inputs"]:
     """Sums of every column for every input vector; at most 2^17 rows, whose sums cannot leave int32."""
     inputs = levels.shape[0]
     over_rows = (((1,), (1,)), ((), ()))
     sums = jax.lax.dot_general(cells, two_at_least(levels), over_rows, preferred_element_type=jnp.int32)
-    return sums.T[:inputs]
+    return sums[:, :inputs]
 
 
 def two_at_least(vectors: Array) -> Array:

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int8, UInt32
 
+from pim.converters import by_column
 from pim.devices.macro import AnalogMacro
 from pim.exact_product import exact_product, limbs
 from pim.formulation import Formulation, largest_digit
@@ -60,16 +61,15 @@ def whole_sums(
     macro: AnalogMacro,
     levels: Float[Array, "steps batch rows"],
     cells: Int8[Array, "columns rows"] | UInt32[Array, "slices planes words columns"],
-) -> Float[Array, "steps batch slices columns"]:
-    """Sums of a tile, in smallest products."""
+) -> list[list[Float[Array, "batch columns"]]]:
+    """Sums of a tile for each step and slice, in smallest products."""
     steps, batch, rows = levels.shape
     if formulation.kind == "packed":
         magnitudes, signs = input_planes(levels)
         count = lambda step, part: packed_sums(magnitudes[step], signs[step], cells[part]).astype(jnp.float32)
-        by_step = [jnp.stack([count(step, part) for part in range(macro.slices)], axis=1) for step in range(steps)]
-        return jnp.stack(by_step)
-    sums = integer_sums(levels.reshape(-1, rows).astype(jnp.int8), cells)
-    return sums.reshape(steps, batch, macro.slices, -1).astype(jnp.float32)
+        return [[count(step, part) for part in range(macro.slices)] for step in range(steps)]
+    sums = integer_sums(levels.reshape(-1, rows).astype(jnp.int8), cells).T
+    return by_column(sums.reshape(steps, batch, macro.slices, -1).astype(jnp.float32))
 
 
 def whole_weights(formulation: Formulation, macro: AnalogMacro, cut: Digits) -> Int8[Array, "limbs n_out n_in"]:
