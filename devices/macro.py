@@ -113,8 +113,13 @@ class AnalogMacro:
 
     @property
     def reads(self) -> int:
-        """Reads of an array that one input vector takes, those by the sign of the weight aside."""
-        return self.dac.steps * self.input_phases
+        """Reads of an array that one input vector takes, one after another."""
+        return self.dac.steps * self.input_phases * self.weight_phases
+
+    @property
+    def conversion_times(self) -> int:
+        """How often the sums of one input vector are converted: at each read, or once a phase (`shift_add`)."""
+        return self.reads if self.shift_add == "digital" else self.input_phases * self.weight_phases
 
     @property
     def converted_slices(self) -> int:

@@ -18,6 +18,7 @@ from pim.devices.macro import AnalogMacro
 from pim.devices.random import chip_keys, is_many, site_key
 from pim.devices.record import leaf, part, record
 from pim.formulation import Formulation
+from pim.inputs import check_inputs
 from pim.operands import Operands, measure_operands
 from pim.ranges import Ranges
 from pim.tile_programming import program_tiles
@@ -181,6 +182,8 @@ class Chip:
         ids = jnp.arange(flat.shape[0]) if rows is None else jnp.asarray(rows).reshape(-1)
         if ids.shape[0] != flat.shape[0]:
             raise DeviceError(f"rows has {ids.shape[0]} entries; x has {flat.shape[0]} vectors")
+        if isinstance(self.model, AnalogMacro):
+            check_inputs(self.model, flat, "x")
         pairs = jnp.stack([jnp.zeros(ids.shape, jnp.uint32), ids.astype(jnp.uint32)], axis=1)
         if not is_many(self.key):
             y = _matmul(self.weights, self.crossbar, self.held, self.model, flat, pairs, key)
