@@ -1,8 +1,8 @@
 """Which cells of a tile share wires: its conductances as physical arrays, and back.
 
-The arrays that hold the outputs of a tile stand side by side, each with a block of outputs; in an array the slices of an
-output lie side by side, a reference column last (mapping/encoding.py). The two cells of a pair are in two arrays, side
-by side in one, or on one bit line (`ArrayWires.pairs`).
+The arrays that hold the outputs of a tile stand side by side, each with a block of outputs; in an array the slices of
+an output lie side by side, a reference column last (mapping/encoding.py). The two cells of a pair are in two arrays,
+side by side in one, or on one bit line (`ArrayWires.pairs`).
 """
 
 from typing import NamedTuple
