@@ -123,6 +123,4 @@ def macro_precision(macro, times: Sequence[float] | None = None, *, seed: int = 
 
 def _input_levels(dac) -> float | None:
     """Levels of what one step applies: magnitudes, since the sign is the polarity. None: not counted."""
-    if isinstance(dac, ExactDAC):
-        return None
-    return float(dac.largest_level) + 1.0
+    return None if isinstance(dac, ExactDAC) else float(dac.largest_level) + 1.0

@@ -4,19 +4,25 @@ It walks the row tiles of the matrix. Slices are folded into the columns and inp
 is one matrix product; ADC and shift-and-add are elementwise behind it.
 """
 
+from collections.abc import Callable
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int32, Key, UInt32
 
 from pim.column_sums import exact_sums, read_sums
 from pim.converters import convert_and_add
+from pim.devices.converters.span import Span
 from pim.devices.macro import AnalogMacro
 from pim.devices.random import site_key
 from pim.devices.record import leaf, record, static
 from pim.inputs import applied_levels, drive
 from pim.mapping.encoding import encoding_of
 from pim.mapping.tiles import column_arrays, cut_inputs
-from pim.ranges import Ranges, adc_ranges, measured_sums
+from pim.measured_sums import calibrated_ranges, measured_sums
+from pim.ranges import Ranges, adc_ranges
+from pim.shift_add import shift_add
 
 BATCHED_ELEMENTS = 1 << 21  # up to here all tiles at once beat a scan over them (8 MB of column sums)
 
@@ -48,6 +54,32 @@ class Crossbar:
     device: str = static("name of the device in its system")
 
 
+class Feed(NamedTuple):
+    """What a product gives to its tiles, with a leading axis of them; to one of them, without."""
+
+    tile: Int32[Array, "*tiles"]
+    levels: Float[Array, "*tiles steps batch rows"]
+    weights: Float[Array, "*tiles driven_rows columns"]
+    variance: Float[Array, "*tiles rows columns"] | None
+    span: Span
+    adcs: Float[Array, "*tiles numbers slices columns"] | None
+    offset: Float[Array, "*tiles batch"] | None
+    scale: Float[Array, "*tiles n_out"] | None
+
+
+class TiledProduct(NamedTuple):
+    """A product tile by tile: what tiles are given, and what is made of it."""
+
+    feeds: Feed
+    sums: Callable[[Feed], Float[Array, "steps batch slices columns"]]
+    convert: Callable[[Feed, Float[Array, "steps batch slices columns"]], Float[Array, "batch n_out"]]
+    scaled: Callable[[Float[Array, "*tiles batch n_out"]], Float[Array, "*tiles batch n_out"]]
+
+    def of_tile(self, feed: Feed) -> Float[Array, "batch n_out"]:
+        """What one tile adds to the product, before `scaled`."""
+        return self.convert(feed, self.sums(feed))
+
+
 def matmul(
     crossbar: Crossbar,
     macro: AnalogMacro,
@@ -59,6 +91,24 @@ def matmul(
 
     `rows` are the (document, position) of each input vector: they alone decide its draws.
     """
+    product = by_tiles(crossbar, macro, x, rows, key)
+    tiles, steps, batch, _ = product.feeds.levels.shape
+    if tiles * steps * batch * crossbar.weights.shape[2] <= BATCHED_ELEMENTS:
+        y = jax.vmap(product.of_tile)(product.feeds).sum(axis=0)
+    else:
+        zero = jnp.zeros((batch, crossbar.scale.shape[-1]), jnp.float32)
+        y, _ = jax.lax.scan(lambda total, feed: (total + product.of_tile(feed), None), zero, product.feeds)
+    return product.scaled(y)
+
+
+def by_tiles(
+    crossbar: Crossbar,
+    macro: AnalogMacro,
+    x: Float[Array, "batch n_in"],
+    rows: UInt32[Array, "batch 2"],
+    key: Key[Array, ""] | None,
+) -> TiledProduct:
+    """The product of `matmul`, tile by tile: the sums at the converters, and what these make of them."""
     encoding = encoding_of(macro)
     n_out, slices = crossbar.scale.shape[-1], macro.slices
     arrays, by_tile = column_arrays(n_out, macro), crossbar.scale.shape[0] > 1
@@ -67,30 +117,27 @@ def matmul(
     planes = applied_levels(macro, planes, crossbar.dacs, rows, key, crossbar.layer, crossbar.operator)
     batch, steps = x.shape[0], planes.shape[0]
     inputs = cut_inputs(planes, macro.rows_at_once)
-    counts = gains[:, None] * crossbar.gains[None, :]
+    adding = shift_add(macro, gains, crossbar.gains)
 
-    def one_tile(tile, u, weights, variance, adc_range, adcs, offset, scale):
+    def sums(feed: Feed) -> Float[Array, "steps batch slices columns"]:
+        u, weights = feed.levels, feed.weights
         if key is None:
-            sums = exact_sums(macro, u.reshape(steps * batch, -1), weights).reshape(steps, batch, slices, -1)
-        else:
-            site = site_key(key, layer=crossbar.layer, operator=crossbar.operator, tile=tile, use="read")
-            sums = read_sums(macro, u, weights, variance, adc_range, site, rows)
-        y = encoding.combine(convert_and_add(macro, sums, counts, adc_range, adcs), n_out, arrays)
-        y = y if offset is None else y - offset[:, None]
-        return y if scale is None else y * scale[None]
+            exact = exact_sums(macro, u.reshape(steps * batch, -1), weights)
+            return adding.added(exact.reshape(steps, batch, slices, -1))
+        site = site_key(key, layer=crossbar.layer, operator=crossbar.operator, tile=feed.tile, use="read")
+        return read_sums(macro, u, weights, feed.variance, feed.span, adding, site, rows)
+
+    def convert(feed: Feed, sums: Float[Array, "steps batch slices columns"]) -> Float[Array, "batch n_out"]:
+        y = encoding.combine(convert_and_add(macro, sums, adding.counts, feed.span, feed.adcs), n_out, arrays)
+        y = y if feed.offset is None else y - feed.offset[:, None]
+        return y if feed.scale is None else y * feed.scale[None]
 
     tiles = crossbar.weights.shape[0]
     ranges = adc_ranges(crossbar.ranges, macro, tiles, crossbar.weights.shape[-1] // slices)
     scales = crossbar.scale if by_tile else None
-    every = (
-        jnp.arange(tiles), inputs, crossbar.weights, crossbar.variance, ranges, crossbar.adcs, offsets, scales,
-    )  # fmt: skip
-    if tiles * steps * batch * crossbar.weights.shape[2] <= BATCHED_ELEMENTS:
-        y = jax.vmap(one_tile)(*every).sum(axis=0)
-    else:
-        zero = jnp.zeros((batch, n_out), jnp.float32)
-        y, _ = jax.lax.scan(lambda total, tile: (total + one_tile(*tile), None), zero, every)
-    return (y if by_tile else y * crossbar.scale) * full
+    number = jnp.arange(tiles, dtype=jnp.int32)
+    feeds = Feed(number, inputs, crossbar.weights, crossbar.variance, ranges, crossbar.adcs, offsets, scales)
+    return TiledProduct(feeds, sums, convert, lambda y: (y if by_tile else y * crossbar.scale) * full)
 
 
 def _input_sums(
@@ -103,12 +150,14 @@ def _input_sums(
 def calibrate(crossbar: Crossbar, macro: AnalogMacro, x: Float[Array, "batch n_in"]) -> Ranges:
     """Percentiles of the inputs `x` and of the sums that they give, and how the sums spread, for converter ranges."""
     full = jnp.maximum(jnp.percentile(jnp.abs(x), macro.dac.percentile), 1e-30)
-    _, planes, _ = drive(macro, x, full)
+    _, planes, gains = drive(macro, x, full)
+    adding = shift_add(macro, gains, crossbar.gains)
 
     def one_tile(tile):
         u, weights = tile
         sums = exact_sums(macro, u.reshape(-1, u.shape[-1]), weights)
-        return measured_sums(macro, sums.reshape(-1, macro.slices, weights.shape[1] // macro.slices))
+        sums = adding.added(sums.reshape(*u.shape[:2], macro.slices, -1))
+        return measured_sums(macro, sums.reshape(-1, *sums.shape[2:]))
 
-    found, mean, std = jax.lax.map(one_tile, (cut_inputs(planes, macro.rows_at_once), crossbar.weights))
-    return Ranges(x=full, adc=jnp.maximum(found, 1e-6), mean=mean, std=std)
+    found = jax.lax.map(one_tile, (cut_inputs(planes, macro.rows_at_once), crossbar.weights))
+    return calibrated_ranges(macro, full, found)

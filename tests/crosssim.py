@@ -1,21 +1,26 @@
-"""CrossSim's golden products on our devices: its configuration as one of ours, its data, and the table of both.
+"""CrossSim's golden products on our devices: its configurations as ours, its data, and both sides compared.
 
-`python -m tests.crosssim` writes the table docs/crosssim.md anew (a minute). The conventions that differ are told where
-they are met: `device_of` takes a configuration over, `gain_of` says what is left as a factor.
+The conventions that differ are told where they are met: `device_of` takes a configuration over, `gain_of` says what is
+left as a factor.
 """
 
 import hashlib
-from dataclasses import replace
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+import pim
+from pim.devices.array_wires import ArrayWires
 from pim.devices.catalogue import preset
 from pim.devices.cells.cell import Cell
 from pim.devices.cells.read_noise import AdditiveReadNoise, ProportionalReadNoise, RectifiedReadNoise
 from pim.devices.cells.state_law import Polynomial
 from pim.devices.cells.write_error import GaussianWriteError
-from pim.devices.converters.dac import MultibitDAC
+from pim.devices.converters.adc import ADC
+from pim.devices.converters.dac import BitSerialDAC, MultibitDAC
 from pim.devices.converters.exact_dac import ExactDAC
 from pim.devices.device import Device
 from pim.devices.macro import AnalogMacro
@@ -40,6 +45,7 @@ def data(record: dict) -> tuple[np.ndarray, np.ndarray]:
 
 def device_of(config: dict, n_in: int) -> Device:
     """The device of a configuration."""
+    cell = _cell(config)
     macro = AnalogMacro(
         rows=n_in,
         columns=4 * n_in * config["num_slices"],
@@ -50,8 +56,11 @@ def device_of(config: dict, n_in: int) -> Device:
         v_read=0.1,
         t_read=1e-8,
         vdd=1.0,
-        cell=_cell(config),
+        cell=cell,
         dac=_dac(config),
+        adc=_adc(config, n_in, 1.0 - cell.g_min / cell.g_max),
+        wires=_wires(config),
+        shift_add="digital" if config["adc_per_ibit"] else "steps",
         weight_bits=config["weight_bits"] if config["cell_bits"] else None,
     )
     check(macro, config["core"])
@@ -113,10 +122,46 @@ def time_of(config: dict) -> float | None:
     return DAYS[config["time"]] if config["drift_error"]["model"] == "SONOS" else None
 
 
+def _wires(config: dict) -> ArrayWires | None:
+    """Resistances (Ohm) of a segment; with inputs at gates the "row" is the line that feeds a column's cells."""
+    row, column = config["Rp_row"], config["Rp_col"]
+    if not row and not column:
+        return None
+    if not config["current_from_input"]:
+        return ArrayWires(word_line=0.0, bit_line=column, source_line=row, input="gate")
+    return ArrayWires(row, column, pairs="shared_bit_line" if config["interleaved_posneg"] else "separate")
+
+
+def _adc(config: dict, n_in: int, window: float) -> ADC | None:
+    """Codes from one end of the range to the other. CrossSim's range is in cells of g_max, ours in cells of the window.
+
+    With one level a cell step ("GRANULAR") zero lies between two codes there; our rule of this name has it on one, so
+    that the range is given.
+    """
+    bits = config["adc_bits"]
+    if not bits:
+        return None
+    match config["adc_range_option"]:
+        case "CALIBRATED":
+            low, high = config["adc_calibrated_range"]
+        case "MAX":
+            low, high = -n_in, n_in
+        case "GRANULAR":
+            codes, digits = 2 ** (config["dac_bits"] - 1), 2 ** (config["weight_bits"] // config["num_slices"]) - 1
+            high = (2 ** (bits - 1) - 1) * codes / (codes - 1) / digits
+            low = -high
+        case other:
+            raise ValueError(f"adc_range_option = {other!r}")
+    return ADC(bits, 100.0, 1.0, range_rule="given", code="offset", low=low / window, high=high / window)
+
+
 def _dac(config: dict) -> Any:
+    code = "sign_magnitude" if config["signed_input"] else "unsigned"
     if not config["dac_bits"]:
         return ExactDAC()
-    return MultibitDAC(config["dac_bits"], 100.0, 0.0, 0.0)
+    if config["input_bitslicing"]:
+        return BitSerialDAC(config["dac_bits"], 100.0, 0.0, 0.0, slice_bits=config["input_slice_size"], code=code)
+    return MultibitDAC(config["dac_bits"], 100.0, 0.0, 0.0, code=code)
 
 
 def gain_of(config: dict) -> float:
@@ -130,40 +175,105 @@ def gain_of(config: dict) -> float:
 
 
 KEY, READ = root_key(0), root_key(1)
+TRIALS = 64
+FIGURES = ("rel_err", "rel_err0", "g_slope")
+
+
+@dataclass(frozen=True)
+class Exact:
+    """An exact record's errors against the float product, and our distance from CrossSim's outputs."""
+
+    theirs: float
+    ours: float
+    apart: float
+    tolerance: float
+
+
+@dataclass(frozen=True)
+class Statistical:
+    """A statistical record's mean error, and how far our three figures are from CrossSim's, in standard errors."""
+
+    theirs: float
+    ours: float
+    apart: tuple[float, ...]
+    tolerance: float = 3.0
+
+
+def compared(record: dict) -> Exact | Statistical:
+    """Our side of a record beside CrossSim's."""
+    return _exact(record) if record["kind"] == "exact" else _statistical(record)
+
+
+def _exact(record: dict) -> Exact:
+    y, theirs = product(record), np.array(record["Y"]).T
+    w, x = data(record)
+    wires = record["config"]["Rp_row"] > 0
+    return Exact(
+        theirs=record["rel_err"],
+        ours=float(_norm(y - x.astype(float) @ w) / _norm(x.astype(float) @ w)),
+        apart=float(_norm(y - theirs) / _norm(theirs)),
+        tolerance=max(1e-6, record["config"]["Verr_th"]) if wires else 1e-5,
+    )
+
+
+def _statistical(record: dict) -> Statistical:
+    ours = statistics(record)
+    apart = []
+    for name, values in ours.items():
+        errors = values.std(ddof=1) / len(values) ** 0.5, record[f"{name}_std"] / record["trials"] ** 0.5
+        apart.append(float((values.mean() - record[f"{name}_mean"]) / np.hypot(*errors)))
+    return Statistical(record["rel_err_mean"], float(ours["rel_err"].mean()), tuple(apart))
 
 
 def product(record: dict) -> np.ndarray:
     """Our outputs [n, out] of an exact record."""
     w, x = data(record)
-    config = record["config"]
-    chip = program(w, device_of(config, len(w)), key=KEY, calibration=np.ones((1, len(w)), np.float32))
-    return gain_of(config) * np.asarray(chip.matmul(x, key=None))
+    device = device_of(record["config"], len(w))
+    chip = program(w, device, key=KEY, calibration=_full(device, w))
+    return gain_of(record["config"]) * np.asarray(chip.matmul(x, key=None))
 
 
-TRIALS = 128
+def statistics(record: dict) -> dict[str, np.ndarray]:
+    """The three figures of a statistical record in each of our trials.
 
-
-def statistics(record: dict) -> dict[str, tuple[float, float]]:
-    """Mean and its standard error of the three figures of a statistical record, over our own draws."""
+    Of read noise, which is another for each vector of each trial, one chip is enough.
+    """
     w, x = data(record)
     config = record["config"]
-    device, full = device_of(config, len(w)), np.ones((1, len(w)), np.float32)
-    time = time_of(config)
+    device = device_of(config, len(w))
+    settings = {"key": KEY, "calibration": _full(device, w), "time": time_of(config)}
     if device.model.cell.read_noise is None:
-        chips = program(w, device, key=KEY, calibration=full, chips=TRIALS, time=time)
-        y = np.asarray(chips.matmul(x, key=None))
-    else:  # one chip, which each vector of each trial reads anew
-        chip = program(w, device, key=KEY, calibration=full)
-        y = np.asarray(chip.matmul(np.tile(x, (TRIALS, 1)), key=READ)).reshape(TRIALS, *x.shape[:1], -1)
-    y = gain_of(config) * y
-    exact, clean = x.astype(float) @ w, product({**record, "config": {**config, **QUIET}})
-    norm = lambda a: np.linalg.norm(a, axis=(-2, -1))
-    figures = {
-        "rel_err": norm(y - exact) / norm(exact),
-        "rel_err0": norm(y - clean) / norm(clean),
+        y = program(w, device, chips=TRIALS, **settings).matmul(x, key=None)
+        clean = program(w, quiet(device), chips=TRIALS, **settings).matmul(x, key=None)[0]
+    else:
+        y = program(w, device, **settings).matmul(np.tile(x, (TRIALS, 1)), key=READ).reshape(TRIALS, len(x), -1)
+        clean = program(w, quiet(device), **settings).matmul(np.tile(x, (TRIALS, 1)), key=READ)[: len(x)]
+    gain, exact = gain_of(config), x.astype(float) @ w
+    y, clean = gain * np.asarray(y), gain * np.asarray(clean)
+    return {
+        "rel_err": _norm(y - exact) / _norm(exact),
+        "rel_err0": _norm(y - clean) / _norm(clean),
         "g_slope": (y * exact).sum(axis=(1, 2)) / (exact**2).sum(),
     }
-    return {name: (values.mean(), values.std(ddof=1) / len(values) ** 0.5) for name, values in figures.items()}
 
 
-QUIET = {name: {"model": "none", "magnitude": 0.0} for name in ("programming_error", "read_noise", "drift_error")}
+def quiet(device: Device) -> Device:
+    """The device with every random error of the size zero: of the same structure, so that nothing is compiled anew."""
+    sizes = ("spread_unit", "sigma_relative", "sigma")
+    changes = {path: 0.0 for path in device.paths() if path.rpartition(".")[2] in sizes}
+    return pim.replace(device, changes)
+
+
+def _full(device: Device, w: np.ndarray) -> np.ndarray | None:
+    """Calibration inputs whose largest is 1, CrossSim's full scale; not needed where inputs are not rounded."""
+    return None if isinstance(device.model.dac, ExactDAC) else np.ones((1, len(w)), np.float32)
+
+
+def _norm(y: np.ndarray) -> np.ndarray:
+    return np.linalg.norm(y, axis=(-2, -1))
+
+
+def golden(shared: Path) -> dict[str, dict]:
+    """The records by their names."""
+    records = json.loads((shared / "golden" / "crosssim_mvm.json").read_text())["records"]
+    return {record["name"]: record for record in records}

@@ -15,6 +15,7 @@ from pim.devices.cells.cell import Cell
 from pim.devices.cells.conduction import Cubic, Sinh
 from pim.devices.cells.drift import ExponentialDecay, PowerLawDrift
 from pim.devices.cells.faults import StuckFaults
+from pim.devices.cells.read_noise import AdditiveReadNoise, ProportionalReadNoise, RectifiedReadNoise
 from pim.devices.cells.slow_noise import Flicker, RelativeFlicker, Telegraph, decades_path
 from pim.devices.cells.state_law import ClippedLog, ClippedPower, Polynomial, Saturating, Split
 from pim.devices.cells.temperature import Arrhenius, TabulatedTemperature
@@ -134,6 +135,23 @@ def test_a_trap_takes_a_share_of_some_cells():
 
 
 # Temperature
+
+
+def test_a_conductance_does_not_read_below_zero():
+    """Mean and variance of max(0, G + sigma z), against a million numbers, and the slope where there is no noise."""
+    law = cast(RectifiedReadNoise(AdditiveReadNoise(1e-6)))
+    g = jnp.array([0.0, 0.3e-6, 1e-6, 2e-6, 10e-6, 100e-6])
+    drawn = np.maximum(np.asarray(g)[:, None] + 1e-6 * np.random.default_rng(0).normal(size=1_000_000), 0.0)
+    np.testing.assert_allclose(g + law.mean_shift(g), drawn.mean(axis=1), atol=4e-9)
+    np.testing.assert_allclose(law.variance(g), drawn.var(axis=1), rtol=0.01)
+    assert float(law.mean_shift(g)[0]) == pytest.approx(1e-6 / np.sqrt(2 * np.pi), rel=1e-5)
+    assert float(law.variance(g)[-1]) == pytest.approx(1e-12, rel=1e-6)
+
+    def moments(g):
+        none = cast(RectifiedReadNoise(ProportionalReadNoise(0.05)))
+        return none.mean_shift(g) + none.variance(g)
+
+    assert np.isfinite(jax.vmap(jax.grad(moments))(g)).all() and float(moments(jnp.float32(0.0))) == 0.0
 
 
 def test_arrhenius_ages_faster_and_changes_the_conductance():

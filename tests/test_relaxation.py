@@ -86,6 +86,24 @@ def test_crosssims_fit_differs_from_aihwkits_at_low_conductance():
         assert 1e6 * float(write_error.sigma(jnp.float32(g * 1e-6))) == pytest.approx(sigma, abs=0.006)
 
 
+def test_sonos_has_a_mean_course_and_the_spread_of_where_it_leads():
+    """The fit of Fig. 10 of Agrawal 2022: nA against nA, here at 0.2 V; its polynomial in float64."""
+    relaxation = preset("flash-sonos40").model.cell.relaxation
+    nanoampere, days = 5e-9, [3600.0, *(86400.0 * day for day in range(1, 6))]
+    courses = {50: [0, 1.7, 2.2, 3.0, 3.1, 3.5], 1600: [0, -11.5, -22.4, -26.9, -38.3, -40.7]}
+    for k, time in enumerate(days):
+        for current, expected in courses.items():
+            g = jnp.full(20_000, current * nanoampere, jnp.float32)
+            shift = np.asarray(relaxation.shift(g, KEY, time)) / nanoampere
+            assert float(relaxation.mean_shift(g, time)[0]) / nanoampere == pytest.approx(expected[k], abs=0.1)
+            assert shift.mean() == pytest.approx(expected[k], abs=1.0)
+            amplitude, scale = (float(v[k]) for v in (relaxation.spread.amplitude, relaxation.spread.scale))
+            assert shift.std() == pytest.approx(amplitude * -np.expm1(-(current + expected[k]) / scale), rel=0.02)
+    between = float(relaxation.mean_shift(jnp.float32(1600 * nanoampere), np.sqrt(86400.0 * 172800.0))) / nanoampere
+    assert between == pytest.approx((-11.5 - 22.4) / 2, abs=0.1)
+    assert "mean and variance" in relaxation.interpolation(100_000.0)
+
+
 @pytest.mark.parametrize("time", [1e-3, 1e6])
 def test_a_time_that_was_not_measured_is_refused(tech_c, time):
     with pytest.raises(DeviceError, match=r"choose 0\.01 s to 100000 s"):

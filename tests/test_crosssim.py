@@ -1,0 +1,31 @@
+"""Agreement with CrossSim 3.2: every golden product, number for number or in its statistics, and the page of them."""
+
+import functools
+
+import crosssim
+import crosssim_page
+import pytest
+
+LINES = [line.split(" | ") for line in crosssim_page.PATH.read_text().splitlines() if line.startswith("| ")]
+NAMES = [cells[0].removeprefix("| ") for cells in LINES if cells[0] != "| record"]
+
+
+@pytest.fixture(scope="module")
+def compared(shared):
+    records = crosssim.golden(shared)
+    return functools.cache(lambda name: crosssim.compared(records[name]))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_product_is_crosssims(compared, name):
+    found = compared(name)
+    if isinstance(found, crosssim.Exact):
+        assert found.apart <= found.tolerance
+    else:
+        assert max(abs(apart) for apart in found.apart) <= found.tolerance, found
+
+
+def test_the_page_tells_of_every_record(compared, shared):
+    """`python tests/crosssim_page.py` writes it anew."""
+    found = {name: compared(name) for name in crosssim.golden(shared)}
+    assert crosssim_page.PATH.read_text() == crosssim_page.table(found)
