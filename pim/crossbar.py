@@ -11,12 +11,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int32, Key, UInt32
 
-from pim.column_sums import exact_sums, read_sums
+from pim.circuit.sums import HeldCells, circuit_sums
+from pim.column_sums import exact_sums, read_sums, with_noise
 from pim.converters import convert_and_add
 from pim.devices.converters.span import Span
 from pim.devices.macro import AnalogMacro
-from pim.devices.random import site_key
-from pim.devices.record import leaf, record, static
+from pim.devices.random import fold, site_key
+from pim.devices.record import leaf, part, record, static
 from pim.inputs import applied_levels, drive
 from pim.mapping.encoding import encoding_of
 from pim.mapping.tiles import column_arrays, cut_inputs
@@ -52,6 +53,9 @@ class Crossbar:
     operator: UInt32[Array, "*layers"] = leaf("1", "number of the operator's name, for the keys of reads")
     n_in: int = static("inputs")
     device: str = static("name of the device in its system")
+    cells: HeldCells | None = part(
+        "where every vector needs a circuit solved: the cells; `weights` have no wires", default=None
+    )
 
 
 class Feed(NamedTuple):
@@ -93,7 +97,8 @@ def matmul(
     """
     product = by_tiles(crossbar, macro, x, rows, key)
     tiles, steps, batch, _ = product.feeds.levels.shape
-    if tiles * steps * batch * crossbar.weights.shape[2] <= BATCHED_ELEMENTS:
+    few = tiles * steps * batch * crossbar.weights.shape[2] <= BATCHED_ELEMENTS
+    if few and crossbar.cells is None:
         y = jax.vmap(product.of_tile)(product.feeds).sum(axis=0)
     else:
         zero = jnp.zeros((batch, crossbar.scale.shape[-1]), jnp.float32)
@@ -121,11 +126,21 @@ def by_tiles(
 
     def sums(feed: Feed) -> Float[Array, "steps batch slices columns"]:
         u, weights = feed.levels, feed.weights
+        if crossbar.cells is not None:
+            return solved(feed)
         if key is None:
             exact = exact_sums(macro, u.reshape(steps * batch, -1), weights)
             return adding.added(exact.reshape(steps, batch, slices, -1))
         site = site_key(key, layer=crossbar.layer, operator=crossbar.operator, tile=feed.tile, use="read")
         return read_sums(macro, u, weights, feed.variance, feed.span, adding, site, rows)
+
+    def solved(feed: Feed) -> Float[Array, "steps batch slices columns"]:
+        assert crossbar.cells is not None
+        at = macro, crossbar.cells, feed.tile, feed.levels, crossbar.n_in, n_out, arrays
+        if key is None:
+            return adding.added(circuit_sums(*at, None))
+        site = site_key(key, layer=crossbar.layer, operator=crossbar.operator, tile=feed.tile, use="read")
+        return with_noise(macro, circuit_sums(*at, (fold(site, 2), rows)), None, feed.span, adding, site, rows)
 
     def convert(feed: Feed, sums: Float[Array, "steps batch slices columns"]) -> Float[Array, "batch n_out"]:
         y = encoding.combine(convert_and_add(macro, sums, adding.counts, feed.span, feed.adcs), n_out, arrays)
@@ -153,11 +168,18 @@ def calibrate(crossbar: Crossbar, macro: AnalogMacro, x: Float[Array, "batch n_i
     _, planes, gains = drive(macro, x, full)
     adding = shift_add(macro, gains, crossbar.gains)
 
+    n_out = crossbar.scale.shape[-1]
+
     def one_tile(tile):
-        u, weights = tile
-        sums = exact_sums(macro, u.reshape(-1, u.shape[-1]), weights)
-        sums = adding.added(sums.reshape(*u.shape[:2], macro.slices, -1))
+        number, u, weights = tile
+        if crossbar.cells is None:
+            sums = exact_sums(macro, u.reshape(-1, u.shape[-1]), weights).reshape(*u.shape[:2], macro.slices, -1)
+        else:
+            arrays = column_arrays(n_out, macro)
+            sums = circuit_sums(macro, crossbar.cells, number, u, crossbar.n_in, n_out, arrays, None)
+        sums = adding.added(sums)
         return measured_sums(macro, sums.reshape(-1, *sums.shape[2:]))
 
-    found = jax.lax.map(one_tile, (cut_inputs(planes, macro.rows_at_once), crossbar.weights))
+    inputs = cut_inputs(planes, macro.rows_at_once)
+    found = jax.lax.map(one_tile, (jnp.arange(len(inputs)), inputs, crossbar.weights))
     return calibrated_ranges(macro, full, found)
