@@ -14,12 +14,14 @@ from pim.converters import frozen_adcs
 from pim.crossbar import Crossbar
 from pim.devices.macro import AnalogMacro
 from pim.devices.random import CYCLE_USES, cycle_key, site_key
+from pim.formulation import ANALOG, Formulation
 from pim.inputs import frozen_dacs
 from pim.mapping.encoding import Encoding, encoding_of
 from pim.mapping.residual import residual_digits, residual_gains
 from pim.mapping.tiles import column_arrays, cut_rows, row_tiles
 from pim.mapping.weights import Digits, weight_scale
 from pim.ranges import Ranges
+from pim.whole_sums import whole_cells, whole_weights
 
 
 def program_tiles(
@@ -34,11 +36,13 @@ def program_tiles(
     device: str = "",
     ranges: Ranges | None = None,
     cycle: Any = None,
+    formulation: Formulation = ANALOG,
 ) -> Crossbar:
     """Program a matrix: tiles one after another, so that only one tile's cells are at hand at a time.
 
     Without a key it is the nominal matrix, as the designer intends it: targets without write error, drift and faults.
-    `cycle` counts how often the chip was written before; None is 0.
+    `cycle` counts how often the chip was written before; None is 0. `formulation` says what is kept of the cells, and
+    how products with them are computed.
     """
     encoding, cell = encoding_of(macro), macro.cell
     n_in, n_out = weights.shape
@@ -92,8 +96,15 @@ def program_tiles(
     signal, variance, conductance, cells = jax.lax.map(one_tile, (jnp.arange(tiles.shape[0]), tiles))
     grouped = partial(_groups, macro, n_in)
     adcs = frozen_adcs(macro, key, tiles.shape[0], n_out, layer, operator)
+
+    def kept():
+        if formulation.kind == "lossless":
+            return whole_weights(formulation, macro, cut)
+        cells = grouped(signal)
+        return whole_cells(formulation, macro, cells) if formulation.whole else cells
+
     return Crossbar(
-        weights=grouped(signal),
+        weights=kept(),
         variance=None if variance is None else grouped(variance),
         gains=cut.gains,
         offset=None if cut.offset is None else cut.offset + cut.gains.sum() * cell.g_min / window,
@@ -107,6 +118,7 @@ def program_tiles(
         n_in=n_in,
         operator=jnp.asarray(operator, jnp.uint32),
         device=device,
+        formulation=formulation,
     )
 
 
