@@ -18,6 +18,7 @@ from jaxtyping import Array, Float, Key, UInt32
 
 from pim import crossbar as engine
 from pim.crossbar import Crossbar
+from pim.devices.errors import DeviceError
 from pim.devices.macro import AnalogMacro
 from pim.noise_sources import MEANINGS, present, same_cells, without
 from pim.tile_programming import program_tiles
@@ -82,13 +83,15 @@ class NoiseSplit:
     __repr__ = __str__
 
 
-def decibels(noise: float) -> float:
-    """SNR (dB) for noise over the signal: infinite without any.
+def decibels(noise: float, signal: float = 1.0) -> float:
+    """Signal over noise in dB: infinite without noise.
 
     >>> decibels(0.01)
     20.0
     """
-    return float("inf") if noise == 0 else float(-10.0 * np.log10(noise))
+    if noise == 0 or signal == 0:
+        return float("inf") if noise == 0 else float("-inf")
+    return float(10.0 * np.log10(signal / noise))
 
 
 def split_noise(
@@ -117,11 +120,15 @@ def split_noise(
         time: s since programming.
         temperature: K.
         cycle: how often the chip was written before.
+
+    Raises DeviceError if the exact product is zero: there is no signal.
     """
     sources = [name for name in present(macro) if name != "read" or read is not None]
     temperature = macro.temperature if temperature is None else temperature
     exact = last = _exact(x, weights)
     signal, noise = _power(exact), {}
+    if signal == 0:
+        raise DeviceError("the exact product is zero everywhere, so that noise has no signal to be compared with")
     for i, name in enumerate(sources):
         ahead = sources[i + 1 :]
         partial = without(macro, ahead)
