@@ -117,6 +117,11 @@ class AnalogMacro:
         return self.dac.steps * self.input_phases
 
     @property
+    def converted_slices(self) -> int:
+        """Parts of a weight whose sums are converted: slices, unless they are added in front of the converter."""
+        return 1 if self.shift_add == "all" else self.slices
+
+    @property
     def temperature(self) -> Float[Array, ""] | None:
         """Temperature (K) of the chip; None: that at which everything was measured."""
         return None if self.environment is None else self.environment.temperature

@@ -18,6 +18,7 @@ from pim.devices.macro import AnalogMacro
 from pim.devices.random import chip_keys, is_many, site_key
 from pim.devices.record import leaf, part, record
 from pim.diagnosis import Diagnosis, diagnose
+from pim.formulation import Formulation
 from pim.operands import Operands, measure_operands
 from pim.ranges import Ranges
 from pim.tile_programming import program_tiles
@@ -53,6 +54,11 @@ class Chip:
             raise IndexError(f"chip {chip} of {len(self)}")
         crossbar, held = jax.tree.map(lambda leaf: leaf[chip], (self.crossbar, self.held))
         return replace(self, key=self.key[chip], crossbar=crossbar, held=held)
+
+    @property
+    def formulation(self) -> Formulation | None:
+        """How its products are computed, and why so (see `pim.formulation`); None without analog cells."""
+        return None if self.crossbar is None else self.crossbar.formulation
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -127,7 +133,8 @@ class Chip:
         ranges = self.crossbar.ranges
         if ranges is not None and is_many(self.key):
             ranges = jax.tree.map(lambda leaf: leaf[0], ranges)  # found on the nominal matrix: the same in all chips
-        cells = program_cells(weights, self.model, self.key, time, temperature, ranges, cycle)
+        how = self.crossbar.formulation
+        cells = program_cells(weights, self.model, self.key, time, temperature, ranges, cycle, how)
         return replace(self, weights=weights, cycle=cycle, time=time, temperature=temperature, crossbar=cells)
 
     def compensate(
@@ -248,12 +255,20 @@ def check_matrix(matrix: Array, name: str) -> None:
         raise DeviceError(f"{name} holds {bad} values that are NaN or infinite; every value must be finite")
 
 
-@jax.jit
-def program_cells(weights, macro, key, time, temperature, ranges: Ranges | None, cycle) -> Crossbar:
+def program_cells(
+    weights, macro, key, time, temperature, ranges: Ranges | None, cycle, formulation: Formulation
+) -> Crossbar:
     """The cells of a chip, or of many: `key` is one key or an array of them."""
+    cells = _program_cells(weights, macro, key, time, temperature, ranges, cycle, formulation)
+    return replace(cells, formulation=formulation)  # with its own reason: of equal ones, jit keeps the first
 
+
+@partial(jax.jit, static_argnames="formulation")
+def _program_cells(weights, macro, key, time, temperature, ranges, cycle, formulation):
     def one(key):
-        return program_tiles(weights, macro, key, time, temperature, ranges=ranges, cycle=cycle)
+        return program_tiles(
+            weights, macro, key, time, temperature, ranges=ranges, cycle=cycle, formulation=formulation
+        )
 
     # Chips one after another: as fast on a processor as several at a time, with the memory of one, and to the same bits
     # as alone (a vectorised exponential or sum may round otherwise).

@@ -4,10 +4,14 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key, UInt32
 
+from pim.converters import by_column
+from pim.devices.converters.span import Span
 from pim.devices.errors import DeviceError
 from pim.devices.macro import AnalogMacro
 from pim.devices.random import fold, normal_rows, row_keys
+from pim.integer_sums import two_at_least
 from pim.mapping.encoding import encoding_of
+from pim.shift_add import ShiftAdd
 
 
 def exact_sums(
@@ -22,18 +26,20 @@ def read_sums(
     levels: Float[Array, "steps batch rows"],
     weights: Float[Array, "driven_rows all_columns"],
     variance: Float[Array, "rows all_columns"] | None,
-    full_scale: Float[Array, "slices #columns"],
+    span: Span,
+    adding: ShiftAdd,
     site: Key[Array, ""],
     rows: UInt32[Array, "batch 2"],
-) -> Float[Array, "steps batch slices columns"]:
-    """Sums with the noise of cells, bit lines and converters, drawn for each row.
+) -> Float[Array, "times batch parts columns"]:
+    """Sums that come to the converters, with the noise of cells, bit lines and converters, drawn for each row.
 
     Args:
         macro: the device.
         levels: of the word lines, a plane a step.
         weights: of the cells, slice by slice.
         variance: of the cells' reads; None: no noise.
-        full_scale: of the converters, whose noise is told in LSB.
+        span: range of the converters, [parts, #columns], whose noise is told in LSB.
+        adding: what is summed up in front of them.
         site: key of the tile's reads.
         rows: (document, position) of each input vector.
     """
@@ -42,15 +48,34 @@ def read_sums(
     flat = levels.reshape(steps * batch, -1)
     sums = _product(macro.driven(flat), weights)
     cells = None if variance is None else _product(macro.dac.exposure(flat), variance)
-    behind = _variance_behind_cells(macro, full_scale)
     if macro.bends:  # cells and line are no longer one noise: the line bends what the cells' noise has moved
         if cells is not None:
             sums = _noisy(sums.reshape(shape), cells.reshape(shape), fold(site, 1), rows).reshape(sums.shape)
         sums, cells = _bent(macro, flat, weights, sums), None
-    parts = [] if cells is None else [cells.reshape(shape)]
-    parts += [] if behind is None else [behind[None, None]]
-    sums = sums.reshape(shape)
+    lines, converters = _line_variance(macro), _converter_variance(macro, span)
+    parts = [] if cells is None else [adding.added(cells.reshape(shape), 2)]
+    parts += [] if lines is None else [adding.added(jnp.broadcast_to(lines, (steps, 1, macro.slices, 1)), 2)]
+    parts += [] if converters is None else [converters[None, None]]
+    sums = adding.added(sums.reshape(shape))
     return _noisy(sums, sum(parts[1:], parts[0]), site, rows) if parts else sums
+
+
+def with_noise_behind(
+    macro: AnalogMacro,
+    sums: list[list[Float[Array, "batch columns"]]],
+    span: Span,
+    unit: Float[Array, ""],
+    site: Key[Array, ""],
+    rows: UInt32[Array, "batch 2"],
+) -> list[list[Float[Array, "batch columns"]]]:
+    """Exact sums with the noise of bit lines and converters, drawn for each row; all in units of `unit` cells."""
+    lines, converters = _line_variance(macro), _converter_variance(macro, span)
+    if lines is None and converters is None:
+        return sums
+    variance = jnp.zeros((1, 1)) if converters is None else converters
+    variance = variance if lines is None else variance + lines / unit**2
+    every = jnp.stack([jnp.stack(of_slices, axis=1) for of_slices in sums])
+    return by_column(_noisy(every, variance[None, None], site, rows))
 
 
 def _bent(
@@ -74,27 +99,27 @@ def _bent(
     return line.transfer(sums, magnitude)
 
 
-def _variance_behind_cells(
-    macro: AnalogMacro, full_scale: Float[Array, "slices #columns"]
-) -> Float[Array, "slices #columns"] | None:
-    """Variance that bit lines and converters add to a sum; None: nothing."""
-    parts = []
+def _line_variance(macro: AnalogMacro) -> Float[Array, ""] | None:
+    """Variance that bit lines add to a sum; None: nothing."""
     line = macro.line_variance()
-    if line is not None:  # of each line that makes up a signal, as of a cell on it
-        encoding = encoding_of(macro)
-        parts.append(encoding.noise(jnp.full((encoding.cells_a_weight, 1, 1), line))[:, :1])
+    if line is None:
+        return None
+    encoding = encoding_of(macro)  # of each line that makes up a signal, as of a cell on it
+    return encoding.noise(jnp.full((encoding.cells_a_weight, 1, 1), line))[0, 0]
+
+
+def _converter_variance(macro: AnalogMacro, span: Span) -> Float[Array, "parts #columns"] | None:
+    """Variance that converters add to a sum; None: nothing."""
     noise = None if macro.adc is None else macro.adc.noise_variance()
-    if noise is not None and macro.adc is not None:
-        parts.append(noise * (full_scale / macro.adc.codes()) ** 2)
-    return sum(parts[1:], parts[0]) if parts else None
+    return None if noise is None or macro.adc is None else noise * macro.adc.step(span) ** 2
 
 
 def _noisy(
-    sums: Float[Array, "steps batch slices columns"],
+    sums: Float[Array, "times batch parts columns"],
     variance: Float[Array, "..."],
     site: Key[Array, ""],
     rows: UInt32[Array, "batch 2"],
-) -> Float[Array, "steps batch slices columns"]:
+) -> Float[Array, "times batch parts columns"]:
     """The sums with noise of that variance, which broadcasts over them."""
     draws = normal_rows(row_keys(site, rows), (sums.shape[0], *sums.shape[2:]))
     return sums + _root(variance) * jnp.moveaxis(draws, 0, 1)
@@ -104,7 +129,7 @@ def _product(
     levels: Float[Array, "inputs rows"], cells: Float[Array, "rows columns"]
 ) -> Float[Array, "inputs columns"]:
     """A tile's sums in full float32, on accelerators too."""
-    return jnp.matmul(levels, cells, precision=jax.lax.Precision.HIGHEST)
+    return jnp.matmul(two_at_least(levels), cells, precision=jax.lax.Precision.HIGHEST)[: levels.shape[0]]
 
 
 def _root(variance: Float[Array, "*n"]) -> Float[Array, "*n"]:

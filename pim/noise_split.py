@@ -124,6 +124,7 @@ def split_noise(
     Raises DeviceError if the exact product is zero: there is no signal.
     """
     sources = [name for name in present(macro) if name != "read" or read is not None]
+    crossbar = as_cells(weights, crossbar, macro, chip, time, temperature, cycle)
     temperature = macro.temperature if temperature is None else temperature
     exact = last = _exact(x, weights)
     signal, noise = _power(exact), {}
@@ -141,6 +142,14 @@ def split_noise(
         noise[name] = _power(y - last) / signal
         last = y
     return NoiseSplit(noise, _power(last - exact) / signal, signal)
+
+
+def as_cells(weights, crossbar: Crossbar, macro: AnalogMacro, chip, time, temperature, cycle) -> Crossbar:
+    """A programmed matrix with its cells, which a formulation of whole numbers does not keep."""
+    if not crossbar.formulation.whole:
+        return crossbar
+    cells = _program(weights, crossbar, macro, chip, time, temperature, cycle)
+    return replace(cells, scale=crossbar.scale)
 
 
 @jax.jit

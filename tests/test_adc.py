@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -25,6 +24,7 @@ from pim.devices.converters.inl import TabulatedINL
 from pim.devices.converters.mismatch import GainOffsetMismatch
 from pim.devices.converters.ramp_adc import Ramp
 from pim.devices.converters.sar_adc import SAR
+from pim.devices.converters.span import Span
 from pim.devices.device import replace
 from pim.devices.errors import DeviceError
 from pim.devices.loader import load_device
@@ -34,10 +34,15 @@ from pim.devices.record import cast
 from pim.macro_cost import counts
 from pim.mapping.encoding import ENCODINGS
 from pim.mapping.sharing import converter_of, converters_a_tile
-from pim.ranges import measured_sums, ruled_ranges, smallest_product
+from pim.measured_sums import measured_sums
+from pim.ranges import Ranges, adc_ranges
+from pim.sum_grid import smallest_product
 from pim.tile_programming import program_tiles
 
-ONE = jnp.ones((1, 1))
+
+def of(high) -> Span:
+    """The symmetric range of one converter."""
+    return Span(-high * jnp.ones((1, 1)), high * jnp.ones((1, 1)))
 
 
 def adc(bits=6.0, **fields) -> ADC:
@@ -47,7 +52,7 @@ def adc(bits=6.0, **fields) -> ADC:
 def levels(converter: ADC, signal, frozen=None) -> np.ndarray:
     """Codes of a signal given in LSB, [n, converters]."""
     limit = converter.codes()
-    return np.asarray(converter.convert(jnp.asarray(signal, jnp.float32), limit * ONE, frozen)).round().astype(int)
+    return np.asarray(converter.convert(jnp.asarray(signal, jnp.float32), of(limit), frozen)).round().astype(int)
 
 
 def numbers_of(converter: ADC, n: int, seed: int = 0):
@@ -78,7 +83,7 @@ def column_snr(converter: ADC, full_scale: float, centres) -> float:
     count = np.arange(257)
     chance = binom.pmf(count, 256, 0.25)
     signal = count[:, None] - np.asarray(centres, float)
-    read = converter.convert(jnp.asarray(signal, jnp.float32), full_scale * ONE, unit=jnp.ones(()))
+    read = converter.convert(jnp.asarray(signal, jnp.float32), of(full_scale), unit=jnp.ones(()))
     return 10 * np.log10(48 / np.mean(chance @ (np.asarray(read, np.float64) - signal) ** 2))
 
 
@@ -104,14 +109,14 @@ def test_a_binary_column_of_256_rows_gains_what_the_reference_says(bits):
     _, clipped, whole = PUBLISHED[bits]
     level = adc(float(bits), range_rule="snr")
     integer = dataclasses.replace(level, reconstruct="integer")
-    scale = float(level.snr_range(jnp.zeros(()), jnp.sqrt(48.0)))
+    scale = float(level.snr_range(jnp.zeros(()), jnp.sqrt(48.0)).high)
     assert column_snr(level, scale, 64 + NEAR) == pytest.approx(clipped, abs=0.5)
     assert column_snr(integer, scale, [64]) == pytest.approx(whole, abs=0.5 if bits < 7 else 1.05)
 
 
 def test_six_clipped_bits_with_whole_numbers_beat_seven_of_the_full_range():
     clipped = adc(6.0, range_rule="snr", reconstruct="integer")
-    scale = float(clipped.snr_range(jnp.zeros(()), jnp.sqrt(48.0)))
+    scale = float(clipped.snr_range(jnp.zeros(()), jnp.sqrt(48.0)).high)
     full = max(PUBLISHED[7][0], column_snr(adc(7.0), 128.0, 128 + NEAR))
     assert column_snr(clipped, scale, [64]) > full + 17
 
@@ -130,7 +135,7 @@ def test_without_mismatch_every_architecture_is_the_ideal_quantiser(part):
 def agrees_with_the_ideal_quantiser(real: ADC, bits: int):
     signal = jnp.linspace(-1.25, 1.25, 997)[:, None]
     tie = np.abs(np.abs(np.asarray(signal) * float(real.codes())) % 1 - 0.5) < 1e-3
-    ideal, found = (np.asarray(c.convert(signal, ONE)) for c in (adc(float(bits)), real))
+    ideal, found = (np.asarray(c.convert(signal, of(1.0))) for c in (adc(float(bits)), real))
     np.testing.assert_allclose(found[~tie], ideal[~tie], atol=1e-6)
 
 
@@ -330,27 +335,28 @@ def test_whole_numbers_are_found_again_where_the_step_is_below_one(dac, bits):
 # ---------------------------------------------------------------- ranges
 
 
-SUMS = SimpleNamespace(
-    found=jnp.asarray(np.random.default_rng(0).uniform(1, 9, (3, 2, 1)), jnp.float32),
+SUMS = Ranges(
+    x=jnp.ones(()),
+    adc=jnp.asarray(np.random.default_rng(0).uniform(1, 9, (3, 2, 1)), jnp.float32),
     mean=jnp.asarray(np.random.default_rng(1).normal(size=(3, 2, 1)), jnp.float32),
     std=jnp.asarray(np.random.default_rng(2).uniform(0.3, 0.6, (3, 2, 1)), jnp.float32),
 )
 
 
 def ranges(**fields):
-    return np.asarray(ruled_ranges(macro(adc(**fields)), 7, SUMS.found, SUMS.mean, SUMS.std))
+    return np.asarray(adc_ranges(SUMS, macro(adc(**fields), slices=2, weight_bits=5.0), 3, 7).high)
 
 
 def test_a_rule_says_what_follows_from_the_sums():
     np.testing.assert_array_equal(ranges(range_rule="full"), np.full((3, 2, 1), 16.0))
-    np.testing.assert_array_equal(ranges(), SUMS.found)
+    np.testing.assert_array_equal(ranges(), SUMS.adc)
     expected = np.abs(SUMS.mean) + 2.936 * np.asarray(SUMS.std)
     np.testing.assert_allclose(ranges(range_rule="snr", bits=5.0), expected, rtol=1e-3)
     assert (ranges(range_rule="snr", bits=9.0) > expected).all(), "more bits clip later, without another calibration"
 
 
 def test_what_shares_a_range_takes_the_widest():
-    widest = np.asarray(SUMS.found.max(axis=0, keepdims=True))
+    widest = np.asarray(SUMS.adc.max(axis=0, keepdims=True))
     np.testing.assert_array_equal(ranges(range_per="slice"), np.broadcast_to(widest, (3, 2, 1)))
     np.testing.assert_array_equal(ranges(range_per="matrix"), np.full((3, 2, 1), widest.max()))
 
@@ -360,7 +366,8 @@ def test_calibration_measures_tiles_or_columns():
     for per, axis in (("tile", (0, 2)), ("column", 0)):
         m = macro(adc(range_per=per))
         expected = np.abs(sums).max(axis), sums.mean(axis), sums.std(axis)
-        for ours, theirs in zip(measured_sums(m, jnp.asarray(sums)), expected, strict=True):
+        found = measured_sums(m, jnp.asarray(sums))
+        for ours, theirs in zip((found.high, found.mean, found.std), expected, strict=True):
             assert ours.shape == (2, 7 if per == "column" else 1)
             np.testing.assert_allclose(ours, theirs.reshape(ours.shape), rtol=1e-4)
 
@@ -418,7 +425,7 @@ def test_a_file_names_its_converters_parts(tmp_path):
     file = tmp_path / "mine.toml"
     file.write_text(PARTS)
     model = load_device(file).model
-    assert isinstance(model.adc.architecture, Flash) and model.adc.numbers == 2 + 254
+    assert isinstance(model.adc.architecture, Flash) and model.adc.numbers == 2 + 255
     assert model.adc.range_per == "column" and float(model.adc.noise_variance()) > 0
     file.write_text(PARTS.replace("max_bits = 8", "max_bits = 6"))
     with pytest.raises(DeviceError, match=r"adc.bits = 8, but this Flash has 6 at most"):
@@ -428,7 +435,7 @@ def test_a_file_names_its_converters_parts(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"adc.range_rule": "widest"}, "none of full, percentile, snr"),
+        ({"adc.range_rule": "widest"}, "none of full, percentile, power_of_two, snr, minimum_error, granular, given"),
         ({"adc.range_per": "array"}, "none of matrix, slice, tile, column"),
         ({"adc.noise": 0.5, "adc.enob": 6.0}, "leave one away"),
         ({"adc.noise": -0.5}, "out of range"),
@@ -451,10 +458,11 @@ def test_whole_numbers_need_sums_that_are_some(fields, words):
 
 
 def test_ranges_found_for_columns_do_not_serve_tiles_nor_the_other_way_round():
+    three, one = (jnp.ones((1, 1, n)) for n in (3, 1))
     m = macro(adc(range_rule="snr"))
     with pytest.raises(DeviceError, match="calibrate again"):
-        ruled_ranges(m, 3, jnp.ones((1, 1, 3)), jnp.ones((1, 1, 3)), jnp.ones((1, 1, 3)))
+        adc_ranges(Ranges(jnp.ones(()), three, three, three), m, 1, 3)
     with pytest.raises(DeviceError, match="for 1 of 3 columns: calibrate again"):
-        ruled_ranges(macro(adc(range_per="column")), 3, jnp.ones((1, 1, 1)), None, None)
+        adc_ranges(Ranges(jnp.ones(()), one), macro(adc(range_per="column")), 1, 3)
     with pytest.raises(DeviceError, match="needs the mean and spread"):
-        ruled_ranges(m, 3, jnp.ones((1, 1, 1)), None, None)
+        adc_ranges(Ranges(jnp.ones(()), three), m, 1, 3)

@@ -16,7 +16,8 @@ class Ramp:
 
         level + sign(level) 4 bow |u| (1 - |u|),   u = level / full scale,
 
-    which is exact at zero and at full scale. The bow differs from converter to converter by `sigma_bow`.
+    which is exact at zero, where the converter begins to count, and at full scale. The bow differs from converter to
+    converter by `sigma_bow`.
     """
 
     numbers: ClassVar[int] = 1
@@ -26,9 +27,9 @@ class Ramp:
     sigma_bow: Float[Array, ""] = leaf("1", "its standard deviation between converters, in LSB", low=0, default=0.0)
 
     def code(
-        self, level: Float[Array, "*n"], limit: Float[Array, ""], frozen: Float[Array, "1 *m"]
+        self, level: Float[Array, "*n"], low: Float[Array, ""], high: Float[Array, ""], frozen: Float[Array, "1 *m"]
     ) -> Float[Array, "*n"]:
         """Codes of a signal in LSB; `frozen` are the standard normal numbers of the converters."""
-        u = jnp.clip(level / limit, -1.0, 1.0)
+        u = jnp.clip(level / high, -1.0, 1.0)
         bow = self.bow + self.sigma_bow * frozen[0]
-        return jnp.clip(jnp.round(level + 4.0 * bow * u * (1.0 - jnp.abs(u))), -limit, limit)
+        return jnp.clip(jnp.round(level + 4.0 * bow * u * (1.0 - jnp.abs(u))), low, high)

@@ -19,7 +19,11 @@ class Stepless:
     max_bits: ClassVar[int] = 16
 
     def code(
-        self, level: Float[Array, "*n"], limit: Float[Array, ""], frozen: Float[Array, "numbers *m"]
+        self,
+        level: Float[Array, "*n"],
+        low: Float[Array, ""],
+        high: Float[Array, ""],
+        frozen: Float[Array, "numbers *m"],
     ) -> Float[Array, "*n"]:
         """The level itself."""
         return jnp.asarray(level)
