@@ -4,10 +4,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key, UInt32
 
+from pim.converters import by_column
 from pim.devices.converters.span import Span
 from pim.devices.errors import DeviceError
 from pim.devices.macro import AnalogMacro
 from pim.devices.random import fold, normal_rows, row_keys
+from pim.integer_sums import two_at_least
 from pim.mapping.encoding import encoding_of
 from pim.shift_add import ShiftAdd
 
@@ -50,12 +52,45 @@ def read_sums(
         if cells is not None:
             sums = _noisy(sums.reshape(shape), cells.reshape(shape), fold(site, 1), rows).reshape(sums.shape)
         sums, cells = _bent(macro, flat, weights, sums), None
+    cells = None if cells is None else cells.reshape(shape)
+    return with_noise(macro, sums.reshape(shape), cells, span, adding, site, rows)
+
+
+def with_noise(
+    macro: AnalogMacro,
+    sums: Float[Array, "steps batch slices columns"],
+    cells: Float[Array, "steps batch slices columns"] | None,
+    span: Span,
+    adding: ShiftAdd,
+    site: Key[Array, ""],
+    rows: UInt32[Array, "batch 2"],
+) -> Float[Array, "times batch parts columns"]:
+    """Sums that come to the converters, with the noise of all that is on their way; `cells`: variance of the cells'."""
     lines, converters = _line_variance(macro), _converter_variance(macro, span)
-    parts = [] if cells is None else [adding.added(cells.reshape(shape), 2)]
-    parts += [] if lines is None else [adding.added(jnp.broadcast_to(lines, (steps, 1, macro.slices, 1)), 2)]
+    parts = [] if cells is None else [adding.added(cells, 2)]
+    if lines is not None:
+        parts.append(adding.added(jnp.broadcast_to(lines, (sums.shape[0], 1, macro.slices, 1)), 2))
     parts += [] if converters is None else [converters[None, None]]
-    sums = adding.added(sums.reshape(shape))
+    sums = adding.added(sums)
     return _noisy(sums, sum(parts[1:], parts[0]), site, rows) if parts else sums
+
+
+def with_noise_behind(
+    macro: AnalogMacro,
+    sums: list[list[Float[Array, "batch columns"]]],
+    span: Span,
+    unit: Float[Array, ""],
+    site: Key[Array, ""],
+    rows: UInt32[Array, "batch 2"],
+) -> list[list[Float[Array, "batch columns"]]]:
+    """Exact sums with the noise of bit lines and converters, drawn for each row; all in units of `unit` cells."""
+    lines, converters = _line_variance(macro), _converter_variance(macro, span)
+    if lines is None and converters is None:
+        return sums
+    variance = jnp.zeros((1, 1)) if converters is None else converters
+    variance = variance if lines is None else variance + lines / unit**2
+    every = jnp.stack([jnp.stack(of_slices, axis=1) for of_slices in sums])
+    return by_column(_noisy(every, variance[None, None], site, rows))
 
 
 def _bent(
@@ -109,7 +144,7 @@ def _product(
     levels: Float[Array, "inputs rows"], cells: Float[Array, "rows columns"]
 ) -> Float[Array, "inputs columns"]:
     """A tile's sums in full float32, on accelerators too."""
-    return jnp.matmul(levels, cells, precision=jax.lax.Precision.HIGHEST)
+    return jnp.matmul(two_at_least(levels), cells, precision=jax.lax.Precision.HIGHEST)[: levels.shape[0]]
 
 
 def _root(variance: Float[Array, "*n"]) -> Float[Array, "*n"]:

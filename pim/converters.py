@@ -35,23 +35,36 @@ def frozen_adcs(
     return jax.lax.map(lambda tile: normal(site(tile=tile), drawn)[:, index], jnp.arange(tiles))
 
 
+def by_column(sums: Float[Array, "steps batch slices columns"]) -> list[list[Float[Array, "batch columns"]]]:
+    """Sums of each step and slice: XLA does not see through one array of them, were they put together in one."""
+    return [[sums[step, :, part] for part in range(sums.shape[2])] for step in range(sums.shape[0])]
+
+
 def convert_and_add(
     macro: AnalogMacro,
-    sums: Float[Array, "times batch parts columns"],
+    sums: list[list[Float[Array, "batch columns"]]],
     counts: Float[Array, "times parts"],
     span: Span,
     adcs: Float[Array, "numbers parts columns"] | None,
+    unit: Float[Array, ""] | None = None,
 ) -> Float[Array, "batch columns"]:
-    """ADC, then shift-and-add over what is left of reads and slices (`ShiftAdd`); `span` is [parts, #columns].
+    """ADC, then shift-and-add over what is left of reads and slices (`ShiftAdd`).
+
+    Args:
+        macro: the device.
+        sums: what comes to the converters, as of `by_column`.
+        counts: what each conversion counts.
+        span: ranges, [parts, #columns].
+        adcs: the numbers that make the converters.
+        unit: the smallest product, in the unit of the sums; by default that of sums in cells.
 
     Written out as a chain of sums over whole columns: as a reduction over the leading axes it would not be vectorised
     (a third slower than the bare matrix product, where this is a tenth).
     """
-    unit = smallest_product(macro)
-    total = jnp.zeros(sums.shape[1::2], jnp.float32)
-    for step in range(sums.shape[0]):
-        for part in range(sums.shape[2]):
-            column = sums[step, :, part]
+    unit = smallest_product(macro) if unit is None else unit
+    total = jnp.zeros(sums[0][0].shape, jnp.float32)
+    for step, of_slices in enumerate(sums):
+        for part, column in enumerate(of_slices):
             if macro.adc is not None:
                 frozen = None if adcs is None else adcs[:, None, part]
                 own = Span(*(end[None, part] for end in span))

@@ -1,53 +1,27 @@
 """The emulated product of one matrix on arrays of analog cells: y = W x with all its errors.
 
-It walks the row tiles of the matrix. Slices are folded into the columns and input steps into the batch, so that a tile
-is one matrix product; ADC and shift-and-add are elementwise behind it.
+It walks the row tiles of the matrix, by the formulation that the matrix was programmed for.
 """
+
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int32, Key, UInt32
+from jaxtyping import Array, Float, Key, UInt32
 
-from pim.column_sums import exact_sums, read_sums
-from pim.converters import convert_and_add
+from pim.analog_product import analog_product
+from pim.circuit.sums import circuit_sums
+from pim.column_sums import exact_sums
 from pim.devices.macro import AnalogMacro
-from pim.devices.random import site_key
-from pim.devices.record import leaf, record, static
-from pim.inputs import applied_levels, drive
-from pim.mapping.encoding import encoding_of
+from pim.inputs import drive
 from pim.mapping.tiles import column_arrays, cut_inputs
 from pim.measured_sums import calibrated_ranges, measured_sums
-from pim.ranges import Ranges, adc_ranges
+from pim.programmed import Crossbar as Crossbar
+from pim.ranges import Ranges
 from pim.shift_add import shift_add
-
-BATCHED_ELEMENTS = 1 << 21  # up to here all tiles at once beat a scan over them (8 MB of column sums)
-
-
-@record
-class Crossbar:
-    """A matrix programmed into arrays: what of a chip a product needs."""
-
-    weights: Float[Array, "*layers tiles driven_rows columns"] = leaf(
-        "1", "signed weights of the cells, of all slices; for each term of their current against voltage"
-    )
-    variance: Float[Array, "*layers tiles rows columns"] | None = leaf(
-        "1", "read-noise variance of each; None: no noise"
-    )
-    gains: Float[Array, "*layers slices"] = leaf("1", "what each slice counts in the digital sum")
-    scale: Float[Array, "*layers #tiles n_out"] = leaf("1", "weight of full conductance, by output, or by tile too")
-    conductance: Float[Array, "*layers tiles rows"] = leaf("S", "sum of the conductances along each word line")
-    ranges: Ranges | None = leaf("1", "converter ranges; None: full ranges")
-    adcs: Float[Array, "*layers tiles numbers slices columns"] | None = leaf(
-        "1", "standard normal numbers of the ADC behind each column; None: all are alike"
-    )
-    dacs: Float[Array, "*layers numbers n_in"] | None = leaf(
-        "1", "standard normal numbers of the DAC of each word line; None: all are alike"
-    )
-    offset: Float[Array, "*layers"] | None = leaf("1", "what the digital sum of the inputs counts less; None: nothing")
-    layer: Int32[Array, "*layers"] = leaf("1", "index of the layer, for the keys of reads")
-    operator: UInt32[Array, "*layers"] = leaf("1", "number of the operator's name, for the keys of reads")
-    n_in: int = static("inputs")
-    device: str = static("name of the device in its system")
+from pim.tiled_product import TiledProduct
+from pim.whole_product import whole_product
+from pim.whole_sums import product_of_integers
 
 
 def matmul(
@@ -61,46 +35,25 @@ def matmul(
 
     `rows` are the (document, position) of each input vector: they alone decide its draws.
     """
-    encoding = encoding_of(macro)
-    n_out, slices = crossbar.scale.shape[-1], macro.slices
-    arrays, by_tile = column_arrays(n_out, macro), crossbar.scale.shape[0] > 1
-    full, planes, gains = drive(macro, x, None if crossbar.ranges is None else crossbar.ranges.x)
-    offsets = None if crossbar.offset is None else crossbar.offset * _input_sums(macro, planes, gains)
-    planes = applied_levels(macro, planes, crossbar.dacs, rows, key, crossbar.layer, crossbar.operator)
-    batch, steps = x.shape[0], planes.shape[0]
-    inputs = cut_inputs(planes, macro.rows_at_once)
-    adding = shift_add(macro, gains, crossbar.gains)
-
-    def one_tile(tile, u, weights, variance, adc_range, adcs, offset, scale):
-        if key is None:
-            sums = exact_sums(macro, u.reshape(steps * batch, -1), weights).reshape(steps, batch, slices, -1)
-            sums = adding.added(sums)
-        else:
-            site = site_key(key, layer=crossbar.layer, operator=crossbar.operator, tile=tile, use="read")
-            sums = read_sums(macro, u, weights, variance, adc_range, adding, site, rows)
-        y = encoding.combine(convert_and_add(macro, sums, adding.counts, adc_range, adcs), n_out, arrays)
-        y = y if offset is None else y - offset[:, None]
-        return y if scale is None else y * scale[None]
-
-    tiles = crossbar.weights.shape[0]
-    ranges = adc_ranges(crossbar.ranges, macro, tiles, crossbar.weights.shape[-1] // slices)
-    scales = crossbar.scale if by_tile else None
-    every = (
-        jnp.arange(tiles), inputs, crossbar.weights, crossbar.variance, ranges, crossbar.adcs, offsets, scales,
-    )  # fmt: skip
-    if tiles * steps * batch * crossbar.weights.shape[2] <= BATCHED_ELEMENTS:
-        y = jax.vmap(one_tile)(*every).sum(axis=0)
-    else:
-        zero = jnp.zeros((batch, n_out), jnp.float32)
-        y, _ = jax.lax.scan(lambda total, tile: (total + one_tile(*tile), None), zero, every)
-    return (y if by_tile else y * crossbar.scale) * full
+    formulation = crossbar.formulation
+    if formulation.kind == "lossless":
+        full_scale = None if crossbar.ranges is None else crossbar.ranges.x
+        return product_of_integers(formulation, macro, crossbar.weights, x, full_scale) * crossbar.scale
+    if formulation.kind == "packed" and key is None and x.shape[0] > (most := _most_at_once(crossbar)):
+        return _in_turns(lambda x, rows: matmul(crossbar, macro, x, rows, key), x, rows, most)
+    return by_tiles(crossbar, macro, x, rows, key).total()
 
 
-def _input_sums(
-    macro: AnalogMacro, planes: Float[Array, "steps batch n_in"], gains: Float[Array, "steps"]
-) -> Float[Array, "tiles batch"]:
-    """The digital sum of each tile's inputs, as they are told to the converters."""
-    return cut_inputs((gains[:, None, None] * planes).sum(axis=0), macro.rows_at_once).sum(axis=-1)
+def by_tiles(
+    crossbar: Crossbar,
+    macro: AnalogMacro,
+    x: Float[Array, "batch n_in"],
+    rows: UInt32[Array, "batch 2"],
+    key: Key[Array, ""] | None,
+) -> TiledProduct:
+    """The product of `matmul`, tile by tile; a lossless one has no tiles."""
+    product = whole_product if crossbar.formulation.whole else analog_product
+    return product(crossbar, macro, x, rows, key)
 
 
 def calibrate(crossbar: Crossbar, macro: AnalogMacro, x: Float[Array, "batch n_in"]) -> Ranges:
@@ -109,11 +62,33 @@ def calibrate(crossbar: Crossbar, macro: AnalogMacro, x: Float[Array, "batch n_i
     _, planes, gains = drive(macro, x, full)
     adding = shift_add(macro, gains, crossbar.gains)
 
+    n_out = crossbar.scale.shape[-1]
+
     def one_tile(tile):
-        u, weights = tile
-        sums = exact_sums(macro, u.reshape(-1, u.shape[-1]), weights)
-        sums = adding.added(sums.reshape(*u.shape[:2], macro.slices, -1))
+        number, u, weights = tile
+        if crossbar.cells is None:
+            sums = exact_sums(macro, u.reshape(-1, u.shape[-1]), weights).reshape(*u.shape[:2], macro.slices, -1)
+        else:
+            arrays = column_arrays(n_out, macro)
+            sums = circuit_sums(macro, crossbar.cells, number, u, crossbar.n_in, n_out, arrays, None)
+        sums = adding.added(sums)
         return measured_sums(macro, sums.reshape(-1, *sums.shape[2:]))
 
-    found = jax.lax.map(one_tile, (cut_inputs(planes, macro.rows_at_once), crossbar.weights))
+    inputs = cut_inputs(planes, macro.rows_at_once)
+    found = jax.lax.map(one_tile, (jnp.arange(len(inputs)), inputs, crossbar.weights))
     return calibrated_ranges(macro, full, found)
+
+
+def _most_at_once(crossbar: Crossbar) -> int:
+    """Vectors whose results of all tiles take 32 MB."""
+    return max(1, (1 << 23) // (crossbar.weights.shape[0] * crossbar.scale.shape[-1]))
+
+
+def _in_turns(product: Callable[..., Array], x: Array, rows: Array, most: int) -> Array:
+    """The product of so many vectors at a time."""
+    batch, turns = x.shape[0], -(-x.shape[0] // most)
+
+    def cut(vectors):
+        return jnp.pad(vectors, ((0, turns * most - batch), (0, 0))).reshape(turns, most, -1)
+
+    return jax.lax.map(lambda each: product(*each), (cut(x), cut(rows))).reshape(turns * most, -1)[:batch]

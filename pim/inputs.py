@@ -12,25 +12,30 @@ from pim.devices.random import normal, normal_rows, row_keys, site_key
 
 
 def drive(
-    macro: AnalogMacro, x: Float[Array, "batch n_in"], full_scale: Float[Array, ""] | None
+    macro: AnalogMacro, x: Float[Array, "batch n_in"], full_scale: Float[Array, ""] | None, whole: bool = False
 ) -> tuple[Float[Array, "#batch 1"], Float[Array, "reads batch n_in"], Float[Array, "reads"]]:
-    """The full scale (the one given, or each token's own largest), and word-line levels and gain of each read."""
+    """The full scale (the one given, or each token's own largest), and word-line levels and gain of each read.
+
+    `whole`: the levels as whole numbers, and place values as gains.
+    """
     if macro.input_range == "token" or full_scale is None:
         largest = jnp.max(jnp.abs(x), axis=1, keepdims=True)
         full = jnp.where(largest == 0, 1.0, largest)
     else:
         full = full_scale[None, None]
-    planes, gains = driven_planes(macro, x / full)
+    planes, gains = driven_planes(macro, x / full, whole)
     return full, planes, gains
 
 
-def driven_planes(macro: AnalogMacro, x: Float[Array, "*n"]) -> tuple[Float[Array, "reads *n"], Float[Array, "reads"]]:
-    """Word-line levels and gain of each read for inputs in [-1, 1].
+def driven_planes(
+    macro: AnalogMacro, x: Float[Array, "*n"], whole: bool = False
+) -> tuple[Float[Array, "reads *n"], Float[Array, "reads"]]:
+    """Word-line levels and gain of each read for inputs in [-1, 1]; `whole` as in `drive`.
 
     With reads by the sign of the input (`read_phases`) the levels above zero come first, then the magnitudes of those
     below, which count negatively.
     """
-    planes, gains = macro.dac.planes(x)
+    planes, gains = macro.dac.codes(x) if whole else macro.dac.planes(x)
     if macro.input_phases == 1:
         return planes, gains
     return jnp.concatenate([jnp.maximum(planes, 0.0), jnp.maximum(-planes, 0.0)]), jnp.concatenate([gains, -gains])

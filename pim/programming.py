@@ -1,5 +1,7 @@
 """The verb `program`: a matrix into a device."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,6 +15,7 @@ from pim.devices.errors import DeviceError
 from pim.devices.holder import Holder
 from pim.devices.macro import AnalogMacro
 from pim.devices.random import chip_keys
+from pim.formulation import choose, forced
 from pim.inputs import check_inputs
 from pim.sum_grid import check_pedestal
 from pim.tile_programming import program_tiles
@@ -26,6 +29,7 @@ def program(
     calibration: Float[ArrayLike, "n n_in"] | None = None,
     time: float | None = None,
     chips: int | None = None,
+    formulation: str | None = None,
 ) -> Chip:
     """Program a matrix into a device, or into many of them in one call.
 
@@ -38,10 +42,12 @@ def program(
         time: s since programming at which it is read; by default the reference time of the device.
         chips: how many; chip c is that of the key `chip_key(key, c)`, however many there are. By default a single one,
             of the key itself and without an axis of chips.
+        formulation: how products are computed: "analog", "integer", "packed" or "lossless" (see `pim.formulation`); by
+            default the fastest that gives what the device gives, which `chip.formulation` tells.
 
     Raises:
         DeviceError: weights that are no finite matrix, calibration of another width, a time that was not measured, no
-            chips.
+            chips, a formulation that does not hold.
 
     >>> chip = pim.program(w, pim.preset("rram-techC"), key=jax.random.key(0), calibration=x)
     >>> y = chip.matmul(x, key=jax.random.key(1))
@@ -56,6 +62,8 @@ def program(
     model = device.model
     if not isinstance(model, AnalogMacro):
         held = None
+        if formulation is not None:
+            raise DeviceError("formulation was given, but this device has no analog cells: leave formulation=None")
         if isinstance(model, Holder):
             if time is not None:
                 raise DeviceError("time was given, but this device has no law of ageing: leave time=None")
@@ -70,7 +78,9 @@ def program(
             raise DeviceError(f"calibration is {calibration.shape}; it must be [n, {weights.shape[0]}]")
         check_inputs(model, calibration, "calibration")
         ranges = _calibrate(weights, model, calibration)
-    programmed = program_cells(weights, model, key, when, None, ranges, np.uint32(0))
+    how = choose if formulation is None else partial(forced, formulation)
+    chosen = how(model, weights.shape[0], calibrated=ranges is not None)
+    programmed = program_cells(weights, model, key, when, None, ranges, np.uint32(0), chosen)
     return Chip(weights=weights, model=model, key=key, time=when, temperature=None, crossbar=programmed)
 
 

@@ -1,5 +1,6 @@
 """A matrix into arrays of analog cells, tile by tile."""
 
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -7,16 +8,20 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
+from pim.circuit.arrays import fold_tile
+from pim.circuit.sums import HeldCells
 from pim.converters import frozen_adcs
 from pim.crossbar import Crossbar
 from pim.devices.macro import AnalogMacro
 from pim.devices.random import CYCLE_USES, cycle_key, site_key
+from pim.formulation import ANALOG, Formulation
 from pim.inputs import frozen_dacs
 from pim.mapping.encoding import Encoding, encoding_of
 from pim.mapping.residual import residual_digits, residual_gains
 from pim.mapping.tiles import column_arrays, cut_rows, row_tiles
 from pim.mapping.weights import Digits, weight_scale
 from pim.ranges import Ranges
+from pim.whole_sums import whole_cells, whole_weights
 
 
 def program_tiles(
@@ -31,11 +36,13 @@ def program_tiles(
     device: str = "",
     ranges: Ranges | None = None,
     cycle: Any = None,
+    formulation: Formulation = ANALOG,
 ) -> Crossbar:
     """Program a matrix: tiles one after another, so that only one tile's cells are at hand at a time.
 
     Without a key it is the nominal matrix, as the designer intends it: targets without write error, drift and faults.
-    `cycle` counts how often the chip was written before; None is 0.
+    `cycle` counts how often the chip was written before; None is 0. `formulation` says what is kept of the cells, and
+    how products with them are computed.
     """
     encoding, cell = encoding_of(macro), macro.cell
     n_in, n_out = weights.shape
@@ -66,6 +73,13 @@ def program_tiles(
         if key is not None:
             g = cell.program(g, keys, time, temperature, cycle)
             read = cell.read_mean(g)
+        variance = cell.read_variance(g)
+        held = read
+        cells = HeldCells(held, variance, jnp.asarray(reference, jnp.float32)) if macro.solved_at_reads else None
+        if macro.wires is not None and cells is None:
+            read = fold_tile(held, macro.wires, n_out, arrays, jnp.minimum(n_in - tile * macro.rows, macro.rows))
+            if variance is not None:  # to first order what a cell's noise loses on its way is what its current does
+                variance = variance * (read / jnp.where(held > 0, held, jnp.inf)) ** 2
 
         def fold(matrix):  # slices into the columns
             return jnp.moveaxis(matrix, 0, 1).reshape(macro.rows, -1)
@@ -74,29 +88,37 @@ def program_tiles(
             *(cell.strengths(value) for value in (read, reference * cell.g_min, reference * cell.g_max)), strict=True
         )
         signal = [fold(jax.vmap(encoding.signal, in_axes=(1, None, None))(*a)) for a in strengths]
-        variance = cell.read_variance(g)
         if variance is not None:
             variance = fold(jax.vmap(encoding.noise, in_axes=1)(variance)) / window**2
-        return jnp.stack(signal) / window, variance, g.sum(axis=(0, 1, 3))
+        return jnp.stack(signal) / window, variance, g.sum(axis=(0, 1, 3)), cells
 
     tiles = cut_rows(cut.digits, macro.rows)
-    signal, variance, conductance = jax.lax.map(one_tile, (jnp.arange(tiles.shape[0]), tiles))
+    signal, variance, conductance, cells = jax.lax.map(one_tile, (jnp.arange(tiles.shape[0]), tiles))
     grouped = partial(_groups, macro, n_in)
     adcs = frozen_adcs(macro, key, tiles.shape[0], n_out, layer, operator)
+
+    def kept():
+        if formulation.kind == "lossless":
+            return whole_weights(formulation, macro, cut)
+        cells = grouped(signal)
+        return whole_cells(formulation, macro, cells) if formulation.whole else cells
+
     return Crossbar(
-        weights=grouped(signal),
+        weights=kept(),
         variance=None if variance is None else grouped(variance),
         gains=cut.gains,
         offset=None if cut.offset is None else cut.offset + cut.gains.sum() * cell.g_min / window,
         scale=scale if len(scale) == 1 else _each_group(macro, n_in, scale),
         conductance=grouped(conductance[..., None])[..., 0],
         ranges=ranges,
+        cells=None if cells is None else replace(cells, reference=cells.reference[0]),
         adcs=None if adcs is None else _each_group(macro, n_in, adcs),
         dacs=frozen_dacs(macro, key, n_in, layer, operator),
         layer=jnp.asarray(layer, jnp.int32),
         n_in=n_in,
         operator=jnp.asarray(operator, jnp.uint32),
         device=device,
+        formulation=formulation,
     )
 
 

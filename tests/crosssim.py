@@ -13,11 +13,13 @@ from typing import Any
 import numpy as np
 
 import pim
+from pim.devices.array_wires import ArrayWires
 from pim.devices.catalogue import preset
 from pim.devices.cells.cell import Cell
 from pim.devices.cells.read_noise import AdditiveReadNoise, ProportionalReadNoise, RectifiedReadNoise
 from pim.devices.cells.state_law import Polynomial
 from pim.devices.cells.write_error import GaussianWriteError
+from pim.devices.converters.adc import ADC
 from pim.devices.converters.dac import BitSerialDAC, MultibitDAC
 from pim.devices.converters.exact_dac import ExactDAC
 from pim.devices.device import Device
@@ -43,6 +45,7 @@ def data(record: dict) -> tuple[np.ndarray, np.ndarray]:
 
 def device_of(config: dict, n_in: int) -> Device:
     """The device of a configuration."""
+    cell = _cell(config)
     macro = AnalogMacro(
         rows=n_in,
         columns=4 * n_in * config["num_slices"],
@@ -53,8 +56,11 @@ def device_of(config: dict, n_in: int) -> Device:
         v_read=0.1,
         t_read=1e-8,
         vdd=1.0,
-        cell=_cell(config),
+        cell=cell,
         dac=_dac(config),
+        adc=_adc(config, n_in, 1.0 - cell.g_min / cell.g_max),
+        wires=_wires(config),
+        shift_add="digital" if config["adc_per_ibit"] else "steps",
         weight_bits=config["weight_bits"] if config["cell_bits"] else None,
     )
     check(macro, config["core"])
@@ -114,6 +120,39 @@ def _sonos(g_max: float) -> Any:
 def time_of(config: dict) -> float | None:
     """The time (s) at which the chip is read."""
     return DAYS[config["time"]] if config["drift_error"]["model"] == "SONOS" else None
+
+
+def _wires(config: dict) -> ArrayWires | None:
+    """Resistances (Ohm) of a segment; with inputs at gates the "row" is the line that feeds a column's cells."""
+    row, column = config["Rp_row"], config["Rp_col"]
+    if not row and not column:
+        return None
+    if not config["current_from_input"]:
+        return ArrayWires(word_line=0.0, bit_line=column, source_line=row, input="gate")
+    return ArrayWires(row, column, pairs="shared_bit_line" if config["interleaved_posneg"] else "separate")
+
+
+def _adc(config: dict, n_in: int, window: float) -> ADC | None:
+    """Codes from one end of the range to the other. CrossSim's range is in cells of g_max, ours in cells of the window.
+
+    With one level a cell step ("GRANULAR") zero lies between two codes there; our rule of this name has it on one, so
+    that the range is given.
+    """
+    bits = config["adc_bits"]
+    if not bits:
+        return None
+    match config["adc_range_option"]:
+        case "CALIBRATED":
+            low, high = config["adc_calibrated_range"]
+        case "MAX":
+            low, high = -n_in, n_in
+        case "GRANULAR":
+            codes, digits = 2 ** (config["dac_bits"] - 1), 2 ** (config["weight_bits"] // config["num_slices"]) - 1
+            high = (2 ** (bits - 1) - 1) * codes / (codes - 1) / digits
+            low = -high
+        case other:
+            raise ValueError(f"adc_range_option = {other!r}")
+    return ADC(bits, 100.0, 1.0, range_rule="given", code="offset", low=low / window, high=high / window)
 
 
 def _dac(config: dict) -> Any:

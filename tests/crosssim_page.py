@@ -60,6 +60,19 @@ together: of the error, of the error against the same device without randomness,
 | record | error, CrossSim | error, ours | error: difference | without randomness | gain | tolerance |
 |---|---|---|---|---|---|---|
 {random}
+
+## Where the conventions differ
+
+- Inputs and ADC ranges: CrossSim's unit is a cell of g_max at full input, ours is a cell of the window g_max - g_min.
+- Offset core: one level of the window is left unused there as here, so that zero has a level, but CrossSim scales its
+  outputs as if it were not: they have the gain (2^b - 2) / (2^b - 1), which is taken over as a factor.
+- ADC with one level a cell step ("GRANULAR"): with CrossSim's 2^b codes zero lies between two of them; with our rule
+  `granular` it is one. The range is given here, as are "CALIBRATED" and "MAX" (the number of rows).
+- Read noise: CrossSim draws every cell anew and clips it at zero conductance; `RectifiedReadNoise` has the mean and
+  variance of that in each cell, and the noise is drawn once a column.
+- Inputs at gates: CrossSim's row resistance is then that of the lines along the columns which carry the current, our
+  `wires.source_line`.
+- SONOS: a spread for each day since programming, whose first, day 0, our preset has at one hour.
 """
 
 

@@ -229,7 +229,7 @@ class ADC:
             level = self.mismatch.distort(level, frozen[: self.mismatch.numbers])
         first = None  # where the converter begins to count, in LSB; None: at zero
         if self.code == "offset":
-            first = span.low / step
+            first = (span.low + span.high) / (2.0 * step) - full / 2.0  # no error where the range is symmetric
         elif self.code == "twos_complement":
             first, low, high = low, 0.0 * low, high - low
         level = level if first is None else level - first

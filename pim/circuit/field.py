@@ -18,7 +18,6 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int32
 
-from pim.circuit.fold import polarities
 from pim.devices.array_wires import ArrayWires, bit_coupling, source_coupling, word_coupling
 
 
@@ -38,9 +37,9 @@ class Solution(NamedTuple):
     steps: Int32[Array, "*batch"]
 
 
-def converged(solution: Solution, wires: ArrayWires) -> Bool[Array, "*batch"]:
+def converged(residual: Float[Array, "*batch"], wires: ArrayWires) -> Bool[Array, "*batch"]:
     """Whether the solver came to an end; rounding may leave a few times the tolerance. NaN has not converged."""
-    return solution.residual <= 10.0 * wires.tolerance
+    return residual <= 10.0 * wires.tolerance
 
 
 def couplings(wires: ArrayWires, m: int, n: int, rows=None, columns=None) -> Couplings:
@@ -60,7 +59,8 @@ def solve_vectors(
     """The sensed currents for each vector of voltages (V), by conjugate gradients.
 
     Args:
-        g: conductances (S), the same for all vectors or with a leading axis for the batch; see `fold` for the lines.
+        g: conductances (S), the same for all vectors or with a leading axis for the batch; zero where there is no cell.
+            One word line a row, or two, driven at +V and -V, whose cells share the bit lines.
         volts: of the rows. Where wires.input is "gate", rows at 0 V are off.
         wires: their resistances.
         rows: rows that are there (None: all; may be traced). The others, last, count as absent; theirs are g = 0.
@@ -79,6 +79,11 @@ def solve_vectors(
         return Solution(currents.sum(axis=(0, 1)), residual, steps)
 
     return jax.vmap(one, in_axes=(0 if g.ndim == 4 else None, 0))(g, volts)
+
+
+def polarities(lines: int) -> tuple[float, ...]:
+    """Signs of the voltages on the word lines of a row: two are driven at +V and -V, for the two cells of a pair."""
+    return (1.0, -1.0)[:lines]
 
 
 def applied(v: Float[Array, "rows"], shape: tuple[int, ...]) -> Float[Array, "lines rows columns"]:

@@ -15,7 +15,8 @@ the driver, and y the conductance of the part away from it, both seen from node 
 
 All rows. Seen from a row's bit lines, everything above it is a Norton equivalent: an admittance Y and a current F V. A
 segment r in series with every line turns Y into N = (1 + r Y)^-1 Y and F into (1 + r Y)^-1 F = (1 - r N) F, the next
-row adds its M to Y and the column M 1 to F, and the sense amplifiers' resistance is a last, longer segment.
+row adds its M to Y and the column M 1 to F (each of its word lines does, if it has several), and the sense amplifiers'
+resistance is a last, longer segment.
 
 Wires conduct 10^4 times better than cells, so nodal equations lose 4 of float32's 7 digits. Here nothing is subtracted
 that is of the same size: drops enter as r y and r N.
@@ -39,12 +40,12 @@ SERIES_LIMIT = 0.25  # r max(g) up to which the series is summed; beyond, a segm
 
 
 class Folded(NamedTuple):
-    """Effective conductances (S), signed where cells of either sign share a bit line.
+    """Effective conductances (S): the current of each bit line for a volt on each word line.
 
     The residual says how well they fulfil the equations of the circuit (relative, at the last row).
     """
 
-    conductance: Float[Array, "rows columns"]
+    conductance: Float[Array, "lines rows columns"]
     residual: Float[Array, ""]
 
 
@@ -56,18 +57,17 @@ class Lines(NamedTuple):
 
 
 def fold(g: Float[Array, "lines rows columns"], wires: ArrayWires, rows=None, columns=None) -> Folded:
-    """The effective conductance of each cell of an array of linear cells: I = V @ fold(g, wires).conductance.
+    """The effective conductance of each cell of an array of linear cells: I = sum_l V_l @ conductance[l].
 
     Args:
-        g: conductances (S), zero where there is no cell; one word line a row, or two, driven at +V and -V, whose cells
-            share the bit lines.
+        g: conductances (S), zero where there is no cell; one word line a row, or more, whose cells share the bit lines.
         wires: their resistances; inputs must be sources.
         rows: rows that are there (None: all; may be traced). The others, last, count as absent; theirs are g = 0.
         columns: the same of columns.
 
     Exact to rounding in the precision of `g`, and differentiable. Over many arrays `jax.lax.map` is as fast as it gets.
 
-    >>> fold(jnp.full((1, 128, 128), 50e-6), ArrayWires(word_line=1.0, bit_line=1.0)).conductance
+    >>> fold(jnp.full((1, 128, 128), 50e-6), ArrayWires(word_line=1.0, bit_line=1.0)).conductance[0]
     """
     _, m, n = g.shape
     along = by_distance(n, columns, wires.drive_side)
@@ -80,15 +80,10 @@ def fold(g: Float[Array, "lines rows columns"], wires: ArrayWires, rows=None, co
     cells = sorted_cells(g)
     if g.shape[0] == 1 and n > m:  # reciprocity
         folded = _eliminate(cells.swapaxes(1, 2), bit, word)
-        folded = folded._replace(conductance=folded.conductance.T)
+        folded = folded._replace(conductance=folded.conductance.swapaxes(1, 2))
     else:
         folded = _eliminate(cells, word, bit)
     return folded._replace(conductance=sorted_cells(folded.conductance))
-
-
-def polarities(lines: int) -> tuple[float, ...]:
-    """Signs of the voltages on the word lines of a row."""
-    return (1.0, -1.0)[:lines]
 
 
 def _eliminate(g: Float[Array, "lines rows columns"], word: Lines, bit: Lines) -> Folded:
@@ -107,16 +102,17 @@ def _eliminate(g: Float[Array, "lines rows columns"], word: Lines, bit: Lines) -
         cells, (diagonal, log_divider), segment, bound, i = one
         own = [_row_admittance(cells[k], diagonal[k], log_divider[k]) for k in range(lines)]
         admittance = behind + sum(own)
-        driven = jnp.stack([sign * a.sum(axis=1) for sign, a in zip(polarities(lines), own, strict=True)]).sum(axis=0)
-        transfer = jax.lax.dynamic_update_slice(transfer, driven[:, None], (0, i))
+        driven = jnp.stack([a.sum(axis=1) for a in own], axis=1)
+        transfer = jax.lax.dynamic_update_slice(transfer, driven, (0, i * lines))
         behind = _behind_segment(admittance, behind, segment, bound, terms)
         return (behind, transfer - segment * _product(behind, transfer), admittance), None
 
     nothing = jnp.zeros((n, n), g.dtype)
     by_row = jax.tree.map(lambda a: jnp.moveaxis(a, 1, 0), (g, ladders))
-    start = (nothing, jnp.zeros((n, m), g.dtype), nothing)
+    start = (nothing, jnp.zeros((n, m * lines), g.dtype), nothing)
     (behind, transfer, last), _ = jax.lax.scan(row, start, (*by_row, segments, bounds, jnp.arange(m)), reverse=True)
-    return Folded(transfer.T, jax.lax.stop_gradient(_residual(last, behind, segments[0])))
+    residual = jax.lax.stop_gradient(_residual(last, behind, segments[0]))
+    return Folded(jnp.moveaxis(transfer.reshape(n, m, lines), 0, 2).swapaxes(0, 1), residual)
 
 
 def _residual(admittance: Float[Array, "n n"], behind: Float[Array, "n n"], segment) -> Float[Array, ""]:

@@ -1,0 +1,78 @@
+"""The product on cells as they are: sums of currents in float32, with all their errors.
+
+Slices are folded into the columns and input steps into the batch, so that a tile is one matrix product; ADC and
+shift-and-add are elementwise behind it.
+"""
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Key, UInt32
+
+from pim.circuit.sums import circuit_sums
+from pim.column_sums import exact_sums, read_sums, with_noise
+from pim.converters import by_column, convert_and_add
+from pim.devices.macro import AnalogMacro
+from pim.devices.random import fold, site_key
+from pim.inputs import applied_levels, drive
+from pim.mapping.encoding import encoding_of
+from pim.mapping.tiles import column_arrays, cut_inputs
+from pim.programmed import Crossbar
+from pim.ranges import adc_ranges
+from pim.shift_add import shift_add
+from pim.tiled_product import Feed, Sums, TiledProduct, input_sums
+
+BATCHED_ELEMENTS = 1 << 21  # up to here all tiles at once beat a scan over them (8 MB of column sums)
+
+
+def analog_product(
+    crossbar: Crossbar,
+    macro: AnalogMacro,
+    x: Float[Array, "batch n_in"],
+    rows: UInt32[Array, "batch 2"],
+    key: Key[Array, ""] | None,
+) -> TiledProduct:
+    """The product x W on analog cells, tile by tile."""
+    encoding = encoding_of(macro)
+    n_out, slices = crossbar.scale.shape[-1], macro.slices
+    arrays, by_tile = column_arrays(n_out, macro), crossbar.scale.shape[0] > 1
+    full, planes, gains = drive(macro, x, None if crossbar.ranges is None else crossbar.ranges.x)
+    offsets = None if crossbar.offset is None else crossbar.offset * input_sums(macro, planes, gains)
+    planes = applied_levels(macro, planes, crossbar.dacs, rows, key, crossbar.layer, crossbar.operator)
+    batch, steps = x.shape[0], planes.shape[0]
+    adding = shift_add(macro, gains, crossbar.gains)
+
+    def sums(feed: Feed) -> Sums:
+        u, weights = feed.levels, feed.weights
+        if crossbar.cells is not None:
+            return by_column(solved(feed))
+        if key is None:
+            exact = exact_sums(macro, u.reshape(steps * batch, -1), weights)
+            return by_column(adding.added(exact.reshape(steps, batch, slices, -1)))
+        site = site_key(key, layer=crossbar.layer, operator=crossbar.operator, tile=feed.tile, use="read")
+        return by_column(read_sums(macro, u, weights, feed.variance, feed.span, adding, site, rows))
+
+    def solved(feed: Feed) -> Float[Array, "times batch parts columns"]:
+        assert crossbar.cells is not None
+        at = macro, crossbar.cells, feed.tile, feed.levels, crossbar.n_in, n_out, arrays
+        if key is None:
+            return adding.added(circuit_sums(*at, None))
+        site = site_key(key, layer=crossbar.layer, operator=crossbar.operator, tile=feed.tile, use="read")
+        return with_noise(macro, circuit_sums(*at, (fold(site, 2), rows)), None, feed.span, adding, site, rows)
+
+    def convert(feed: Feed, sums: Sums) -> Float[Array, "batch n_out"]:
+        y = encoding.combine(convert_and_add(macro, sums, adding.counts, feed.span, feed.adcs), n_out, arrays)
+        y = y if feed.offset is None else y - feed.offset[:, None]
+        return y if feed.scale is None else y * feed.scale[None]
+
+    tiles, columns = crossbar.weights.shape[0], crossbar.weights.shape[-1]
+    feeds = Feed(
+        tile=jnp.arange(tiles, dtype=jnp.int32),
+        levels=cut_inputs(planes, macro.rows_at_once),
+        weights=crossbar.weights,
+        variance=crossbar.variance,
+        span=adc_ranges(crossbar.ranges, macro, tiles, columns // slices),
+        adcs=crossbar.adcs,
+        offset=offsets,
+        scale=crossbar.scale if by_tile else None,
+    )
+    at_once = crossbar.cells is None and tiles * steps * batch * columns <= BATCHED_ELEMENTS
+    return TiledProduct(feeds, sums, convert, lambda y: (y if by_tile else y * crossbar.scale) * full, at_once)
