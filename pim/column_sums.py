@@ -52,11 +52,26 @@ def read_sums(
         if cells is not None:
             sums = _noisy(sums.reshape(shape), cells.reshape(shape), fold(site, 1), rows).reshape(sums.shape)
         sums, cells = _bent(macro, flat, weights, sums), None
+    cells = None if cells is None else cells.reshape(shape)
+    return with_noise(macro, sums.reshape(shape), cells, span, adding, site, rows)
+
+
+def with_noise(
+    macro: AnalogMacro,
+    sums: Float[Array, "steps batch slices columns"],
+    cells: Float[Array, "steps batch slices columns"] | None,
+    span: Span,
+    adding: ShiftAdd,
+    site: Key[Array, ""],
+    rows: UInt32[Array, "batch 2"],
+) -> Float[Array, "times batch parts columns"]:
+    """Sums that come to the converters, with the noise of all that is on their way; `cells`: variance of the cells'."""
     lines, converters = _line_variance(macro), _converter_variance(macro, span)
-    parts = [] if cells is None else [adding.added(cells.reshape(shape), 2)]
-    parts += [] if lines is None else [adding.added(jnp.broadcast_to(lines, (steps, 1, macro.slices, 1)), 2)]
+    parts = [] if cells is None else [adding.added(cells, 2)]
+    if lines is not None:
+        parts.append(adding.added(jnp.broadcast_to(lines, (sums.shape[0], 1, macro.slices, 1)), 2))
     parts += [] if converters is None else [converters[None, None]]
-    sums = adding.added(sums.reshape(shape))
+    sums = adding.added(sums)
     return _noisy(sums, sum(parts[1:], parts[0]), site, rows) if parts else sums
 
 

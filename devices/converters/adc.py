@@ -152,9 +152,11 @@ class ADC:
                 f"adc.low is given, but adc.code = {self.code!r} has no low end of its own: leave it away, or take "
                 "adc.code = 'offset'"
             )
-        ends = self.low, self.high
-        if not any(end is None or isinstance(end, Tracer) for end in ends) and not self.low < self.high:
-            raise DeviceError(f"adc.low = {float(self.low):g} is not below adc.high = {float(self.high):g}")
+        low, high = self.low, self.high
+        if low is None or high is None or isinstance(low, Tracer) or isinstance(high, Tracer):
+            return
+        if not float(low) < float(high):
+            raise DeviceError(f"adc.low = {float(low):g} is not below adc.high = {float(high):g}")
 
     def limits(self) -> CodeLimits:
         """The lowest and the highest code, and how many are full scale."""
