@@ -14,6 +14,7 @@ from pim.devices.converters.pulse_width_dac import PulseWidthDAC
 from pim.devices.environment import ROOM, Environment
 from pim.devices.errors import DeviceError
 from pim.devices.periphery import Periphery
+from pim.devices.random import DRAWS
 from pim.devices.record import leaf, part, record, static
 
 
@@ -79,6 +80,9 @@ class AnalogMacro:
         "steps, or all",
         choices=("digital", "steps", "all"),
         default="digital",
+    )
+    draws: str = static(
+        "normal numbers that the noise of reads is drawn from", choices=tuple(DRAWS), meanings=DRAWS, default="float32"
     )
 
     def prepare(self) -> "AnalogMacro":

@@ -25,7 +25,7 @@ def read_sums(
     macro: AnalogMacro,
     levels: Float[Array, "steps batch rows"],
     weights: Float[Array, "driven_rows all_columns"],
-    variance: Float[Array, "rows all_columns"] | None,
+    variance: Float[Array, "#rows #all_columns"] | None,
     span: Span,
     adding: ShiftAdd,
     site: Key[Array, ""],
@@ -37,7 +37,7 @@ def read_sums(
         macro: the device.
         levels: of the word lines, a plane a step.
         weights: of the cells, slice by slice.
-        variance: of the cells' reads; None: no noise.
+        variance: of the cells' reads, of each or the one of all; None: no noise.
         span: range of the converters, [parts, #columns], whose noise is told in LSB.
         adding: what is summed up in front of them.
         site: key of the tile's reads.
@@ -47,12 +47,11 @@ def read_sums(
     shape = steps, batch, macro.slices, weights.shape[1] // macro.slices
     flat = levels.reshape(steps * batch, -1)
     sums = _product(macro.driven(flat), weights)
-    cells = None if variance is None else _product(macro.dac.exposure(flat), variance)
+    cells = None if variance is None else _cell_variance(macro, levels, variance)
     if macro.bends:  # cells and line are no longer one noise: the line bends what the cells' noise has moved
         if cells is not None:
-            sums = _noisy(sums.reshape(shape), cells.reshape(shape), fold(site, 1), rows).reshape(sums.shape)
+            sums = _noisy(macro, sums.reshape(shape), cells, fold(site, 1), rows).reshape(sums.shape)
         sums, cells = _bent(macro, flat, weights, sums), None
-    cells = None if cells is None else cells.reshape(shape)
     return with_noise(macro, sums.reshape(shape), cells, span, adding, site, rows)
 
 
@@ -72,7 +71,12 @@ def with_noise(
         parts.append(adding.added(jnp.broadcast_to(lines, (sums.shape[0], 1, macro.slices, 1)), 2))
     parts += [] if converters is None else [converters[None, None]]
     sums = adding.added(sums)
-    return _noisy(sums, sum(parts[1:], parts[0]), site, rows) if parts else sums
+    return _noisy(macro, sums, sum(parts[1:], parts[0]), site, rows) if parts else sums
+
+
+def noisy_behind(macro: AnalogMacro) -> bool:
+    """Whether bit lines or converters have noise."""
+    return macro.line_variance() is not None or (macro.adc is not None and macro.adc.noise_variance() is not None)
 
 
 def with_noise_behind(
@@ -90,7 +94,18 @@ def with_noise_behind(
     variance = jnp.zeros((1, 1)) if converters is None else converters
     variance = variance if lines is None else variance + lines / unit**2
     every = jnp.stack([jnp.stack(of_slices, axis=1) for of_slices in sums])
-    return by_column(_noisy(every, variance[None, None], site, rows))
+    return by_column(_noisy(macro, every, variance[None, None], site, rows))
+
+
+def _cell_variance(
+    macro: AnalogMacro, levels: Float[Array, "steps batch rows"], variance: Float[Array, "#rows #all_columns"]
+) -> Float[Array, "steps batch slices #columns"]:
+    """Variance of the sums by the reads of the cells; where that of all cells is one, it is one in all columns."""
+    steps, batch, rows = levels.shape
+    exposure = macro.dac.exposure(levels.reshape(steps * batch, rows))
+    if variance.shape == (1, 1):
+        return jnp.repeat((exposure.sum(axis=1) * variance[0]).reshape(steps, batch, 1, 1), macro.slices, axis=2)
+    return _product(exposure, variance).reshape(steps, batch, macro.slices, -1)
 
 
 def _bent(
@@ -130,13 +145,14 @@ def _converter_variance(macro: AnalogMacro, span: Span) -> Float[Array, "parts #
 
 
 def _noisy(
+    macro: AnalogMacro,
     sums: Float[Array, "times batch parts columns"],
     variance: Float[Array, "..."],
     site: Key[Array, ""],
     rows: UInt32[Array, "batch 2"],
 ) -> Float[Array, "times batch parts columns"]:
     """The sums with noise of that variance, which broadcasts over them."""
-    draws = normal_rows(row_keys(site, rows), (sums.shape[0], *sums.shape[2:]))
+    draws = normal_rows(row_keys(site, rows), (sums.shape[0], *sums.shape[2:]), macro.draws)
     return sums + _root(variance) * jnp.moveaxis(draws, 0, 1)
 
 

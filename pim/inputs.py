@@ -75,5 +75,5 @@ def applied_levels(
     draws = None
     if macro.dac.noise is not None and key is not None:
         site = site_key(key, layer=layer, operator=operator, use="dac")
-        draws = jnp.moveaxis(normal_rows(row_keys(site, rows), levels.shape[::2]), 0, 1)
+        draws = jnp.moveaxis(normal_rows(row_keys(site, rows), levels.shape[::2], macro.draws), 0, 1)
     return macro.dac.applied(levels, frozen, draws)

@@ -54,6 +54,8 @@ def program_tiles(
     reference = 1.0 if environment is None else environment.reference(macro.vdd)
     temperature = macro.temperature if temperature is None else temperature
 
+    alike = cell.reads_alike and macro.wires is None  # one variance for all cells
+
     def one_tile(tile_digits):
         tile, digits = tile_digits
 
@@ -90,6 +92,7 @@ def program_tiles(
         signal = [fold(jax.vmap(encoding.signal, in_axes=(1, None, None))(*a)) for a in strengths]
         if variance is not None:
             variance = fold(jax.vmap(encoding.noise, in_axes=1)(variance)) / window**2
+            variance = variance[:1, :1] if alike else variance
         return jnp.stack(signal) / window, variance, g.sum(axis=(0, 1, 3)), cells
 
     tiles = cut_rows(cut.digits, macro.rows)
@@ -105,7 +108,7 @@ def program_tiles(
 
     return Crossbar(
         weights=kept(),
-        variance=None if variance is None else grouped(variance),
+        variance=None if variance is None else (_each_group(macro, n_in, variance) if alike else grouped(variance)),
         gains=cut.gains,
         offset=None if cut.offset is None else cut.offset + cut.gains.sum() * cell.g_min / window,
         scale=scale if len(scale) == 1 else _each_group(macro, n_in, scale),

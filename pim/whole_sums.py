@@ -13,11 +13,12 @@ from jaxtyping import Array, Float, Int8, UInt32
 from pim.converters import by_column
 from pim.devices.macro import AnalogMacro
 from pim.exact_product import exact_product, limbs
-from pim.formulation import Formulation, largest_digit
+from pim.formulation import Formulation
 from pim.inputs import drive
 from pim.integer_sums import as_bytes, integer_sums
 from pim.mapping.weights import Digits
 from pim.packed_bits import input_planes, packed_sums, weight_planes
+from pim.sum_grid import largest_digit
 
 
 class Counted(NamedTuple):
