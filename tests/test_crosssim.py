@@ -9,7 +9,6 @@ import pytest
 
 LINES = [line.split(" | ") for line in crosssim_page.PATH.read_text().splitlines() if line.startswith("| ")]
 NAMES = [cells[0].removeprefix("| ") for cells in LINES if cells[0] != "| record"]
-MISSING = {"parasitics_col1_gate_input_bit_serial_array64": "inputs at gates wait for a solution vector by vector"}
 
 
 @pytest.fixture(scope="module")
@@ -18,10 +17,7 @@ def compared(shared):
     return functools.cache(lambda name: crosssim.compared(records[name]))
 
 
-@pytest.mark.parametrize(
-    "name",
-    [pytest.param(name, marks=pytest.mark.xfail(reason=MISSING[name]) if name in MISSING else ()) for name in NAMES],
-)
+@pytest.mark.parametrize("name", NAMES)
 def test_a_product_is_crosssims(compared, name):
     found = compared(name)
     if isinstance(found, crosssim.Exact):
