@@ -7,8 +7,9 @@ the sign of input or weight. A read runs
     settle -> read for t_read -> the columns of each ADC, one after another -> shift-and-add
 
 without overlap between reads or vectors; where steps are added in front of the converters, these and what follows come
-once a phase; the sums of the T tiles then meet in a tree of adders. Buffers and bus work
-behind the converters' backs, so that their latency is 0. Area counts whole arrays, full or not.
+once a phase, and where rows are read in groups (`active_rows`), all of it once a group. The sums of the T tiles then
+meet in a tree of adders. Buffers and bus work behind the converters' backs, so that their latency is 0. Area counts
+whole arrays, full or not.
 
 Not counted: writing the cells, amplifiers that hold the bit lines, what the drivers burn beyond the charge they deliver
 at the read voltage, and clock and control.
@@ -36,11 +37,12 @@ class Counts(NamedTuple):
     """How much of a macro a matrix takes, and what happens there for one input vector."""
 
     tiles: Any  # row tiles, T
+    groups: Any  # groups of rows of an array, read one after another
     arrays: Any  # all arrays, T x A
     lines: Any  # word lines driven, in all arrays
     cells: Any  # cells that carry current
-    columns: Any  # columns of cells in use, in all arrays
-    sums: Any  # sums that are held a read
+    columns: Any  # columns of cells in use, in all arrays, for each group of rows
+    sums: Any  # sums that are held a read, of all groups
     conversions: Any  # conversions each time that sums are converted
     turns: Any  # conversions that one ADC makes each time, one after another
     adcs: Any  # converters of an array
@@ -55,20 +57,22 @@ def counts(macro: AnalogMacro, n_in, n_out) -> Counts:
     column_arrays(1, macro)  # raises where an array cannot hold a weight
     per_array = encoding.outputs_per_array(macro.columns, macro.slices)
     whole = -(-n_in // macro.rows)
-    n_in, n_out, tiles, side = (
-        jnp.asarray(count, jnp.float32) for count in (n_in, n_out, whole, -(-n_out // per_array))
+    read, longest = (-(-size // macro.rows_at_once) for size in (n_in, jnp.minimum(n_in, macro.rows)))
+    n_in, n_out, tiles, side, read, longest = (
+        jnp.asarray(count, jnp.float32) for count in (n_in, n_out, whole, -(-n_out // per_array), read, longest)
     )  # floats from here on: products of counts overflow int32
     columns = encoding.cell_columns(n_out, side) * macro.slices
     signals, converted = int(encoding.converted(per_array, 1)), macro.converted_slices
     in_use = encoding.converted(jnp.minimum(n_out, per_array), 1) * converted
-    outputs = tiles * encoding.converted(n_out, side)
+    outputs = read * encoding.converted(n_out, side)
     shared = macro.adc.columns_per_adc if macro.adc is not None else 1.0
     return Counts(
         tiles=tiles,
+        groups=longest,
         arrays=tiles * side,
         lines=n_in * side,
         cells=n_in * columns,
-        columns=tiles * columns,
+        columns=read * columns,
         sums=outputs * macro.slices,
         conversions=outputs * converted,
         turns=jnp.minimum(shared, in_use),
@@ -129,7 +133,7 @@ def cells_cost(macro: AnalogMacro, n: Counts, vectors, u2, g) -> Row:
     assert macro.cell.area is not None, "checked by `matrix_cost`"
     reads = vectors * macro.reads
     energy = reads / macro.weight_phases * macro.t_read * macro.v_read**2 * u2 * g * n.cells
-    return "cells", energy, reads * macro.t_read, n.arrays * (macro.rows * macro.columns * macro.cell.area)
+    return "cells", energy, reads * n.groups * macro.t_read, n.arrays * (macro.rows * macro.columns * macro.cell.area)
 
 
 def lines_cost(macro: AnalogMacro, n: Counts, vectors, u2) -> Row:
@@ -153,7 +157,7 @@ def dac_cost(macro: AnalogMacro, n: Counts, vectors) -> Row:
 
     It is made again for the reads by the sign of the weight, and once for those by the sign of the input.
     """
-    settle = macro.periphery.settle * macro.reads if macro.periphery is not None else 0.0
+    settle = macro.periphery.settle * macro.reads * n.groups if macro.periphery is not None else 0.0
     energy = vectors * macro.weight_phases * n.lines * macro.dac.energy(macro.vdd)
     return "dac", energy, vectors * settle, n.arrays * macro.rows * macro.dac.area
 
@@ -168,18 +172,21 @@ def columns_cost(macro: AnalogMacro, n: Counts, vectors) -> list[Row]:
         rows[0] = ("sample_hold", vectors * macro.reads * n.sums * around.sample_hold_energy, 0.0, area)
     if adc is not None and adc.cost is not None:
         energy = events * n.conversions * adc.cost.energy(adc.bits, macro.vdd)
-        latency = events * n.turns * adc.cost.latency(adc.bits, macro.rows)
+        latency = events * n.groups * n.turns * adc.cost.latency(adc.bits, macro.rows)
         rows[1] = ("adc", energy, latency, n.arrays * n.adcs * adc.cost.area(adc.bits))
     return rows
 
 
 def digital_rows(macro: AnalogMacro, n: Counts, n_in, vectors) -> list[Row]:
-    """Shift-and-add (one a conversion: reads, slices and tiles are all summed by it), buffers and bus."""
+    """Shift-and-add (one a conversion: reads, slices and tiles are all summed by it), buffers and bus.
+
+    A digital offset takes one addition an input too.
+    """
     around = macro.periphery
     if around is None:
         return [(name, 0.0, 0.0, 0.0) for name in ("shift_add", "buffer", "bus")]
     times = macro.conversion_times
-    adds = vectors * times * n.conversions
+    adds = vectors * (times * n.conversions + (n_in if macro.encoding == "offset_digital" else 0.0))
     inputs = n.lines * around.input_bytes
     outputs = n.partial_sums * around.output_bytes
     moved = n_in * around.input_bytes + outputs  # the bus brings an input to all arrays of its tile at once
@@ -187,7 +194,7 @@ def digital_rows(macro: AnalogMacro, n: Counts, n_in, vectors) -> list[Row]:
         (
             "shift_add",
             adds * around.shift_add_energy,
-            vectors * (times + n.depth) * around.shift_add_latency,
+            vectors * (times * n.groups + n.depth) * around.shift_add_latency,
             n.arrays * n.adcs * around.shift_add_area,
         ),
         (

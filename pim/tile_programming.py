@@ -16,7 +16,7 @@ from pim.devices.macro import AnalogMacro
 from pim.devices.random import CYCLE_USES, cycle_key, site_key
 from pim.formulation import ANALOG, Formulation
 from pim.inputs import frozen_dacs
-from pim.mapping.encoding import Encoding, encoding_of
+from pim.mapping.encoding import Encoding, encoding_of, lines_of
 from pim.mapping.residual import residual_digits, residual_gains
 from pim.mapping.tiles import column_arrays, cut_rows, row_tiles
 from pim.mapping.weights import Digits, weight_scale
@@ -44,7 +44,7 @@ def program_tiles(
     `cycle` counts how often the chip was written before; None is 0. `formulation` says what is kept of the cells, and
     how products with them are computed.
     """
-    encoding, cell = encoding_of(macro), macro.cell
+    encoding, lines, cell = encoding_of(macro), lines_of(macro), macro.cell
     n_in, n_out = weights.shape
     arrays = column_arrays(n_out, macro)
     window = cell.g_max - cell.g_min
@@ -89,9 +89,9 @@ def program_tiles(
         strengths = zip(
             *(cell.strengths(value) for value in (read, reference * cell.g_min, reference * cell.g_max)), strict=True
         )
-        signal = [fold(jax.vmap(encoding.signal, in_axes=(1, None, None))(*a)) for a in strengths]
+        signal = [fold(jax.vmap(lines.signal, in_axes=(1, None, None))(*a)) for a in strengths]
         if variance is not None:
-            variance = fold(jax.vmap(encoding.noise, in_axes=1)(variance)) / window**2
+            variance = fold(jax.vmap(lines.noise, in_axes=1)(variance)) / window**2
             variance = variance[:1, :1] if alike else variance
         return jnp.stack(signal) / window, variance, g.sum(axis=(0, 1, 3)), cells
 

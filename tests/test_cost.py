@@ -493,3 +493,19 @@ def test_wider_steps_are_fewer_and_a_pulse_is_one():
     short, high = (priced(dac=dac) for dac in (pulse, MACRO.dac))
     assert short["cells"][0] == pytest.approx(1.5 * high["cells"][0], rel=0.02), "half the time against a third of V^2"
     assert short["lines"][0] >= high["lines"][0], "lines are charged fully by the shortest pulse"
+
+
+def test_groups_of_rows_are_read_one_after_another():
+    whole, groups = priced(rows=32), priced(rows=32, active_rows=8)  # 100 inputs: four arrays, thirteen groups
+    assert groups["cells"][0] == pytest.approx(whole["cells"][0]), "every cell carries its current once"
+    assert groups["cells"][1] == pytest.approx(4 * whole["cells"][1])
+    for row in ("adc", "sample_hold"):
+        assert groups[row][0] == pytest.approx(13 / 4 * whole[row][0])
+    assert groups["adc"][1] == pytest.approx(4 * whole["adc"][1])
+    assert groups["adc"][2] == whole["adc"][2]
+
+
+def test_a_digital_offset_takes_an_addition_an_input():
+    one, column = priced(encoding="offset_digital"), priced(encoding="offset_reference")
+    per_add = float(MACRO.periphery.shift_add_energy)
+    assert one["shift_add"][0] - column["shift_add"][0] == pytest.approx(100 * per_add, rel=1e-3)

@@ -245,9 +245,8 @@ def test_noise_is_added_up_with_the_sums_and_that_of_a_converter_comes_once(wher
     else:
         whole = np.rint(np.abs(X[0]) / float(programmed.ranges.x) * 15).astype(int)
         on = np.array([whole >> k & 1 for k in range(4)]).sum(axis=1)
-        of_cell = 2 * on / 40**2
-        of_line = np.full(4, 3 * 2 * float(m.line_variance())) if line is not None else None
-        expected = (steps**2) @ (of_cell if source == "cells" else of_line) * (places**2).sum()
+        each = 2 * on / 40**2 if source == "cells" else np.full(4, 3 * 2 * float(m.line_variance()))
+        expected = (steps**2) @ each * (places**2).sum()
     np.testing.assert_allclose(variance, expected, rtol=5 * np.sqrt(2 / reads))
 
 
