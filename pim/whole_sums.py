@@ -61,7 +61,7 @@ def whole_sums(
     formulation: Formulation,
     macro: AnalogMacro,
     levels: Float[Array, "steps batch rows"],
-    cells: Int8[Array, "columns rows"] | UInt32[Array, "slices planes words columns"],
+    cells: Int8[Array, "all_columns rows"] | UInt32[Array, "slices planes words columns"],
 ) -> list[list[Float[Array, "batch columns"]]]:
     """Sums of a tile for each step and slice, in smallest products."""
     steps, batch, rows = levels.shape
