@@ -39,7 +39,7 @@ class Figure:
         note: what the source says, or how it was derived.
     """
 
-    value: float
+    value: float | bool
     source: str
     grade: str
     note: str = ""
@@ -175,4 +175,4 @@ def _student(ratio: float) -> float | None:
 
     if off(LIGHTEST) <= 0:
         return None
-    return HEAVIEST if off(HEAVIEST) >= 0 else float(brentq(off, HEAVIEST, LIGHTEST))
+    return HEAVIEST if off(HEAVIEST) >= 0 else float(np.asarray(brentq(off, HEAVIEST, LIGHTEST)))

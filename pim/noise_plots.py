@@ -4,7 +4,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from pim.figure_style import COLOURS, GREY, INK, LIGHT, blank_figure
+from pim.figure_style import COLOURS, GREY, INK, LIGHT, STROKE, blank_figure
+from pim.layer_noise import LayerSnr
 from pim.model_snr import ModelSnr
 
 NAMED = "adc", "write", "quantisation", "read", "wires", "nonlinearity", "faults"
@@ -67,3 +68,26 @@ def _decibel_scale(axes: Axes) -> None:
     right.set_ylabel("SNR of the bar (dB)", fontsize=10)
     right.tick_params(labelsize=9, color=GREY)
     right.spines["right"].set_color(GREY)
+
+
+def snr_by_width(found: LayerSnr) -> Figure:
+    """SNR against the number of inputs: a line a source and one of all noise, a band of one deviation over chips."""
+    figure, (axes,) = blank_figure(5.6, 3.8)
+    data = found.to_dataset()
+    n_in = data["n_in"].values
+    order = np.argsort(n_in)
+    lines = {name: data["snr"].sel(source=name).values for name in found.sources} | {"all": data["total_snr"].values}
+    for name, each in lines.items():
+        colour = INK if name == "all" else COLOUR.get(name, GREY)
+        mean, std = each.mean(axis=1), each.std(axis=1, ddof=min(1, each.shape[1] - 1))
+        axes.plot(n_in[order], mean[order], "-o", color=colour, label=name, **STROKE)
+        axes.fill_between(n_in[order], (mean - std)[order], (mean + std)[order], color=colour, alpha=0.15, linewidth=0)
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(n_in[order], [f"{count:,}" for count in n_in[order]])
+    axes.minorticks_off()
+    axes.grid(axis="y", color=LIGHT, linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.set(xlabel="inputs of the matrix", ylabel="SNR (dB)")
+    handles, names = axes.get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside upper center", ncols=len(names), frameon=False, fontsize=9)
+    return figure
