@@ -19,6 +19,7 @@ from pim.devices.random import chip_keys, is_many, site_key
 from pim.devices.record import leaf, part, record
 from pim.diagnosis import Diagnosis, diagnose
 from pim.formulation import Formulation
+from pim.inputs import check_inputs
 from pim.operands import Operands, measure_operands
 from pim.ranges import Ranges
 from pim.tile_programming import program_tiles
@@ -173,14 +174,17 @@ class Chip:
             key: key of the reads; None reads without noise. Chip c of many reads with `chip_key(key, c)`.
             rows: identity of each input vector, which decides its draws; by default its place in `x`.
 
-        Raises DeviceError if the width of `x` is not that of the matrix.
+        Raises DeviceError if the width of `x` is not that of the matrix, or if wires resist so that the circuit of a
+        vector has no solution that could be found (in jitted code its products are NaN).
         """
         x = jnp.asarray(x, jnp.float32)
         flat, pairs = self._vectors(x, rows)
         if not is_many(self.key):
             y = _matmul(self.weights, self.crossbar, self.held, self.model, flat, pairs, key)
+            check_solved(y, self.model)
             return y.reshape(*x.shape[:-1], -1)
         y = _matmul_many(self.weights, self.crossbar, self.held, self.model, flat, pairs, key, len(self))
+        check_solved(y, self.model)
         return y.reshape(len(self), *x.shape[:-1], -1)
 
     def diagnose(
@@ -213,6 +217,8 @@ class Chip:
         ids = jnp.arange(flat.shape[0]) if rows is None else jnp.asarray(rows).reshape(-1)
         if ids.shape[0] != flat.shape[0]:
             raise DeviceError(f"rows has {ids.shape[0]} entries; x has {flat.shape[0]} vectors")
+        if isinstance(self.model, AnalogMacro):
+            check_inputs(self.model, flat, "x")
         return flat, jnp.stack([jnp.zeros(ids.shape, jnp.uint32), ids.astype(jnp.uint32)], axis=1)
 
     def operands(self, x: Float[ArrayLike, "*batch n_in"]) -> Operands:
@@ -253,6 +259,19 @@ def check_matrix(matrix: Array, name: str) -> None:
     if not isinstance(matrix, Tracer) and not np.isfinite(matrix).all():
         bad = int(np.size(matrix) - np.isfinite(matrix).sum())
         raise DeviceError(f"{name} holds {bad} values that are NaN or infinite; every value must be finite")
+
+
+def check_solved(y: Array, model: object) -> None:
+    """Raise DeviceError where the circuit of an array with resistive wires was not solved, which left NaN."""
+    if not isinstance(model, AnalogMacro) or model.wires is None or isinstance(y, Tracer):
+        return
+    bad = int((~jnp.isfinite(y)).any(axis=-1).sum())
+    if bad:
+        raise DeviceError(
+            f"the circuit of the arrays was not solved for {bad} of {y[..., 0].size} vectors, to a residual of "
+            f"wires.tolerance = {float(model.wires.tolerance):g}: inputs that are not finite, a tolerance below what "
+            "float32 can hold (1e-6 is safe), or cells that conduct far better than their wires"
+        )
 
 
 def program_cells(

@@ -18,6 +18,7 @@ from pim.devices.converters.exact_dac import ExactDAC
 from pim.devices.converters.stepless_adc import Stepless
 from pim.devices.macro import AnalogMacro
 from pim.devices.record import fields_of
+from pim.mapping.encoding import lines_meet
 
 
 def without_quantisation(macro: AnalogMacro) -> AnalogMacro:
@@ -123,7 +124,8 @@ def present(macro: AnalogMacro) -> tuple[str, ...]:
 def same_cells(a: AnalogMacro, b: AnalogMacro) -> bool:
     """Whether a matrix programmed into either macro gives the same signed weights.
 
-    Converters and bit lines do not enter them, nor does read noise whose mean is zero.
+    Converters and bit lines do not enter them (but for lines that are cut off one by one, and kept apart), nor does
+    read noise whose mean is zero.
     """
     return _same(*(_programmed_by(macro) for macro in (a, b)))
 
@@ -132,7 +134,8 @@ def _programmed_by(macro: AnalogMacro) -> AnalogMacro:
     cell = macro.cell
     if not isinstance(cell.read_noise, Shifting):
         cell = replace(cell, read_noise=None)
-    return replace(macro, cell=cell, dac=ExactDAC(), adc=None, bit_line=None)
+    line = macro.bit_line if lines_meet(macro) else None
+    return replace(macro, cell=cell, dac=ExactDAC(), adc=None, bit_line=line)
 
 
 def _cleared(converter: Any, names: Collection[str]) -> Any:
