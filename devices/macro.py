@@ -14,6 +14,7 @@ from pim.devices.converters.pulse_width_dac import PulseWidthDAC
 from pim.devices.environment import ROOM, Environment
 from pim.devices.errors import DeviceError
 from pim.devices.periphery import Periphery
+from pim.devices.random import DRAWS
 from pim.devices.record import leaf, part, record, static
 
 
@@ -79,6 +80,9 @@ class AnalogMacro:
         "steps, or all",
         choices=("digital", "steps", "all"),
         default="digital",
+    )
+    draws: str = static(
+        "normal numbers that the noise of reads is drawn from", choices=tuple(DRAWS), meanings=DRAWS, default="float32"
     )
 
     def prepare(self) -> "AnalogMacro":
@@ -146,8 +150,13 @@ class AnalogMacro:
 
     @property
     def reads(self) -> int:
-        """Reads of an array that one input vector takes, those by the sign of the weight aside."""
-        return self.dac.steps * self.input_phases
+        """Reads of an array that one input vector takes, one after another."""
+        return self.dac.steps * self.input_phases * self.weight_phases
+
+    @property
+    def conversion_times(self) -> int:
+        """How often the sums of one input vector are converted: at each read, or once a phase (`shift_add`)."""
+        return self.reads if self.shift_add == "digital" else self.input_phases * self.weight_phases
 
     @property
     def converted_slices(self) -> int:

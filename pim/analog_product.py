@@ -69,7 +69,7 @@ def analog_product(
         levels=cut_inputs(planes, macro.rows_at_once),
         weights=crossbar.weights,
         variance=crossbar.variance,
-        span=adc_ranges(crossbar.ranges, macro, tiles, columns // slices),
+        span=adc_ranges(crossbar.ranges, macro, tiles, len(encoding.places(n_out, arrays)[0])),
         adcs=crossbar.adcs,
         offset=offsets,
         scale=crossbar.scale if by_tile else None,

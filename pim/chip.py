@@ -17,7 +17,9 @@ from pim.devices.errors import DeviceError
 from pim.devices.macro import AnalogMacro
 from pim.devices.random import chip_keys, is_many, site_key
 from pim.devices.record import leaf, part, record
+from pim.diagnosis import Diagnosis, diagnose
 from pim.formulation import Formulation
+from pim.inputs import check_inputs
 from pim.operands import Operands, measure_operands
 from pim.ranges import Ranges
 from pim.tile_programming import program_tiles
@@ -175,14 +177,8 @@ class Chip:
         Raises DeviceError if the width of `x` is not that of the matrix, or if wires resist so that the circuit of a
         vector has no solution that could be found (in jitted code its products are NaN).
         """
-        x, n_in = jnp.asarray(x, jnp.float32), self.weights.shape[0]
-        if x.ndim < 1 or x.shape[-1] != n_in:
-            raise DeviceError(f"x has the shape {x.shape}; its last axis must be {n_in}, the inputs of this matrix")
-        flat = x.reshape(-1, n_in)
-        ids = jnp.arange(flat.shape[0]) if rows is None else jnp.asarray(rows).reshape(-1)
-        if ids.shape[0] != flat.shape[0]:
-            raise DeviceError(f"rows has {ids.shape[0]} entries; x has {flat.shape[0]} vectors")
-        pairs = jnp.stack([jnp.zeros(ids.shape, jnp.uint32), ids.astype(jnp.uint32)], axis=1)
+        x = jnp.asarray(x, jnp.float32)
+        flat, pairs = self._vectors(x, rows)
         if not is_many(self.key):
             y = _matmul(self.weights, self.crossbar, self.held, self.model, flat, pairs, key)
             check_solved(y, self.model)
@@ -190,6 +186,40 @@ class Chip:
         y = _matmul_many(self.weights, self.crossbar, self.held, self.model, flat, pairs, key, len(self))
         check_solved(y, self.model)
         return y.reshape(len(self), *x.shape[:-1], -1)
+
+    def diagnose(
+        self,
+        x: Float[ArrayLike, "*batch n_in"],
+        *,
+        key: Key[Array, ""] | None,
+        rows: Int[ArrayLike, "*batch"] | None = None,
+    ) -> Diagnosis:
+        """The product x W with what happens on the way: clipped conversions, codes, noise by tile and by source.
+
+        Args:
+            x: inputs; any leading dimensions.
+            key: key of the reads, as for `matmul`; None reads without noise.
+            rows: identity of each input vector, as for `matmul`.
+
+        Raises DeviceError for a device without analog cells, for many chips, and as `matmul` does.
+
+        >>> print(chip.diagnose(x, key=jax.random.key(1)))
+        """
+        x = jnp.asarray(x, jnp.float32)
+        return diagnose(self, x, *self._vectors(x, rows), key)
+
+    def _vectors(self, x: Float[Array, "*batch n_in"], rows) -> tuple[Float[Array, "n n_in"], UInt32[Array, "n 2"]]:
+        """The input vectors one a row, and the (document, position) of each."""
+        n_in = self.weights.shape[0]
+        if x.ndim < 1 or x.shape[-1] != n_in:
+            raise DeviceError(f"x has the shape {x.shape}; its last axis must be {n_in}, the inputs of this matrix")
+        flat = x.reshape(-1, n_in)
+        ids = jnp.arange(flat.shape[0]) if rows is None else jnp.asarray(rows).reshape(-1)
+        if ids.shape[0] != flat.shape[0]:
+            raise DeviceError(f"rows has {ids.shape[0]} entries; x has {flat.shape[0]} vectors")
+        if isinstance(self.model, AnalogMacro):
+            check_inputs(self.model, flat, "x")
+        return flat, jnp.stack([jnp.zeros(ids.shape, jnp.uint32), ids.astype(jnp.uint32)], axis=1)
 
     def operands(self, x: Float[ArrayLike, "*batch n_in"]) -> Operands:
         """Statistics of the inputs `x` on this chip's cells, for `pim.cost`."""

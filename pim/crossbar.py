@@ -39,7 +39,7 @@ def matmul(
     if formulation.kind == "lossless":
         full_scale = None if crossbar.ranges is None else crossbar.ranges.x
         return product_of_integers(formulation, macro, crossbar.weights, x, full_scale) * crossbar.scale
-    if formulation.kind == "packed" and key is None and x.shape[0] > (most := _most_at_once(crossbar)):
+    if formulation.kind == "packed" and x.shape[0] > (most := _most_at_once(crossbar)):
         return _in_turns(lambda x, rows: matmul(crossbar, macro, x, rows, key), x, rows, most)
     return by_tiles(crossbar, macro, x, rows, key).total()
 

@@ -18,6 +18,7 @@ from jax.core import Tracer
 
 from pim.devices.converters.dac import BitSerialDAC, MultibitDAC
 from pim.devices.converters.pulse_width_dac import PulseWidthDAC
+from pim.devices.converters.span import Span
 from pim.devices.errors import DeviceError
 from pim.devices.macro import AnalogMacro
 from pim.devices.record import fields_of
@@ -25,6 +26,8 @@ from pim.exact_product import limbs_of
 from pim.integer_sums import LARGEST
 from pim.mapping.encoding import ENCODINGS
 from pim.packed_bits import WORD
+from pim.ranges import adc_ranges
+from pim.sum_grid import largest_digit, sums_are_signed
 
 KINDS = ("lossless", "packed", "integer", "analog")
 UNROLLED = 512
@@ -35,6 +38,12 @@ WHOLE_ANYWAY = ("differential", "differential_two_sided", "offset_reference")
 """Encodings whose signal is a whole number of digits whatever g_min; of the others it is where g_min = 0."""
 HALVED = ("differential_two_sided", "offset", "offset_reference")
 """Encodings whose cells take halves of a digit."""
+UNMEASURED = ("full", "granular", "given")
+"""Rules of converter ranges that go by no measured sums."""
+MOST_BITS = 16
+"""Bits of the finest output converter."""
+NEAR = 1e-2
+"""Of a step between sums: nearer than that is float rounding."""
 HARMLESS = ("cell", "dac", "adc", "bit_line", "periphery")
 """Parts of a macro that are looked at one by one; any other that is there may change what sums are."""
 
@@ -92,13 +101,6 @@ def forced(kind: str, macro: AnalogMacro, n_in: int, *, calibrated: bool = True)
             f"fastest that does (here {choose(macro, n_in, calibrated=calibrated).kind!r})"
         )
     return Formulation(found.kind, found.planes, found.limbs, "asked for")
-
-
-def largest_digit(macro: AnalogMacro):
-    """The whole number that is a digit of one: 2^bits - 1, with the bits of a slice (see `mapping/weights.py`)."""
-    assert macro.weight_bits is not None
-    cut = macro.weight_bits if macro.encoding == "offset_digital" else macro.weight_bits - 1.0
-    return 2.0 ** jnp.ceil(cut / macro.slices) - 1.0
 
 
 def _tried(kind: str, macro: AnalogMacro, n_in: int, calibrated: bool) -> Formulation | str:
@@ -206,8 +208,15 @@ def _changes_sums(macro: AnalogMacro, calibrated: bool) -> str | None:
         return None
     if adc.numbers or adc.inl is not None or adc.noise_variance() is not None:
         return "output converters have errors"
-    if calibrated and adc.range_rule != "full":
-        return "output converters may clip"
-    largest, codes = macro.rows_at_once * _largest_signal(macro) * int(macro.dac.largest_level), float(adc.codes())
-    exact = codes >= largest if adc.reconstruct == "integer" else codes % largest == 0
-    return None if exact else f"output converters have {codes:g} codes for sums of up to {largest}"
+    if calibrated and adc.range_rule not in UNMEASURED:
+        return "ranges of output converters are measured, and may clip"
+    largest = macro.rows_at_once * _largest_signal(macro) * int(macro.dac.largest_level)
+    if largest >= 1 << MOST_BITS:
+        return f"sums of up to {largest} are more than output converters have codes for"
+    sums = jnp.arange(-largest if sums_are_signed(macro) else 0, largest + 1, dtype=jnp.float32)
+    unit = 1.0 / (largest_digit(macro) * macro.dac.largest_level)
+    span = Span(*(end[0, :1, 0] / unit for end in adc_ranges(None, macro, 1, 1)))
+    told = adc.convert(sums, span, None, jnp.ones(()))
+    if jnp.abs(told - sums).max() < NEAR:
+        return None
+    return f"output converters of {float(adc.bits):g} bits do not tell all sums of up to {largest} apart"

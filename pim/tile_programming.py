@@ -16,7 +16,7 @@ from pim.devices.macro import AnalogMacro
 from pim.devices.random import CYCLE_USES, cycle_key, site_key
 from pim.formulation import ANALOG, Formulation
 from pim.inputs import frozen_dacs
-from pim.mapping.encoding import Encoding, encoding_of
+from pim.mapping.encoding import Encoding, encoding_of, lines_of
 from pim.mapping.residual import residual_digits, residual_gains
 from pim.mapping.tiles import column_arrays, cut_rows, row_tiles
 from pim.mapping.weights import Digits, weight_scale
@@ -44,7 +44,7 @@ def program_tiles(
     `cycle` counts how often the chip was written before; None is 0. `formulation` says what is kept of the cells, and
     how products with them are computed.
     """
-    encoding, cell = encoding_of(macro), macro.cell
+    encoding, lines, cell = encoding_of(macro), lines_of(macro), macro.cell
     n_in, n_out = weights.shape
     arrays = column_arrays(n_out, macro)
     window = cell.g_max - cell.g_min
@@ -53,6 +53,8 @@ def program_tiles(
     environment = None if key is None else macro.environment
     reference = 1.0 if environment is None else environment.reference(macro.vdd)
     temperature = macro.temperature if temperature is None else temperature
+
+    alike = cell.reads_alike and macro.wires is None  # one variance for all cells
 
     def one_tile(tile_digits):
         tile, digits = tile_digits
@@ -87,9 +89,10 @@ def program_tiles(
         strengths = zip(
             *(cell.strengths(value) for value in (read, reference * cell.g_min, reference * cell.g_max)), strict=True
         )
-        signal = [fold(jax.vmap(encoding.signal, in_axes=(1, None, None))(*a)) for a in strengths]
+        signal = [fold(jax.vmap(lines.signal, in_axes=(1, None, None))(*a)) for a in strengths]
         if variance is not None:
-            variance = fold(jax.vmap(encoding.noise, in_axes=1)(variance)) / window**2
+            variance = fold(jax.vmap(lines.noise, in_axes=1)(variance)) / window**2
+            variance = variance[:1, :1] if alike else variance
         return jnp.stack(signal) / window, variance, g.sum(axis=(0, 1, 3)), cells
 
     tiles = cut_rows(cut.digits, macro.rows)
@@ -105,7 +108,7 @@ def program_tiles(
 
     return Crossbar(
         weights=kept(),
-        variance=None if variance is None else grouped(variance),
+        variance=None if variance is None else (_each_group(macro, n_in, variance) if alike else grouped(variance)),
         gains=cut.gains,
         offset=None if cut.offset is None else cut.offset + cut.gains.sum() * cell.g_min / window,
         scale=scale if len(scale) == 1 else _each_group(macro, n_in, scale),

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key, UInt32
 
 from pim.analog_product import BATCHED_ELEMENTS
-from pim.column_sums import with_noise_behind
+from pim.column_sums import noisy_behind, with_noise_behind
 from pim.converters import convert_and_add
 from pim.devices.macro import AnalogMacro
 from pim.devices.random import site_key
@@ -30,6 +30,7 @@ def whole_product(
 ) -> TiledProduct:
     """The product x W in whole numbers, by bytes or bits, tile by tile."""
     formulation, ranges = crossbar.formulation, crossbar.ranges
+    key = key if noisy_behind(macro) else None
     encoding, n_out = encoding_of(macro), crossbar.scale.shape[-1]
     arrays, by_tile, batch = column_arrays(n_out, macro), crossbar.scale.shape[0] > 1, x.shape[0]
     full, levels, places = drive(macro, x, None if ranges is None else ranges.x, whole=True)

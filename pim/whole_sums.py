@@ -13,11 +13,12 @@ from jaxtyping import Array, Float, Int8, UInt32
 from pim.converters import by_column
 from pim.devices.macro import AnalogMacro
 from pim.exact_product import exact_product, limbs
-from pim.formulation import Formulation, largest_digit
+from pim.formulation import Formulation
 from pim.inputs import drive
 from pim.integer_sums import as_bytes, integer_sums
 from pim.mapping.weights import Digits
 from pim.packed_bits import input_planes, packed_sums, weight_planes
+from pim.sum_grid import largest_digit
 
 
 class Counted(NamedTuple):
@@ -60,7 +61,7 @@ def whole_sums(
     formulation: Formulation,
     macro: AnalogMacro,
     levels: Float[Array, "steps batch rows"],
-    cells: Int8[Array, "columns rows"] | UInt32[Array, "slices planes words columns"],
+    cells: Int8[Array, "all_columns rows"] | UInt32[Array, "slices planes words columns"],
 ) -> list[list[Float[Array, "batch columns"]]]:
     """Sums of a tile for each step and slice, in smallest products."""
     steps, batch, rows = levels.shape

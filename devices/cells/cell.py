@@ -11,7 +11,7 @@ from pim.devices.cells.conduction import Conduction
 from pim.devices.cells.drift import Drift
 from pim.devices.cells.faults import StuckFaults
 from pim.devices.cells.ladder import C2CLadder
-from pim.devices.cells.read_noise import ReadNoise, Shifting
+from pim.devices.cells.read_noise import AdditiveReadNoise, ReadNoise, Shifting
 from pim.devices.cells.relaxation import Relaxation
 from pim.devices.cells.slow_noise import SlowNoise
 from pim.devices.cells.temperature import Temperature
@@ -195,6 +195,12 @@ class Cell:
     def read_mean(self, g: Float[Array, "*cells"]) -> Float[Array, "*cells"]:
         """Mean over reads (S) of cells with conductance `g` (S)."""
         return g + self.read_noise.mean_shift(g) if isinstance(self.read_noise, Shifting) else g
+
+    @property
+    def reads_alike(self) -> bool:
+        """Whether the variance from read to read is the same for every conductance."""
+        quiet = self.slow_noise is None or not self.slow_noise.has_white
+        return quiet and isinstance(self.read_noise, AdditiveReadNoise)
 
     def read_variance(self, g: Float[Array, "*cells"]) -> Float[Array, "*cells"] | None:
         """Variance (S^2) from read to read of cells with conductance `g` (S); None: every read is the same."""
