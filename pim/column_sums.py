@@ -60,7 +60,7 @@ def read_sums(
 def with_noise(
     macro: AnalogMacro,
     sums: Float[Array, "steps batch slices columns"],
-    cells: Float[Array, "steps batch slices columns"] | None,
+    cells: Float[Array, "steps batch slices #columns"] | None,
     span: Span,
     adding: ShiftAdd,
     site: Key[Array, ""],
