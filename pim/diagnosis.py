@@ -131,7 +131,7 @@ def diagnose(
         raise DeviceError("this device has no analog cells: there is nothing to diagnose in its product")
     if is_many(chip.key):
         raise DeviceError("a diagnosis is of one chip: take chips[0].diagnose(x, key=...)")
-    y = chip.matmul(x, key=key, rows=rows[:, 1].reshape(x.shape[:-1]))
+    y = chip.matmul(x, key=key, rows=rows[:, 1].astype(jnp.int32).reshape(x.shape[:-1]))
     codes = np.zeros(0, np.int64)
     if macro.adc is not None:
         low, high, _ = macro.adc.limits()

@@ -21,7 +21,8 @@ def packed(bits: Shaped[Array, "*lead rows"]) -> UInt32[Array, "*lead words"]:
     """Bits (anything but zero is one) in words along the last axis, the last word filled up with zeros."""
     missing = -bits.shape[-1] % WORD
     padded = jnp.pad(bits != 0, [(0, 0)] * (bits.ndim - 1) + [(0, missing)]).reshape(*bits.shape[:-1], -1, WORD)
-    return (padded.astype(jnp.uint32) << jnp.arange(WORD, dtype=jnp.uint32)).sum(axis=-1, dtype=jnp.uint32)
+    place = jax.lax.broadcasted_iota(jnp.uint32, padded.shape, padded.ndim - 1)
+    return (padded.astype(jnp.uint32) << place).sum(axis=-1, dtype=jnp.uint32)
 
 
 def weight_planes(

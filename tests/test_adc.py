@@ -362,7 +362,7 @@ def test_a_rule_says_what_follows_from_the_sums():
     np.testing.assert_array_equal(ranges(), SUMS.adc)
     expected = np.abs(SUMS.mean) + 2.936 * np.asarray(SUMS.std)
     np.testing.assert_allclose(ranges(range_rule="snr", bits=5.0), expected, rtol=1e-3)
-    assert (ranges(range_rule="snr", bits=9.0) > expected).all(), "more bits clip later, without another calibration"
+    assert np.all(ranges(range_rule="snr", bits=9.0) > expected), "more bits clip later, without another calibration"
 
 
 def test_what_shares_a_range_takes_the_widest():

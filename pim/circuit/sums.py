@@ -4,6 +4,7 @@ That is so where inputs switch cells on and off, and where cells are not ohmic. 
 and read, and a vector for which no solution was found has the sums NaN.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -82,9 +83,23 @@ def circuit_sums(
     if noise is not None and variance is not None:
         own = row_keys(*noise)
         keys = jax.vmap(lambda step: jax.vmap(lambda key: fold(key, step))(own))(jnp.arange(steps)).reshape(-1)
-    currents = jax.lax.map(one, (volts, keys), batch_size=VECTORS)  # [vectors, places]
+    currents = _in_turns(jax.vmap(one), (volts, keys))  # [vectors, places]
     currents = currents[:, where.place].reshape(-1, pair, slices, columns)
     return _signals(macro, currents, volts, cells.reference).reshape(steps, batch, slices, -1)
+
+
+def _in_turns(function: Callable[[Any], Array], vectors: Any) -> Array:
+    """The function of so many vectors at a time, the last ones filled up."""
+    total = jax.tree.leaves(vectors)[0].shape[0]
+    most = min(VECTORS, total)
+    turns = -(-total // most)
+
+    def cut(leaf):
+        filled = jnp.concatenate([leaf, jnp.broadcast_to(leaf[:1], (turns * most - total, *leaf.shape[1:]))])
+        return filled.reshape(turns, most, *leaf.shape[1:])
+
+    found = jax.lax.map(function, jax.tree.map(cut, vectors))
+    return found.reshape(turns * most, -1)[:total]
 
 
 def _currents(
