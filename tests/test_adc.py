@@ -360,7 +360,7 @@ def ranges(**fields):
 def test_a_rule_says_what_follows_from_the_sums():
     np.testing.assert_array_equal(ranges(range_rule="full"), np.full((3, 2, 1), 16.0))
     np.testing.assert_array_equal(ranges(), SUMS.adc)
-    expected = np.abs(SUMS.mean) + 2.936 * np.asarray(SUMS.std)
+    expected = np.abs(np.asarray(SUMS.mean)) + 2.936 * np.asarray(SUMS.std)
     np.testing.assert_allclose(ranges(range_rule="snr", bits=5.0), expected, rtol=1e-3)
     assert np.all(ranges(range_rule="snr", bits=9.0) > expected), "more bits clip later, without another calibration"
 
