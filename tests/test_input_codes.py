@@ -103,7 +103,7 @@ def dac_bits(bits: int, code: str) -> int:
 @pytest.mark.parametrize("code", ["sign_magnitude", "unsigned"])
 def test_levels_at_once_are_the_whole_number_of_the_input(make, code):
     dac = make(5.0, code=code)
-    x = RNG.uniform(-1.2, 1.2, 200).astype(np.float32)
+    x = np.random.default_rng(1).uniform(-1.2, 1.2, 2000).astype(np.float32)
     levels, places = dac.codes(jnp.asarray(x))
     np.testing.assert_array_equal(levels[0], [slow_input(float(v), dac)[0][0] for v in x])
     assert places == 1 and float(dac.largest_level) == float(dac.top) == slow_top(dac)
