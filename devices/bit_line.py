@@ -4,7 +4,7 @@ Sums are counted in cells at full conductance and full input. A record says how 
 what noise it adds (`noise_variance`); a macro without one has a line that adds perfectly.
 """
 
-from typing import ClassVar, Protocol
+from typing import ClassVar, Protocol, runtime_checkable
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -13,6 +13,7 @@ from pim.devices.constants import BOLTZMANN
 from pim.devices.record import leaf, record
 
 
+@runtime_checkable
 class BitLine(Protocol):
     """The line of one technology."""
 
@@ -20,6 +21,8 @@ class BitLine(Protocol):
     """Whether the sum on the line is another than that of its cells."""
     needs_magnitude: ClassVar[bool]
     """Whether the bend depends on what either sign adds, not on their difference alone."""
+    needs_lines: ClassVar[bool]
+    """Whether it bends each line of a pair on its own, before their difference is taken; sums are then a line's."""
 
     def transfer(self, sums: Float[Array, "*n"], magnitude: Float[Array, "*n"] | None) -> Float[Array, "*n"]:
         """The sum as the line holds it.
@@ -50,6 +53,7 @@ class ChargeSharing:
 
     bends: ClassVar[bool] = False
     needs_magnitude: ClassVar[bool] = False
+    needs_lines: ClassVar[bool] = False
 
     capacitance: Float[Array, ""] = leaf("F", "capacitor of one cell", low=1e-18, high=1e-12)
     voltage: Float[Array, ""] = leaf("V", "to which the capacitor of a full product is charged", low=1e-3, high=5)
@@ -77,6 +81,7 @@ class Discharge:
 
     bends: ClassVar[bool] = True
     needs_magnitude: ClassVar[bool] = True
+    needs_lines: ClassVar[bool] = False
 
     cell_drop: Float[Array, ""] = leaf("V", "by which one full cell discharges a full line", low=1e-6, high=5)
     v_saturation: Float[Array, ""] = leaf("V", "V_s, output resistance of a cell times its current", low=1e-2)
@@ -101,11 +106,34 @@ class Saturation:
 
     bends: ClassVar[bool] = True
     needs_magnitude: ClassVar[bool] = False
+    needs_lines: ClassVar[bool] = False
 
     limit: Float[Array, ""] = leaf("1", "largest sum, in cells at full conductance and full input", low=1e-3)
 
     def transfer(self, sums: Float[Array, "*n"], magnitude=None) -> Float[Array, "*n"]:
         """The sum, cut off."""
+        return jnp.clip(sums, -self.limit, self.limit)
+
+    def noise_variance(self, rows: int, temperature) -> None:
+        """None."""
+        return None
+
+
+@record
+class LineClip:
+    """Each line carries no more than a largest current of either sign: two lines of a pair are cut off one by one.
+
+    The difference of a pair is taken behind that, in front of the converter or behind it. CrossSim's Icol_max.
+    """
+
+    bends: ClassVar[bool] = True
+    needs_magnitude: ClassVar[bool] = False
+    needs_lines: ClassVar[bool] = True
+
+    limit: Float[Array, ""] = leaf("1", "largest current of a line, over that of a cell at g_max and v_read", low=1e-3)
+
+    def transfer(self, sums: Float[Array, "*n"], magnitude=None) -> Float[Array, "*n"]:
+        """The current of a line, in those of a full cell, cut off."""
         return jnp.clip(sums, -self.limit, self.limit)
 
     def noise_variance(self, rows: int, temperature) -> None:

@@ -9,7 +9,8 @@ from pim.devices.array_wires import ArrayWires
 from pim.devices.bit_line import BitLine
 from pim.devices.cells.cell import Cell
 from pim.devices.converters.adc import ADC
-from pim.devices.converters.dac import DAC
+from pim.devices.converters.dac import DAC, BitSerialDAC
+from pim.devices.converters.pulse_width_dac import PulseWidthDAC
 from pim.devices.environment import ROOM, Environment
 from pim.devices.errors import DeviceError
 from pim.devices.periphery import Periphery
@@ -87,7 +88,8 @@ class AnalogMacro:
     def prepare(self) -> "AnalogMacro":
         """Itself, once it is known to make sense.
 
-        Raises DeviceError for groups of word lines that do not fill an array, and for residual slices with bits.
+        Raises DeviceError for groups of word lines that do not fill an array, for residual slices with bits, and for
+        wires that cannot be with the rest.
         """
         if self.active_rows is not None and self.rows % self.active_rows:
             raise DeviceError(
@@ -98,7 +100,38 @@ class AnalogMacro:
                 "slicing = 'residual' programs what is missing of a weight, which has no bits: take weight_bits = none "
                 "(cell.levels rounds what a cell can take), or slicing = 'bits'"
             )
+        if self.wires is not None:
+            self._check_wires(self.wires)
         return self
+
+    def _check_wires(self, wires: ArrayWires) -> None:
+        pair = self.encoding in ("differential", "differential_two_sided") and self.read_phases < 4
+        if wires.pairs == "shared_bit_line" and not pair:
+            raise DeviceError(
+                "wires.pairs = 'shared_bit_line' subtracts the two cells of a pair on one bit line, but encoding = "
+                f"{self.encoding!r} with read_phases = {self.read_phases} reads each column by itself: take encoding = "
+                "'differential', or wires.pairs = 'interleaved'"
+            )
+        if wires.input == "gate" and not (isinstance(self.dac, BitSerialDAC) and self.dac.slice_bits == 1):
+            raise DeviceError(
+                "wires.input = 'gate' switches cells on and off: take a BitSerialDAC with slice_bits = 1, or "
+                "wires.input = 'source'"
+            )
+        if self.solved_at_reads and isinstance(self.dac, PulseWidthDAC):
+            raise DeviceError(
+                "pulses of different widths make another circuit at every moment where cells are not ohmic: take "
+                "another dac, or leave wires or cell.conduction away"
+            )
+        if self.solved_at_reads and self.bends:
+            raise DeviceError(
+                "the circuit of this array is solved up to its virtual grounds, and bit_line bends sums: leave one of "
+                "wires and bit_line away"
+            )
+
+    @property
+    def solved_at_reads(self) -> bool:
+        """Whether wires resist so that no effective conductances exist: currents are solved vector by vector."""
+        return self.wires is not None and (self.wires.input == "gate" or self.cell.conduction is not None)
 
     @property
     def rows_at_once(self) -> int:
@@ -117,8 +150,13 @@ class AnalogMacro:
 
     @property
     def reads(self) -> int:
-        """Reads of an array that one input vector takes, those by the sign of the weight aside."""
-        return self.dac.steps * self.input_phases
+        """Reads of an array that one input vector takes, one after another."""
+        return self.dac.steps * self.input_phases * self.weight_phases
+
+    @property
+    def conversion_times(self) -> int:
+        """How often the sums of one input vector are converted: at each read, or once a phase (`shift_add`)."""
+        return self.reads if self.shift_add == "digital" else self.input_phases * self.weight_phases
 
     @property
     def converted_slices(self) -> int:

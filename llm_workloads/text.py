@@ -6,7 +6,7 @@ A text in which `<|endoftext|>` separates documents is scored document by docume
 import hashlib
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Bool, Float, Int32, Int64, UInt32
@@ -80,6 +80,14 @@ class ScoredText:
     def rows(self) -> list[Int32[np.ndarray, " length"]]:
         """The tokens of each row, without padding."""
         return [row[:length] for row, length in zip(self.tokens, self.lengths, strict=True)]
+
+    def head(self, tokens: int) -> "ScoredText":
+        """The first rows up to about `tokens` tokens, at least one row, which is cut where it alone has more."""
+        if tokens < 2:
+            raise WorkloadError(f"{tokens} tokens are no text: give at least 2")
+        count = max(1, int(np.searchsorted(np.cumsum(self.lengths), tokens, side="right")))
+        lengths = np.minimum(self.lengths[:count], tokens).astype(np.int32)
+        return replace(self, tokens=self.tokens[:count, : lengths.max()], lengths=lengths)
 
     def batches(self, tokens: int) -> Iterator[Batch]:
         """Cut into batches of about `tokens` tokens, of few shapes, since each is compiled.

@@ -92,3 +92,18 @@ def encoding_of(macro: AnalogMacro) -> Encoding:
             "has no pair of them: take 'differential', or read_phases = 2"
         )
     return SeparatePair(encoding, shared=True)
+
+
+def lines_of(macro: AnalogMacro) -> Encoding:
+    """The encoding of what its weights hold: as it is, or the lines of each pair apart if the bit line asks for them.
+
+    Lines that are kept apart meet in front of the converter (`column_sums`).
+    """
+    encoding = encoding_of(macro)
+    return SeparatePair(encoding) if isinstance(encoding, Differential) and lines_meet(macro) else encoding
+
+
+def lines_meet(macro: AnalogMacro) -> bool:
+    """Whether the lines of a pair are kept apart and meet in front of the converter."""
+    line = macro.bit_line
+    return line is not None and line.needs_lines and isinstance(encoding_of(macro), Differential)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pim.evaluation import sweep as sweep
     from pim.fitted import fit as fit
     from pim.health import doctor as doctor
+    from pim.layer_noise import layer_snr as layer_snr
     from pim.llm_workloads.model import load_model as load_model
     from pim.mapping.plan import place as place
     from pim.mapping.system import System as System
@@ -46,6 +47,7 @@ _HOME = {
     "sweep": "pim.evaluation",
     "citations": "pim.citing",
     "doctor": "pim.health",
+    "layer_snr": "pim.layer_noise",
     "fit": "pim.fitted",
 }
 """Where each public name lives. No module may have the name of one: importing it would put it in the name's place."""

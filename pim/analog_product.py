@@ -7,10 +7,11 @@ shift-and-add are elementwise behind it.
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key, UInt32
 
-from pim.column_sums import exact_sums, read_sums
+from pim.circuit.sums import circuit_sums
+from pim.column_sums import exact_sums, read_sums, with_noise
 from pim.converters import by_column, convert_and_add
 from pim.devices.macro import AnalogMacro
-from pim.devices.random import site_key
+from pim.devices.random import fold, site_key
 from pim.inputs import applied_levels, drive
 from pim.mapping.encoding import encoding_of
 from pim.mapping.tiles import column_arrays, cut_inputs
@@ -41,11 +42,21 @@ def analog_product(
 
     def sums(feed: Feed) -> Sums:
         u, weights = feed.levels, feed.weights
+        if crossbar.cells is not None:
+            return by_column(solved(feed))
         if key is None:
             exact = exact_sums(macro, u.reshape(steps * batch, -1), weights)
             return by_column(adding.added(exact.reshape(steps, batch, slices, -1)))
         site = site_key(key, layer=crossbar.layer, operator=crossbar.operator, tile=feed.tile, use="read")
         return by_column(read_sums(macro, u, weights, feed.variance, feed.span, adding, site, rows))
+
+    def solved(feed: Feed) -> Float[Array, "times batch parts columns"]:
+        assert crossbar.cells is not None
+        at = macro, crossbar.cells, feed.tile, feed.levels, crossbar.n_in, n_out, arrays
+        if key is None:
+            return adding.added(circuit_sums(*at, None))
+        site = site_key(key, layer=crossbar.layer, operator=crossbar.operator, tile=feed.tile, use="read")
+        return with_noise(macro, circuit_sums(*at, (fold(site, 2), rows)), None, feed.span, adding, site, rows)
 
     def convert(feed: Feed, sums: Sums) -> Float[Array, "batch n_out"]:
         y = encoding.combine(convert_and_add(macro, sums, adding.counts, feed.span, feed.adcs), n_out, arrays)
@@ -58,10 +69,10 @@ def analog_product(
         levels=cut_inputs(planes, macro.rows_at_once),
         weights=crossbar.weights,
         variance=crossbar.variance,
-        span=adc_ranges(crossbar.ranges, macro, tiles, columns // slices),
+        span=adc_ranges(crossbar.ranges, macro, tiles, len(encoding.places(n_out, arrays)[0])),
         adcs=crossbar.adcs,
         offset=offsets,
         scale=crossbar.scale if by_tile else None,
     )
-    at_once = tiles * steps * batch * columns <= BATCHED_ELEMENTS
+    at_once = crossbar.cells is None and tiles * steps * batch * columns <= BATCHED_ELEMENTS
     return TiledProduct(feeds, sums, convert, lambda y: (y if by_tile else y * crossbar.scale) * full, at_once)

@@ -17,7 +17,9 @@ from pim.devices.errors import DeviceError
 from pim.devices.macro import AnalogMacro
 from pim.devices.random import chip_keys, is_many, site_key
 from pim.devices.record import leaf, part, record
+from pim.diagnosis import Diagnosis, diagnose
 from pim.formulation import Formulation
+from pim.inputs import check_inputs
 from pim.operands import Operands, measure_operands
 from pim.ranges import Ranges
 from pim.tile_programming import program_tiles
@@ -172,21 +174,52 @@ class Chip:
             key: key of the reads; None reads without noise. Chip c of many reads with `chip_key(key, c)`.
             rows: identity of each input vector, which decides its draws; by default its place in `x`.
 
-        Raises DeviceError if the width of `x` is not that of the matrix.
+        Raises DeviceError if the width of `x` is not that of the matrix, or if wires resist so that the circuit of a
+        vector has no solution that could be found (in jitted code its products are NaN).
         """
-        x, n_in = jnp.asarray(x, jnp.float32), self.weights.shape[0]
+        x = jnp.asarray(x, jnp.float32)
+        flat, pairs = self._vectors(x, rows)
+        if not is_many(self.key):
+            y = _matmul(self.weights, self.crossbar, self.held, self.model, flat, pairs, key)
+            check_solved(y, self.model)
+            return y.reshape(*x.shape[:-1], -1)
+        y = _matmul_many(self.weights, self.crossbar, self.held, self.model, flat, pairs, key, len(self))
+        check_solved(y, self.model)
+        return y.reshape(len(self), *x.shape[:-1], -1)
+
+    def diagnose(
+        self,
+        x: Float[ArrayLike, "*batch n_in"],
+        *,
+        key: Key[Array, ""] | None,
+        rows: Int[ArrayLike, "*batch"] | None = None,
+    ) -> Diagnosis:
+        """The product x W with what happens on the way: clipped conversions, codes, noise by tile and by source.
+
+        Args:
+            x: inputs; any leading dimensions.
+            key: key of the reads, as for `matmul`; None reads without noise.
+            rows: identity of each input vector, as for `matmul`.
+
+        Raises DeviceError for a device without analog cells, for many chips, and as `matmul` does.
+
+        >>> print(chip.diagnose(x, key=jax.random.key(1)))
+        """
+        x = jnp.asarray(x, jnp.float32)
+        return diagnose(self, x, *self._vectors(x, rows), key)
+
+    def _vectors(self, x: Float[Array, "*batch n_in"], rows) -> tuple[Float[Array, "n n_in"], UInt32[Array, "n 2"]]:
+        """The input vectors one a row, and the (document, position) of each."""
+        n_in = self.weights.shape[0]
         if x.ndim < 1 or x.shape[-1] != n_in:
             raise DeviceError(f"x has the shape {x.shape}; its last axis must be {n_in}, the inputs of this matrix")
         flat = x.reshape(-1, n_in)
         ids = jnp.arange(flat.shape[0]) if rows is None else jnp.asarray(rows).reshape(-1)
         if ids.shape[0] != flat.shape[0]:
             raise DeviceError(f"rows has {ids.shape[0]} entries; x has {flat.shape[0]} vectors")
-        pairs = jnp.stack([jnp.zeros(ids.shape, jnp.uint32), ids.astype(jnp.uint32)], axis=1)
-        if not is_many(self.key):
-            y = _matmul(self.weights, self.crossbar, self.held, self.model, flat, pairs, key)
-            return y.reshape(*x.shape[:-1], -1)
-        y = _matmul_many(self.weights, self.crossbar, self.held, self.model, flat, pairs, key, len(self))
-        return y.reshape(len(self), *x.shape[:-1], -1)
+        if isinstance(self.model, AnalogMacro):
+            check_inputs(self.model, flat, "x")
+        return flat, jnp.stack([jnp.zeros(ids.shape, jnp.uint32), ids.astype(jnp.uint32)], axis=1)
 
     def operands(self, x: Float[ArrayLike, "*batch n_in"]) -> Operands:
         """Statistics of the inputs `x` on this chip's cells, for `pim.cost`."""
@@ -226,6 +259,19 @@ def check_matrix(matrix: Array, name: str) -> None:
     if not isinstance(matrix, Tracer) and not np.isfinite(matrix).all():
         bad = int(np.size(matrix) - np.isfinite(matrix).sum())
         raise DeviceError(f"{name} holds {bad} values that are NaN or infinite; every value must be finite")
+
+
+def check_solved(y: Array, model: object) -> None:
+    """Raise DeviceError where the circuit of an array with resistive wires was not solved, which left NaN."""
+    if not isinstance(model, AnalogMacro) or model.wires is None or isinstance(y, Tracer):
+        return
+    bad = int((~jnp.isfinite(y)).any(axis=-1).sum())
+    if bad:
+        raise DeviceError(
+            f"the circuit of the arrays was not solved for {bad} of {y[..., 0].size} vectors, to a residual of "
+            f"wires.tolerance = {float(model.wires.tolerance):g}: inputs that are not finite, a tolerance below what "
+            "float32 can hold (1e-6 is safe), or cells that conduct far better than their wires"
+        )
 
 
 def program_cells(

@@ -5,17 +5,19 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key, UInt32
 
 from pim.converters import by_column
+from pim.devices.bit_line import BitLine
 from pim.devices.converters.span import Span
 from pim.devices.errors import DeviceError
 from pim.devices.macro import AnalogMacro
 from pim.devices.random import fold, normal_rows, row_keys
 from pim.integer_sums import two_at_least
-from pim.mapping.encoding import encoding_of
+from pim.mapping.encoding import encoding_of, lines_meet, lines_of
 from pim.shift_add import ShiftAdd
+from pim.sum_grid import converts_lines
 
 
 def exact_sums(
-    macro: AnalogMacro, levels: Float[Array, "*batch rows"], weights: Float[Array, "driven_rows columns"]
+    macro: AnalogMacro, levels: Float[Array, "*batch rows"], weights: Float[Array, "driven_rows lines"]
 ) -> Float[Array, "*batch columns"]:
     """Sums without noise, in cells of full conductance and input, as bit lines hold them."""
     return _bent(macro, levels, weights, _product(macro.driven(levels), weights))
@@ -44,7 +46,7 @@ def read_sums(
         rows: (document, position) of each input vector.
     """
     steps, batch, _ = levels.shape
-    shape = steps, batch, macro.slices, weights.shape[1] // macro.slices
+    shape = steps, batch, macro.slices, -1
     flat = levels.reshape(steps * batch, -1)
     sums = _product(macro.driven(flat), weights)
     cells = None if variance is None else _cell_variance(macro, levels, variance)
@@ -52,11 +54,25 @@ def read_sums(
         if cells is not None:
             sums = _noisy(macro, sums.reshape(shape), cells, fold(site, 1), rows).reshape(sums.shape)
         sums, cells = _bent(macro, flat, weights, sums), None
+    return with_noise(macro, sums.reshape(shape), cells, span, adding, site, rows)
+
+
+def with_noise(
+    macro: AnalogMacro,
+    sums: Float[Array, "steps batch slices columns"],
+    cells: Float[Array, "steps batch slices #columns"] | None,
+    span: Span,
+    adding: ShiftAdd,
+    site: Key[Array, ""],
+    rows: UInt32[Array, "batch 2"],
+) -> Float[Array, "times batch parts columns"]:
+    """Sums that come to the converters, with the noise of all that is on their way; `cells`: variance of the cells'."""
     lines, converters = _line_variance(macro), _converter_variance(macro, span)
     parts = [] if cells is None else [adding.added(cells, 2)]
-    parts += [] if lines is None else [adding.added(jnp.broadcast_to(lines, (steps, 1, macro.slices, 1)), 2)]
+    if lines is not None:
+        parts.append(adding.added(jnp.broadcast_to(lines, (sums.shape[0], 1, macro.slices, 1)), 2))
     parts += [] if converters is None else [converters[None, None]]
-    sums = adding.added(sums.reshape(shape))
+    sums = adding.added(sums)
     return _noisy(macro, sums, sum(parts[1:], parts[0]), site, rows) if parts else sums
 
 
@@ -97,22 +113,41 @@ def _cell_variance(
 def _bent(
     macro: AnalogMacro,
     levels: Float[Array, "*batch rows"],
-    weights: Float[Array, "driven_rows columns"],
-    sums: Float[Array, "*batch columns"],
+    weights: Float[Array, "driven_rows lines"],
+    sums: Float[Array, "*batch lines"],
 ) -> Float[Array, "*batch columns"]:
     if not macro.bends:
         return sums
     assert macro.bit_line is not None
     line = macro.bit_line
+    if line.needs_lines:
+        return _bent_lines(macro, line, sums)
     if macro.encoding != "differential":
         raise DeviceError(
             f"this bit line bends the sums of either sign, but encoding = {macro.encoding!r} has both on one line: "
-            "take encoding = 'differential', or bit_line = None"
+            "take encoding = 'differential', bit_line = LineClip, or bit_line = None"
         )
     magnitude = None
     if line.needs_magnitude:
         magnitude = _product(jnp.abs(macro.driven(levels)), jnp.abs(weights))
     return line.transfer(sums, magnitude)
+
+
+def _bent_lines(
+    macro: AnalogMacro, line: BitLine, sums: Float[Array, "*batch lines"]
+) -> Float[Array, "*batch columns"]:
+    """The signals of lines that are bent one by one, and then meet where they are a pair."""
+    if not (lines_meet(macro) or converts_lines(macro)):
+        raise DeviceError(
+            f"this bit line cuts off the current of each line, and encoding = {macro.encoding!r} takes a reference off "
+            "it before: take a differential encoding, 'offset' or 'offset_digital', or bit_line = None"
+        )
+    full = lines_of(macro).largest_signal(macro.cell.g_min, macro.cell.g_max)
+    sums = full * line.transfer(sums / full, None)
+    if not lines_meet(macro):
+        return sums
+    pairs = sums.reshape(*sums.shape[:-1], macro.slices, 2, -1)
+    return (pairs[..., 0, :] - pairs[..., 1, :]).reshape(*sums.shape[:-1], -1)
 
 
 def _line_variance(macro: AnalogMacro) -> Float[Array, ""] | None:

@@ -10,10 +10,11 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key, UInt32
 
 from pim.analog_product import analog_product
+from pim.circuit.sums import circuit_sums
 from pim.column_sums import exact_sums
 from pim.devices.macro import AnalogMacro
 from pim.inputs import drive
-from pim.mapping.tiles import cut_inputs
+from pim.mapping.tiles import column_arrays, cut_inputs
 from pim.measured_sums import calibrated_ranges, measured_sums
 from pim.programmed import Crossbar as Crossbar
 from pim.ranges import Ranges
@@ -61,13 +62,20 @@ def calibrate(crossbar: Crossbar, macro: AnalogMacro, x: Float[Array, "batch n_i
     _, planes, gains = drive(macro, x, full)
     adding = shift_add(macro, gains, crossbar.gains)
 
+    n_out = crossbar.scale.shape[-1]
+
     def one_tile(tile):
-        u, weights = tile
-        sums = exact_sums(macro, u.reshape(-1, u.shape[-1]), weights)
-        sums = adding.added(sums.reshape(*u.shape[:2], macro.slices, -1))
+        number, u, weights = tile
+        if crossbar.cells is None:
+            sums = exact_sums(macro, u.reshape(-1, u.shape[-1]), weights).reshape(*u.shape[:2], macro.slices, -1)
+        else:
+            arrays = column_arrays(n_out, macro)
+            sums = circuit_sums(macro, crossbar.cells, number, u, crossbar.n_in, n_out, arrays, None)
+        sums = adding.added(sums)
         return measured_sums(macro, sums.reshape(-1, *sums.shape[2:]))
 
-    found = jax.lax.map(one_tile, (cut_inputs(planes, macro.rows_at_once), crossbar.weights))
+    inputs = cut_inputs(planes, macro.rows_at_once)
+    found = jax.lax.map(one_tile, (jnp.arange(len(inputs)), inputs, crossbar.weights))
     return calibrated_ranges(macro, full, found)
 
 

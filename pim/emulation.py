@@ -15,6 +15,7 @@ from pim.chip import reading_time
 from pim.crossbar import Crossbar
 from pim.devices.activation_table import ActivationTable
 from pim.devices.arithmetic import FloatArithmetic
+from pim.devices.errors import DeviceError
 from pim.devices.holder import Holder
 from pim.devices.macro import AnalogMacro
 from pim.devices.number_format import rounded
@@ -25,6 +26,7 @@ from pim.llm_workloads.llama import Matmul, digital_matmul
 from pim.llm_workloads.operators import DYNAMIC, STATIC, layer_path
 from pim.mapping.plan import Plan
 from pim.ranges import Ranges
+from pim.sum_grid import check_pedestal
 from pim.tile_programming import program_tiles
 
 
@@ -132,6 +134,13 @@ def program_model(plan: Plan, key: Key[Array, ""] | None, time: float | None = N
     Returns a tree like the model's own, split into the plan's segments, for `llama.forward` with `hook`.
     """
     assert plan.model is not None, "a plan of a config alone has no weights to program"
+    for name, macro in macros(plan).items():
+        if macro.dac.code == "unsigned":
+            raise DeviceError(
+                f"{name}: dac.code = 'unsigned' drives nothing below zero, but activations of a language model have "
+                "either sign: take dac.code = 'sign_magnitude'"
+            )
+        check_pedestal(macro)
     params = plan.model.params
     (digital,) = params["segments"]
     segments = []

@@ -19,6 +19,9 @@ from pim.plan_cost import plan_cost
 from pim.result import Result, combinations
 from pim.scoring import score
 
+KEPT_TOKENS = 512
+"""Tokens of the scored text that a result keeps, for `Result.snr`."""
+
 
 def evaluate(
     plan: Plan,
@@ -104,6 +107,7 @@ def study(
         scores,
         costs,
         _protocol(plan, scored, chips, seed, time) | {"notes": interpolated(plans, time)},
+        scored.head(KEPT_TOKENS),
     )
 
 

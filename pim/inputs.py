@@ -3,8 +3,10 @@
 from typing import Any
 
 import jax.numpy as jnp
+from jax.core import Tracer
 from jaxtyping import Array, Float, Key, UInt32
 
+from pim.devices.errors import DeviceError
 from pim.devices.macro import AnalogMacro
 from pim.devices.random import normal, normal_rows, row_keys, site_key
 
@@ -37,6 +39,18 @@ def driven_planes(
     if macro.input_phases == 1:
         return planes, gains
     return jnp.concatenate([jnp.maximum(planes, 0.0), jnp.maximum(-planes, 0.0)]), jnp.concatenate([gains, -gains])
+
+
+def check_inputs(macro: AnalogMacro, x: Float[Array, "batch n_in"], name: str) -> None:
+    """Raise DeviceError for negative inputs that an unsigned converter would cut off; traced ones are not looked at."""
+    if macro.dac.code != "unsigned" or isinstance(x, Tracer):
+        return
+    negative = int((x < 0).sum())
+    if negative:
+        raise DeviceError(
+            f"{name} holds {negative} negative values, down to {float(x.min()):g}, but dac.code = 'unsigned' drives "
+            "nothing below zero: take dac.code = 'sign_magnitude', or shift the inputs"
+        )
 
 
 def frozen_dacs(

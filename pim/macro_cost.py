@@ -1,12 +1,15 @@
 """What a matrix product costs on analog arrays: a closed form in arrays of shapes.
 
 A matrix takes T x A arrays: T tiles along its inputs, A side by side along its outputs. All of them work in parallel.
-An input vector takes `steps` reads (one with a multi-bit DAC), and a step runs
+An input vector takes one read a step of the DAC (one in all with a multi-bit one), and as many again for each phase by
+the sign of input or weight. A read runs
 
     settle -> read for t_read -> the columns of each ADC, one after another -> shift-and-add
 
-without overlap between steps or vectors; the sums of the T tiles then meet in a tree of adders. Buffers and bus work
-behind the converters' backs, so that their latency is 0. Area counts whole arrays, full or not.
+without overlap between reads or vectors; where steps are added in front of the converters, these and what follows come
+once a phase, and where rows are read in groups (`active_rows`), all of it once a group. The sums of the T tiles then
+meet in a tree of adders. Buffers and bus work behind the converters' backs, so that their latency is 0. Area counts
+whole arrays, full or not.
 
 Not counted: writing the cells, amplifiers that hold the bit lines, what the drivers burn beyond the charge they deliver
 at the read voltage, and clock and control.
@@ -34,14 +37,16 @@ class Counts(NamedTuple):
     """How much of a macro a matrix takes, and what happens there for one input vector."""
 
     tiles: Any  # row tiles, T
+    groups: Any  # groups of rows of an array, read one after another
     arrays: Any  # all arrays, T x A
     lines: Any  # word lines driven, in all arrays
     cells: Any  # cells that carry current
-    columns: Any  # columns of cells in use, in all arrays
-    conversions: Any  # conversions a step
-    turns: Any  # conversions that one ADC makes a step, one after another
+    columns: Any  # columns of cells in use, in all arrays, for each group of rows
+    sums: Any  # sums that are held a read, of all groups
+    conversions: Any  # conversions each time that sums are converted
+    turns: Any  # conversions that one ADC makes each time, one after another
     adcs: Any  # converters of an array
-    signals: int  # signals to convert in a full array
+    signals: int  # sums that are held in a full array
     partial_sums: Any  # digital results that leave the arrays
     depth: Any  # additions, one after another, that sum up the tiles
 
@@ -52,23 +57,27 @@ def counts(macro: AnalogMacro, n_in, n_out) -> Counts:
     column_arrays(1, macro)  # raises where an array cannot hold a weight
     per_array = encoding.outputs_per_array(macro.columns, macro.slices)
     whole = -(-n_in // macro.rows)
-    n_in, n_out, tiles, side = (
-        jnp.asarray(count, jnp.float32) for count in (n_in, n_out, whole, -(-n_out // per_array))
+    read, longest = (-(-size // macro.rows_at_once) for size in (n_in, jnp.minimum(n_in, macro.rows)))
+    n_in, n_out, tiles, side, read, longest = (
+        jnp.asarray(count, jnp.float32) for count in (n_in, n_out, whole, -(-n_out // per_array), read, longest)
     )  # floats from here on: products of counts overflow int32
     columns = encoding.cell_columns(n_out, side) * macro.slices
-    signals = int(encoding.converted(per_array, 1)) * macro.slices
-    in_use = encoding.converted(jnp.minimum(n_out, per_array), 1) * macro.slices
+    signals, converted = int(encoding.converted(per_array, 1)), macro.converted_slices
+    in_use = encoding.converted(jnp.minimum(n_out, per_array), 1) * converted
+    outputs = read * encoding.converted(n_out, side)
     shared = macro.adc.columns_per_adc if macro.adc is not None else 1.0
     return Counts(
         tiles=tiles,
+        groups=longest,
         arrays=tiles * side,
         lines=n_in * side,
         cells=n_in * columns,
-        columns=tiles * columns,
-        conversions=tiles * encoding.converted(n_out, side) * macro.slices,
+        columns=read * columns,
+        sums=outputs * macro.slices,
+        conversions=outputs * converted,
         turns=jnp.minimum(shared, in_use),
-        adcs=jnp.ceil(signals / shared),
-        signals=signals,
+        adcs=jnp.ceil(signals * converted / shared),
+        signals=signals * macro.slices,
         partial_sums=tiles * n_out,
         depth=32 - jax.lax.clz(whole - 1),  # ceil(log2(tiles)), exactly
     )
@@ -117,57 +126,67 @@ def _priced(macro: AnalogMacro, n_in, n_out, vectors, u2, g) -> Ledger:
 
 
 def cells_cost(macro: AnalogMacro, n: Counts, vectors, u2, g) -> Row:
-    """Current through the cells: steps * t_read * sum over cells of v_read^2 u^2 G."""
+    """Current through the cells: reads * t_read * sum over cells of v_read^2 u^2 G.
+
+    In reads by the sign of the weight half of the columns carry it at a time.
+    """
     assert macro.cell.area is not None, "checked by `matrix_cost`"
-    reads = vectors * macro.dac.steps
-    energy = reads * macro.t_read * macro.v_read**2 * u2 * g * n.cells
-    return "cells", energy, reads * macro.t_read, n.arrays * (macro.rows * macro.columns * macro.cell.area)
+    reads = vectors * macro.reads
+    energy = reads / macro.weight_phases * macro.t_read * macro.v_read**2 * u2 * g * n.cells
+    return "cells", energy, reads * n.groups * macro.t_read, n.arrays * (macro.rows * macro.columns * macro.cell.area)
 
 
 def lines_cost(macro: AnalogMacro, n: Counts, vectors, u2) -> Row:
-    """Charging lines, C V^2 a step: word lines to their level, select lines by their full swing, and bit lines.
+    """Charging lines, C V^2 a read: word lines to their level, select lines by their full swing, and bit lines.
 
-    A bit line settles at a weighted mean of the levels, whose square is at most their mean square: that is taken.
+    A bit line settles at a weighted mean of the levels, whose square is at most their mean square: that is taken. Of
+    the reads by the sign of an input its word line takes part in one.
     """
     around = macro.periphery
     if around is None:
         return "lines", 0.0, 0.0, 0.0
-    level = macro.v_read**2 * u2
+    level = macro.v_read**2 * jnp.minimum(macro.dac.charged(u2), 1.0 / macro.input_phases)
     wordlines = n.lines * macro.columns * around.wordline_capacitance * level
     selects = n.lines * macro.columns * around.select_capacitance * around.select_voltage**2
-    bitlines = n.columns * macro.rows * around.bitline_capacitance * level
-    return "lines", vectors * macro.dac.steps * (wordlines + selects + bitlines), 0.0, 0.0
+    bitlines = n.columns / macro.weight_phases * macro.rows * around.bitline_capacitance * level
+    return "lines", vectors * macro.reads * (wordlines + selects + bitlines), 0.0, 0.0
 
 
 def dac_cost(macro: AnalogMacro, n: Counts, vectors) -> Row:
-    """Input conversion: one a word line and vector, for every array that the line's input goes to."""
-    settle = macro.periphery.settle * macro.dac.steps if macro.periphery is not None else 0.0
-    energy = vectors * n.lines * macro.dac.energy(macro.vdd)
+    """Input conversion: one a word line and vector, for every array that the line's input goes to.
+
+    It is made again for the reads by the sign of the weight, and once for those by the sign of the input.
+    """
+    settle = macro.periphery.settle * macro.reads * n.groups if macro.periphery is not None else 0.0
+    energy = vectors * macro.weight_phases * n.lines * macro.dac.energy(macro.vdd)
     return "dac", energy, vectors * settle, n.arrays * macro.rows * macro.dac.area
 
 
 def columns_cost(macro: AnalogMacro, n: Counts, vectors) -> list[Row]:
     """Holding and converting the columns' sums."""
     around, adc = macro.periphery, macro.adc
-    events = vectors * macro.dac.steps
+    events = vectors * macro.conversion_times
     rows: list[Row] = [("sample_hold", 0.0, 0.0, 0.0), ("adc", 0.0, 0.0, 0.0)]
     if around is not None:
         area = n.arrays * n.signals * around.sample_hold_area
-        rows[0] = ("sample_hold", events * n.conversions * around.sample_hold_energy, 0.0, area)
+        rows[0] = ("sample_hold", vectors * macro.reads * n.sums * around.sample_hold_energy, 0.0, area)
     if adc is not None and adc.cost is not None:
         energy = events * n.conversions * adc.cost.energy(adc.bits, macro.vdd)
-        latency = events * n.turns * adc.cost.latency(adc.bits, macro.rows)
+        latency = events * n.groups * n.turns * adc.cost.latency(adc.bits, macro.rows)
         rows[1] = ("adc", energy, latency, n.arrays * n.adcs * adc.cost.area(adc.bits))
     return rows
 
 
 def digital_rows(macro: AnalogMacro, n: Counts, n_in, vectors) -> list[Row]:
-    """Shift-and-add (one a conversion: steps, slices and tiles are all summed by it), buffers and bus."""
+    """Shift-and-add (one a conversion: reads, slices and tiles are all summed by it), buffers and bus.
+
+    A digital offset takes one addition an input too.
+    """
     around = macro.periphery
     if around is None:
         return [(name, 0.0, 0.0, 0.0) for name in ("shift_add", "buffer", "bus")]
-    steps = macro.dac.steps
-    adds = vectors * steps * n.conversions
+    times = macro.conversion_times
+    adds = vectors * (times * n.conversions + (n_in if macro.encoding == "offset_digital" else 0.0))
     inputs = n.lines * around.input_bytes
     outputs = n.partial_sums * around.output_bytes
     moved = n_in * around.input_bytes + outputs  # the bus brings an input to all arrays of its tile at once
@@ -175,7 +194,7 @@ def digital_rows(macro: AnalogMacro, n: Counts, n_in, vectors) -> list[Row]:
         (
             "shift_add",
             adds * around.shift_add_energy,
-            vectors * (steps + n.depth) * around.shift_add_latency,
+            vectors * (times * n.groups + n.depth) * around.shift_add_latency,
             n.arrays * n.adcs * around.shift_add_area,
         ),
         (
@@ -216,4 +235,6 @@ def uncounted(macro: AnalogMacro) -> tuple[str, ...]:
         notes.append("the ADC has no cost law: conversions are free of charge")
     if macro.periphery is None:
         notes.append("no periphery: lines, sample-and-hold, shift-and-add, buffers, bus and leakage are left out")
+    if macro.shift_add != "digital":
+        notes.append(f"shift_add = {macro.shift_add!r}: what adds sums in front of the converters is free of charge")
     return tuple(notes)

@@ -15,11 +15,14 @@ from pim.sum_grid import smallest_product
 LEAST_BITS = jnp.arange(2.0, 13.0)
 """Resolutions for which the range of the least error is found; finer converters take the last."""
 
-SAMPLES = {"tile": 4096, "column": 512}
+SAMPLES = {"tile": 4096, "column": 256}
 """Sums of each range, evenly spaced in rank, by which that range is judged."""
 
-COARSE = 2.0 ** -(jnp.arange(40.0) / 5.0)
-"""Candidates, over the largest sum: down to a 200th, for sums with far outliers."""
+COARSE = 2.0 ** (0.5 - jnp.arange(224.0) / 32.0)
+"""Candidates, over the largest sum: above it, where codes may fall on the grid of sums, and down to a 90th, for sums
+with far outliers. So close together (2 %) because that grid makes many narrow minima."""
+FINE = jnp.linspace(2.0**-0.03, 2.0**0.03, 17)
+"""Candidates over the best of those."""
 
 
 class Sums(NamedTuple):
@@ -77,7 +80,7 @@ def least_error_ranges(
     """The ends that leave the smallest mean square error of converted sums, at each of `LEAST_BITS`.
 
     The error is that of the converter itself without its imperfections: steps, clipping and, with `reconstruct`, whole
-    numbers. A coarse grid of candidates, then a fine one around the best. With two ends each is searched for in turn,
+    numbers. A grid of candidates, then a finer one around the best. With two ends each is searched for in turn,
     since what one cuts off does not depend on the other; only the step does.
     """
     ideal = replace(adc, mismatch=None, inl=None, architecture=None, noise=None, enob=None)
@@ -94,8 +97,7 @@ def least_error_ranges(
 
     def search(converter: ADC, ends, largest):
         coarse = best(converter, ends, COARSE[:, None, None] * largest[None])
-        around = jnp.linspace(COARSE[1], 1.0 / COARSE[1], 17)
-        return best(converter, ends, around[:, None, None] * coarse[None])
+        return best(converter, ends, FINE[:, None, None] * coarse[None])
 
     def at(bits):
         converter = replace(ideal, bits=bits)

@@ -2,7 +2,8 @@
 
 from jaxtyping import Array, Float, Int32, Shaped, UInt32
 
-from pim.devices.record import leaf, record, static
+from pim.circuit.sums import HeldCells
+from pim.devices.record import leaf, part, record, static
 from pim.formulation import ANALOG, Formulation
 from pim.ranges import Ranges
 
@@ -35,3 +36,6 @@ class Crossbar:
     n_in: int = static("inputs")
     device: str = static("name of the device in its system")
     formulation: Formulation = static("how products with it are computed", default=ANALOG)
+    cells: HeldCells | None = part(
+        "where every vector needs a circuit solved: the cells; `weights` have no wires", default=None
+    )

@@ -16,6 +16,8 @@ from pim.devices.holder import Holder
 from pim.devices.macro import AnalogMacro
 from pim.devices.random import chip_keys
 from pim.formulation import choose, forced
+from pim.inputs import check_inputs
+from pim.sum_grid import check_pedestal
 from pim.tile_programming import program_tiles
 
 
@@ -67,12 +69,14 @@ def program(
                 raise DeviceError("time was given, but this device has no law of ageing: leave time=None")
             held = hold_matrix(weights, model, key)
         return Chip(weights=weights, model=model, key=key, time=None, temperature=None, crossbar=None, held=held)
+    check_pedestal(model)
     when, ranges = reading_time(model, time), None
     if calibration is not None:
         calibration = jnp.asarray(calibration, jnp.float32)
         check_matrix(calibration, "calibration")
         if calibration.shape[1] != weights.shape[0]:
             raise DeviceError(f"calibration is {calibration.shape}; it must be [n, {weights.shape[0]}]")
+        check_inputs(model, calibration, "calibration")
         ranges = _calibrate(weights, model, calibration)
     how = choose if formulation is None else partial(forced, formulation)
     chosen = how(model, weights.shape[0], calibrated=ranges is not None)

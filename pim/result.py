@@ -11,7 +11,9 @@ import numpy as np
 import xarray as xr
 
 from pim.devices.device import Source
+from pim.errors import StudyError
 from pim.ledger import kind
+from pim.llm_workloads.text import ScoredText
 from pim.mapping.plan import Plan
 from pim.metrics import Interval, paired_difference, perplexity
 from pim.plan_cost import PlanCost
@@ -19,6 +21,8 @@ from pim.scoring import Scores
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+    from pim.model_snr import ModelSnr
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,8 @@ class Point:
 class Result:
     """What an evaluation or a sweep found.
 
+    Attributes of interest: `points`, `perplexity`, and `sample`, the first of the scored text, for `snr`.
+
     >>> result = pim.evaluate(plan, text)
     >>> result.perplexity, result.digital_perplexity
     >>> result.points[0].difference
@@ -58,6 +64,7 @@ class Result:
     scores: Scores
     costs: Sequence[PlanCost]
     protocol: Mapping[str, Any]
+    sample: ScoredText | None = None
 
     @property
     def digital_perplexity(self) -> float:
@@ -143,6 +150,35 @@ class Result:
         from pim.plots import accuracy_against_energy
 
         return accuracy_against_energy(self)
+
+    def snr(self, point: int = 0, *, tokens: int = 256, progress: bool = True) -> "ModelSnr":
+        """Signal over noise of every matrix on an analog device, by operator, layer and source of the noise.
+
+        Of the first chip, on the first tokens that were scored; each matrix gets the inputs that it has in the exact
+        model. Takes some seconds for each shape of matrix.
+
+        Args:
+            point: of a sweep, its index in `points`.
+            tokens: how many, at most as many as the result has kept (512).
+            progress: show a bar on standard error after two seconds.
+
+        Raises StudyError if the result has kept no text, or no matrix is on an analog device.
+
+        >>> found = pim.evaluate(plan, text).snr()
+        >>> found.to_dataset()["snr"], found.plot()
+        """
+        from pim.model_snr import model_snr
+
+        if self.sample is None:
+            raise StudyError("this result has kept none of its text: evaluate again")
+        time = self.protocol["time_s"]
+        return model_snr(
+            self.plan.replace(combinations(self.axes)[point]),
+            self.sample.head(tokens),
+            seed=self.protocol["seed"],
+            time=time if isinstance(time, (int, float)) else None,
+            progress=progress,
+        )
 
     def report(self, folder: str | Path) -> list[Path]:
         """Write result.nc, result.json and report.html into a folder, all or none; returns their paths."""

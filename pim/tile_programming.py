@@ -1,5 +1,6 @@
 """A matrix into arrays of analog cells, tile by tile."""
 
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -8,13 +9,14 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from pim.circuit.arrays import fold_tile
+from pim.circuit.sums import HeldCells
 from pim.converters import frozen_adcs
 from pim.crossbar import Crossbar
 from pim.devices.macro import AnalogMacro
 from pim.devices.random import CYCLE_USES, cycle_key, site_key
 from pim.formulation import ANALOG, Formulation
 from pim.inputs import frozen_dacs
-from pim.mapping.encoding import Encoding, encoding_of
+from pim.mapping.encoding import Encoding, encoding_of, lines_of
 from pim.mapping.residual import residual_digits, residual_gains
 from pim.mapping.tiles import column_arrays, cut_rows, row_tiles
 from pim.mapping.weights import Digits, weight_scale
@@ -42,7 +44,7 @@ def program_tiles(
     `cycle` counts how often the chip was written before; None is 0. `formulation` says what is kept of the cells, and
     how products with them are computed.
     """
-    encoding, cell = encoding_of(macro), macro.cell
+    encoding, lines, cell = encoding_of(macro), lines_of(macro), macro.cell
     n_in, n_out = weights.shape
     arrays = column_arrays(n_out, macro)
     window = cell.g_max - cell.g_min
@@ -74,8 +76,9 @@ def program_tiles(
             g = cell.program(g, keys, time, temperature, cycle)
             read = cell.read_mean(g)
         variance = cell.read_variance(g)
-        if macro.wires is not None:
-            held = read
+        held = read
+        cells = HeldCells(held, variance, jnp.asarray(reference, jnp.float32)) if macro.solved_at_reads else None
+        if macro.wires is not None and cells is None:
             read = fold_tile(held, macro.wires, n_out, arrays, jnp.minimum(n_in - tile * macro.rows, macro.rows))
             if variance is not None:  # to first order what a cell's noise loses on its way is what its current does
                 variance = variance * (read / jnp.where(held > 0, held, jnp.inf)) ** 2
@@ -86,14 +89,14 @@ def program_tiles(
         strengths = zip(
             *(cell.strengths(value) for value in (read, reference * cell.g_min, reference * cell.g_max)), strict=True
         )
-        signal = [fold(jax.vmap(encoding.signal, in_axes=(1, None, None))(*a)) for a in strengths]
+        signal = [fold(jax.vmap(lines.signal, in_axes=(1, None, None))(*a)) for a in strengths]
         if variance is not None:
-            variance = fold(jax.vmap(encoding.noise, in_axes=1)(variance)) / window**2
+            variance = fold(jax.vmap(lines.noise, in_axes=1)(variance)) / window**2
             variance = variance[:1, :1] if alike else variance
-        return jnp.stack(signal) / window, variance, g.sum(axis=(0, 1, 3))
+        return jnp.stack(signal) / window, variance, g.sum(axis=(0, 1, 3)), cells
 
     tiles = cut_rows(cut.digits, macro.rows)
-    signal, variance, conductance = jax.lax.map(one_tile, (jnp.arange(tiles.shape[0]), tiles))
+    signal, variance, conductance, cells = jax.lax.map(one_tile, (jnp.arange(tiles.shape[0]), tiles))
     grouped = partial(_groups, macro, n_in)
     adcs = frozen_adcs(macro, key, tiles.shape[0], n_out, layer, operator)
 
@@ -111,6 +114,7 @@ def program_tiles(
         scale=scale if len(scale) == 1 else _each_group(macro, n_in, scale),
         conductance=grouped(conductance[..., None])[..., 0],
         ranges=ranges,
+        cells=None if cells is None else replace(cells, reference=cells.reference[0]),
         adcs=None if adcs is None else _each_group(macro, n_in, adcs),
         dacs=frozen_dacs(macro, key, n_in, layer, operator),
         layer=jnp.asarray(layer, jnp.int32),

@@ -154,6 +154,16 @@ def thresholds(converter: ADC, code: int, frozen, width: float) -> np.ndarray:
     return ramp[0] + (said < code).sum(axis=0) * (ramp[1] - ramp[0])
 
 
+def test_a_sum_of_zero_takes_the_code_above_it_whatever_the_range():
+    """Between the two middle codes of a symmetric range it is a tie, which goes to the even one, 2^(bits-1)."""
+    for bits in (2.0, 5.0, 8.0, 10.0):
+        converter = adc(bits, code="offset")
+        for high in np.random.default_rng(0).uniform(0.1, 100.0, 50):
+            half = high / (2**bits - 1)
+            zeros = jnp.array([[0.0], [1e-9 * half], [-1e-9 * half]])
+            np.testing.assert_allclose(converter.convert(zeros, of(jnp.float32(high))), half, rtol=1e-4)
+
+
 @pytest.mark.parametrize("code", [1, 32, 64, 100])
 def test_capacitor_mismatch_spreads_codes_as_the_walk_of_their_units(code):
     """sigma(INL) = sigma_unit sqrt(c (1 - c / limit)) LSB: c units in, limit - c out, their sum fixed."""
@@ -350,9 +360,9 @@ def ranges(**fields):
 def test_a_rule_says_what_follows_from_the_sums():
     np.testing.assert_array_equal(ranges(range_rule="full"), np.full((3, 2, 1), 16.0))
     np.testing.assert_array_equal(ranges(), SUMS.adc)
-    expected = np.abs(SUMS.mean) + 2.936 * np.asarray(SUMS.std)
+    expected = np.abs(np.asarray(SUMS.mean)) + 2.936 * np.asarray(SUMS.std)
     np.testing.assert_allclose(ranges(range_rule="snr", bits=5.0), expected, rtol=1e-3)
-    assert (ranges(range_rule="snr", bits=9.0) > expected).all(), "more bits clip later, without another calibration"
+    assert np.all(ranges(range_rule="snr", bits=9.0) > expected), "more bits clip later, without another calibration"
 
 
 def test_what_shares_a_range_takes_the_widest():

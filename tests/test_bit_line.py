@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from pim.devices.bit_line import ChargeSharing, Discharge, Saturation
+from pim.devices.bit_line import ChargeSharing, Discharge, LineClip, Saturation
 from pim.devices.catalogue import preset
 from pim.devices.device import replace
 from pim.devices.errors import DeviceError
@@ -88,6 +88,80 @@ def test_sums_saturate_and_small_ones_do_not():
     w = jnp.concatenate([jnp.ones((32, 1)), -jnp.ones((32, 1))], axis=1)
     y = program(w, device, key=KEY).matmul(x, key=None)
     np.testing.assert_allclose(y, [[4.0, -4.0], [3.0, -3.0]], rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("encoding", "phases"),
+    [
+        ("differential", 1),
+        ("differential", 2),
+        ("differential", 4),
+        ("differential_two_sided", 1),
+        ("differential_digital", 1),
+        ("offset", 1),
+        ("offset_digital", 2),
+    ],
+)
+@pytest.mark.parametrize("g_min", [0.0, 0.1])
+def test_lines_are_cut_off_one_by_one(encoding, phases, g_min):
+    """Line by line, with signed inputs on it and the g_min of all its cells, in currents of a full cell."""
+    changes = {
+        "encoding": encoding,
+        "read_phases": phases,
+        "slices": 1,
+        "weight_bits": 3,
+        "dac.bits": 2,
+        "cell.levels": None,
+    }
+    device = binary(cast(LineClip(3.0)), **changes)
+    g_max = float(device.model.cell.g_max)
+    device = replace(device, {"cell.g_min": g_min * g_max})
+    draw = np.random.default_rng(1)
+    w = draw.integers(-3, 4, (32, 5)).astype(np.float32)
+    x = draw.integers(-1, 2, (6, 32)).astype(np.float32)
+    x[:, 0], w[0] = 1.0, 3.0  # full scales of inputs and weights are known
+    y = np.asarray(program(w, device, key=KEY).matmul(x, key=None))
+
+    def cells(fraction):
+        return g_min + (1 - g_min) * fraction
+
+    def line(fraction):
+        current = 0.0
+        for sign in (1, -1) if phases > 1 else (None,):
+            level = x if sign is None else np.maximum(sign * x, 0)
+            current = current + (sign or 1) * np.clip(level @ cells(fraction), -3, 3)
+        return current / (1 - g_min)
+
+    if encoding.startswith("differential"):
+        ends = (1 + w / 3) / 2, (1 - w / 3) / 2
+        if encoding != "differential_two_sided":
+            ends = np.maximum(w / 3, 0), np.maximum(-w / 3, 0)
+        expected = 3 * (line(ends[0]) - line(ends[1]))
+    elif encoding == "offset":
+        expected = 3 * 2 * (line((1 + w / 3) / 2) - line(np.full((32, 1), 0.5)))
+    else:
+        shifted = (w + 4) / 7
+        expected = 7 * line(shifted) - (4 + 7 * g_min / (1 - g_min)) * x.sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(y, expected, atol=2e-4)
+    assert np.abs(y - x @ w).max() > 0.5
+
+
+def test_noise_of_cells_is_cut_off_with_its_line():
+    from pim.devices.cells.read_noise import ProportionalReadNoise
+
+    device = binary(cast(LineClip(4.0)), slices=1, weight_bits=2, **{"dac.bits": 2})
+    cell = dataclasses.replace(device.model.cell, read_noise=cast(ProportionalReadNoise(0.05)))
+    device = dataclasses.replace(device, model=dataclasses.replace(device.model, cell=cell))
+    w = jnp.where(jnp.arange(32)[:, None] < 2, -1.0, 1.0) * jnp.ones((1, 8))
+    y = np.asarray(program(w, device, key=KEY).matmul(jnp.ones((400, 32)), key=root_key(1)))
+    assert y.mean() == pytest.approx(2.0, abs=0.01)  # 30 cells cut off at 4, less two
+    assert y.std() == pytest.approx(0.05 * np.sqrt(2), rel=0.05), "that of the two cells alone"
+
+
+def test_a_line_with_a_reference_taken_off_before_is_refused():
+    device = binary(cast(LineClip(4.0)), encoding="offset_reference")
+    with pytest.raises(DeviceError, match="takes a reference off it before: take a differential encoding"):
+        program(jnp.ones((4, 4)), device, key=KEY).matmul(jnp.ones((1, 4)), key=None)
 
 
 def test_the_noise_of_a_line_is_in_every_read_of_a_pair_of_lines():

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import pim
 from pim.costing import cost
 from pim.devices.buffer import Buffer
 from pim.devices.cells.cell import Cell
@@ -21,6 +22,7 @@ from pim.devices.cells.write_error import GaussianWriteError
 from pim.devices.converters.adc import ADC
 from pim.devices.converters.adc_cost import AndrulisADCCost, ZigzagADCCost
 from pim.devices.converters.dac import BitSerialDAC, MultibitDAC
+from pim.devices.converters.pulse_width_dac import PulseWidthDAC
 from pim.devices.digital_unit import DigitalUnit
 from pim.devices.errors import DeviceError
 from pim.devices.macro import AnalogMacro, Ideal
@@ -444,3 +446,76 @@ def test_layers_of_one_kind_are_grouped():
 )
 def test_quantities_have_prefixes(value, text):
     assert quantity(value, "J") == text
+
+
+# Phases and analog shift-and-add -------------------------------------------------------------------------------------
+
+
+def priced(**fields) -> dict[str, tuple[float, float, float]]:
+    """Energy, latency and area of each component."""
+    dac = fields.pop("dac", SERIAL.dac)
+    return rows_of(cost(replace(MACRO, dac=dac, weight_bits=jnp.float32(8.0), slices=2, **fields), (100, 40)).ledger)
+
+
+def test_reads_by_the_signs_of_input_and_weight_take_four_times_as_long():
+    one, two, four = (priced(read_phases=phases) for phases in (1, 2, 4))
+    for component in ("adc", "cells", "dac"):
+        assert four[component][1] == pytest.approx(4 * one[component][1]) == pytest.approx(2 * two[component][1])
+    for component in ("adc", "sample_hold", "shift_add"):
+        assert four[component][0] == pytest.approx(4 * one[component][0]) == pytest.approx(2 * two[component][0])
+    assert four["cells"][0] == pytest.approx(one["cells"][0], rel=1e-4), "each product carries its current once"
+    assert four["adc"][2] == one["adc"][2], "through the same converters"
+
+
+def test_inputs_without_a_sign_take_no_phase_of_their_own():
+    dac = made(BitSerialDAC, 8, 100.0, 1e-15, 1e-12, code="unsigned")
+    one, two, four = (priced(read_phases=phases, dac=dac) for phases in (1, 2, 4))
+    assert two["adc"][1] == one["adc"][1] and four["adc"][1] == pytest.approx(2 * one["adc"][1])
+
+
+def test_sums_added_in_front_of_the_converter_are_converted_once():
+    digital, steps, all_slices = (priced(shift_add=where) for where in ("digital", "steps", "all"))
+    assert digital["adc"][0] == pytest.approx(7 * steps["adc"][0]) == pytest.approx(14 * all_slices["adc"][0])
+    assert digital["adc"][1] == pytest.approx(7 * steps["adc"][1])
+    assert all_slices["adc"][2] < steps["adc"][2] == digital["adc"][2], "slices share a converter"
+    assert all_slices["cells"] == digital["cells"] and all_slices["sample_hold"] == digital["sample_hold"]
+    twice = priced(shift_add="all", read_phases=2)
+    assert twice["adc"][0] == pytest.approx(2 * all_slices["adc"][0])
+    analog = cost(replace(SERIAL, shift_add="steps"), (100, 40))
+    assert any("in front of the converters is free of charge" in note for note in analog.notes)
+
+
+def test_wider_steps_are_fewer_and_a_pulse_is_one():
+    wide = made(BitSerialDAC, 8, 100.0, 1e-15, 1e-12, slice_bits=4)
+    pulse = made(PulseWidthDAC, 8.0, 100.0, 1e-15, 1e-12)
+    one, two, seven = (priced(dac=dac)["adc"][0] for dac in (pulse, wide, SERIAL.dac))
+    assert seven == pytest.approx(3.5 * two) == pytest.approx(7 * one)
+    assert float(uniform_operands(replace(MACRO, dac=pulse)).u2) == pytest.approx(1 / 2, rel=0.02)
+    short, high = (priced(dac=dac) for dac in (pulse, MACRO.dac))
+    assert short["cells"][0] == pytest.approx(1.5 * high["cells"][0], rel=0.02), "half the time against a third of V^2"
+    assert short["lines"][0] >= high["lines"][0], "lines are charged fully by the shortest pulse"
+
+
+def test_groups_of_rows_are_read_one_after_another():
+    whole, groups = priced(rows=32), priced(rows=32, active_rows=8)  # 100 inputs: four arrays, thirteen groups
+    assert groups["cells"][0] == pytest.approx(whole["cells"][0]), "every cell carries its current once"
+    assert groups["cells"][1] == pytest.approx(4 * whole["cells"][1])
+    for row in ("adc", "sample_hold"):
+        assert groups[row][0] == pytest.approx(13 / 4 * whole[row][0])
+    assert groups["adc"][1] == pytest.approx(4 * whole["adc"][1])
+    assert groups["adc"][2] == whole["adc"][2]
+
+
+def test_a_digital_offset_takes_an_addition_an_input():
+    one, column = priced(encoding="offset_digital"), priced(encoding="offset_reference")
+    per_add = float(MACRO.periphery.shift_add_energy)
+    assert one["shift_add"][0] - column["shift_add"][0] == pytest.approx(100 * per_add, rel=1e-3)
+
+
+def test_reads_in_four_phases_cost_hermes_its_throughput(shared):
+    """63.1 and 16.1 TOPS of one chip (Le Gallo et al., Nat. Electron. 2023): only the sum of tiles is not repeated."""
+    chips = json.loads((shared / "golden" / "silicon_macros.json").read_text())
+    tops = {row["id"]: row["tops"] for row in chips["silicon"] if row["id"].startswith("legallo23")}
+    device = pim.replace(pim.preset("pcm-hermes-2"), {"cell.area": 1e-13})  # unknown, and of no account for the time
+    one, four = (cost(pim.replace(device, {"read_phases": phases}), (256, 256)).latency for phases in (1, 4))
+    assert float(four / one) == pytest.approx(tops["legallo23_1p"] / tops["legallo23_4p"], rel=0.01)

@@ -192,33 +192,6 @@ def test_converters_with_errors_are_those_of_the_slow_product(dac, architecture,
     agrees_with_the_slow_product(w, x[:3], m, dataclasses.replace(programmed, ranges=ranges))
 
 
-@settings(max_examples=10)  # each shape compiles
-@given(
-    n_in=st.integers(1, 70),
-    n_out=st.integers(1, 40),
-    rows=st.integers(1, 33),
-    slices=st.integers(1, 4),
-    encoding=st.sampled_from(["differential", "offset"]),
-    bits=st.integers(5, 8),
-)
-def test_without_adc_it_is_the_integer_product_for_any_shape(n_in, n_out, rows, slices, encoding, bits):
-    w, x = matrix(n_in, n_out)
-    m = macro(
-        dac=serial(bits),
-        adc_bits=None,
-        rows=rows,
-        slices=slices,
-        encoding=encoding,
-        columns=64,
-        weight_bits=float(bits),
-    )
-    y, programmed = emulate(w, x, m)
-    top, scale = 2 ** (bits - 1) - 1, np.abs(w).max(axis=0)
-    full = float(programmed.ranges.x)
-    exact = np.rint(x / full * top) @ np.rint(w / scale * top) / top**2 * scale * full
-    np.testing.assert_allclose(y, exact, atol=2e-5 * max(np.abs(exact).max(), np.abs(w).max() * full))
-
-
 @settings(max_examples=6)
 @given(st.integers(2, 12))
 def test_where_nothing_clips_the_error_is_under_half_a_step_a_tile(bits):

@@ -4,6 +4,7 @@ import functools
 
 import crosssim
 import crosssim_page
+import numpy as np
 import pytest
 
 LINES = [line.split(" | ") for line in crosssim_page.PATH.read_text().splitlines() if line.startswith("| ")]
@@ -29,3 +30,11 @@ def test_the_page_tells_of_every_record(compared, shared):
     """`python tests/crosssim_page.py` writes it anew."""
     found = {name: compared(name) for name in crosssim.golden(shared)}
     assert crosssim_page.PATH.read_text() == crosssim_page.table(found)
+
+
+def test_a_loose_stop_errs_there_and_not_here(shared):
+    """One record is another one over again, but with the solver stopped at a thousandth of full scale."""
+    records = crosssim.golden(shared)
+    strict, loose = records["parasitics_1_array64"], records["parasitics_1_array64_default_threshold"]
+    ours, theirs = crosssim.product(loose), np.array(strict["Y"]).T
+    assert np.linalg.norm(ours - theirs) < 1e-6 * np.linalg.norm(theirs)

@@ -72,26 +72,27 @@ def integer_product(w, x, bits: int, input_bits: int, scale) -> np.ndarray:
 @settings(max_examples=12)  # each shape compiles
 @given(
     encoding=st.sampled_from(sorted(ENCODINGS)),
-    n_in=st.integers(1, 40),
-    n_out=st.integers(1, 30),
+    n_in=st.integers(1, 70),
+    n_out=st.integers(1, 40),
     slices=st.integers(1, 4),
     bits=st.integers(5, 8),
-    active=st.sampled_from([None, 1, 4, 8]),
+    rows_and_active=st.sampled_from([(1, None), (7, None), (33, 11), (16, None), (16, 1), (16, 4), (16, 8)]),
     scale=st.sampled_from(["matrix", "column", "tile", "tile_column"]),
 )
-def test_every_encoding_is_the_integer_product(encoding, n_in, n_out, slices, bits, active, scale):
-    w, x = matrix(n_in, n_out)
+def test_every_encoding_is_the_integer_product(encoding, n_in, n_out, slices, bits, rows_and_active, scale):
+    (w, x), (tall, active) = matrix(n_in, n_out), rows_and_active
     m = macro(
         encoding=encoding,
         slices=slices,
         weight_bits=float(bits),
+        rows=tall,
         active_rows=active,
         weight_scale=scale,
         dac=BitSerialDAC(6, 100.0, 0.0, 0.0),
     )
     block = -(-n_out // -(-n_out // encoding_of(m).outputs_per_array(64, slices)))
-    scales = np.asarray(weight_scale(jnp.asarray(w), scale, "largest", 16, block), np.float64)
-    wide = scales if len(scales) == 1 else np.repeat(scales, 16, axis=0)[:n_in]
+    scales = np.asarray(weight_scale(jnp.asarray(w), scale, "largest", tall, block), np.float64)
+    wide = scales if len(scales) == 1 else np.repeat(scales, tall, axis=0)[:n_in]
     expected = integer_product(w.astype(np.float64), x.astype(np.float64), bits, 6, wide)
     np.testing.assert_allclose(product(w, x, m), expected, atol=3e-5 * max(np.abs(expected).max(), np.abs(w).max()))
 

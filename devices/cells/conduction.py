@@ -57,3 +57,13 @@ class Cubic:
     def drives(self, v: Float[Array, "*inputs"]) -> list[Float[Array, "*inputs"]]:
         """V, V^2, V^3."""
         return [v, v**2, v**3]
+
+
+def cell_current(
+    law: Conduction | None, g: Float[Array, "*cells"], v: Float[Array, "*cells"]
+) -> Float[Array, "*cells"]:
+    """Current (A) of cells with low-voltage conductance `g` (S) at voltages `v` (V) of their own; None: g v."""
+    if law is None:
+        return g * v
+    terms = [a * b for a, b in zip(law.strengths(g), law.drives(v), strict=True)]
+    return sum(terms[1:], terms[0])

@@ -152,9 +152,11 @@ class ADC:
                 f"adc.low is given, but adc.code = {self.code!r} has no low end of its own: leave it away, or take "
                 "adc.code = 'offset'"
             )
-        ends = self.low, self.high
-        if not any(end is None or isinstance(end, Tracer) for end in ends) and not self.low < self.high:
-            raise DeviceError(f"adc.low = {float(self.low):g} is not below adc.high = {float(self.high):g}")
+        low, high = self.low, self.high
+        if low is None or high is None or isinstance(low, Tracer) or isinstance(high, Tracer):
+            return
+        if not float(low) < float(high):
+            raise DeviceError(f"adc.low = {float(low):g} is not below adc.high = {float(high):g}")
 
     def limits(self) -> CodeLimits:
         """The lowest and the highest code, and how many are full scale."""
@@ -227,7 +229,7 @@ class ADC:
             level = self.mismatch.distort(level, frozen[: self.mismatch.numbers])
         first = None  # where the converter begins to count, in LSB; None: at zero
         if self.code == "offset":
-            first = span.low / step
+            first = (span.low + span.high) / (2.0 * step) - full / 2.0  # no error where the range is symmetric
         elif self.code == "twos_complement":
             first, low, high = low, 0.0 * low, high - low
         level = level if first is None else level - first

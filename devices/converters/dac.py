@@ -86,6 +86,10 @@ class DAC(Protocol):
         amplitude, duration = self.pulse(levels)
         return amplitude**2 * duration
 
+    def charged(self, exposure: Float[Array, "*n"]) -> Float[Array, "*n"]:
+        """Mean square voltage (of the full one) to which lines are charged for levels of this mean exposure."""
+        return exposure
+
     def conducted(
         self, levels: Float[Array, "*n"], law: Conduction, v_read: Float[Array, ""]
     ) -> list[Float[Array, "*n"]]:

@@ -72,6 +72,10 @@ class PulseWidthDAC(DAC):
         """The full voltage, for |level| of the longest time."""
         return jnp.sign(levels), jnp.abs(levels)
 
+    def charged(self, exposure: Float[Array, "*n"]) -> Float[Array, "*n"]:
+        """All of them fully, however short the pulse: an upper bound, since no input is taken to be zero."""
+        return jnp.ones_like(exposure)
+
     def applied(
         self,
         levels: Float[Array, "steps batch lines"],

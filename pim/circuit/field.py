@@ -37,9 +37,9 @@ class Solution(NamedTuple):
     steps: Int32[Array, "*batch"]
 
 
-def converged(solution: Solution, wires: ArrayWires) -> Bool[Array, "*batch"]:
+def converged(residual: Float[Array, "*batch"], wires: ArrayWires) -> Bool[Array, "*batch"]:
     """Whether the solver came to an end; rounding may leave a few times the tolerance. NaN has not converged."""
-    return solution.residual <= 10.0 * wires.tolerance
+    return residual <= 10.0 * wires.tolerance
 
 
 def couplings(wires: ArrayWires, m: int, n: int, rows=None, columns=None) -> Couplings:

@@ -1,0 +1,63 @@
+"""The products of an exact model on a text: every matrix of weights with the inputs that it gets."""
+
+from collections.abc import Iterator
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, UInt32
+
+from pim.llm_workloads import llama
+from pim.llm_workloads.config import STATIC, LlamaConfig
+from pim.llm_workloads.model import Model
+from pim.llm_workloads.text import ScoredText
+
+
+class Product(NamedTuple):
+    """One matrix of a model and its inputs, those of padding left out.
+
+    `layer` of the head is the number of layers; `rows` are the (document, position) of each input.
+    """
+
+    layer: int
+    operator: str
+    weights: Float[Array, "n_in n_out"]
+    x: Float[Array, "n n_in"]
+    rows: UInt32[Array, "n 2"]
+
+
+def products(model: Model, text: ScoredText) -> Iterator[Product]:
+    """Every product with weights of the exact model on a text, layer by layer.
+
+    >>> [p.operator for p in products(model, text)][:2]
+    ['attention.q', 'attention.k']
+    """
+    params, config = model.params, model.config
+    (matrices,) = params["segments"]
+    valid = np.nonzero(text.valid_tokens())
+    rows = jnp.asarray(np.stack([text.documents[valid[0]], valid[1].astype(np.uint32)], axis=1))
+    x = jnp.asarray(params["embed"])[text.tokens]
+    for index in range(config.num_hidden_layers):
+        layer = jax.tree.map(lambda leaf, k=index: jnp.asarray(leaf[k]), matrices)
+        x, inputs = _layer(config, layer, x)
+        for operator in STATIC:
+            yield Product(index, operator, layer[operator], inputs[operator][valid], rows)
+    hidden = llama.rms_norm(x, jnp.asarray(params["norm"]), config.rms_norm_eps)
+    head = jnp.asarray(params["head"]) if "head" in params else jnp.asarray(params["embed"]).T
+    yield Product(config.num_hidden_layers, "head", head, hidden[valid], rows)
+
+
+@partial(jax.jit, static_argnums=0)
+def _layer(config: LlamaConfig, layer: Any, x: Array) -> tuple[Array, dict[str, Array]]:
+    """One exact layer, and the inputs of its matrices."""
+    inputs = {}
+
+    def observe(operator: str, w: Array, given: Array, ids: Array) -> Array:
+        inputs[operator] = given
+        return llama.digital_matmul(operator, w, given, ids)
+
+    cache = jax.tree.map(lambda leaf: leaf[0], llama.init_cache(config, x.shape[0], capacity=0))
+    y, _ = llama.layer_step(config, layer, x, cache, observe)
+    return y, {operator: inputs[operator] for operator in STATIC}
