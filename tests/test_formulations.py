@@ -115,7 +115,15 @@ def slow(m: AnalogMacro, w, x) -> np.ndarray:
     return total * count
 
 
-@given(st.integers(1, 70), st.integers(1, 40), st.integers(1, 3), st.integers(1, 4), st.integers(0, 99))
+# Of shapes a few each, so that what has been compiled serves again.
+@settings(max_examples=15)
+@given(
+    st.sampled_from([1, 31, 33, 64]),
+    st.sampled_from([1, 9]),
+    st.sampled_from([1, 3]),
+    st.sampled_from([1, 2, 4]),
+    st.integers(0, 99),
+)
 def test_sums_of_bytes_and_of_bits_are_those_of_integers(rows, columns, batch, bits, seed):
     rng = np.random.default_rng(seed)
     digits = rng.integers(1 - 2**bits, 2**bits, (rows, columns))
@@ -129,9 +137,10 @@ def test_sums_of_bytes_and_of_bits_are_those_of_integers(rows, columns, batch, b
     np.testing.assert_array_equal(found, (wide @ digits).T)
 
 
+@settings(max_examples=10)
 @given(
-    st.integers(1, 300),
-    st.integers(1, 20),
+    st.sampled_from([1, 300]),
+    st.sampled_from([1, 9]),
     st.sampled_from([(1, 127), (127, 255), (2047, 300), (3, 32767)]),
     st.integers(0, 99),
 )
@@ -145,13 +154,13 @@ def test_product_of_integers_of_any_size_is_exact(n_in, n_out, largest, seed):
     np.testing.assert_array_equal(exact_product(parts[1], parts[0]), x @ w)
 
 
-@settings(max_examples=12)
+@settings(max_examples=8)
 @given(
-    st.integers(1, 50),
-    st.integers(1, 12),
-    st.sampled_from([8, 16, 32]),
-    st.sampled_from([(2.0, 1), (5.0, 2), (5.0, 4), (9.0, 4)]),
-    st.sampled_from([2, 4, 5]),
+    st.sampled_from([7, 50]),
+    st.sampled_from([1, 6]),
+    st.sampled_from([16, 32]),
+    st.sampled_from([(2.0, 1), (5.0, 2), (9.0, 4)]),
+    st.sampled_from([2, 5]),
     st.sampled_from([None, 3.0, 6.0]),
     st.integers(0, 99),
 )
@@ -291,11 +300,10 @@ def test_of_traced_values_nothing_is_chosen():
 @pytest.mark.parametrize("kind", ["packed", "integer"])
 def test_a_structure_compiles_once(kind):
     w, x = matrix(40, 7)
-    matmul = jax.jit(crossbar.matmul)
+    matmul = jax.jit(lambda *given: crossbar.matmul(*given, None))
     ids = jnp.zeros((5, 2), jnp.uint32)
     for bits, high in ((4.0, 3.0), (6.0, 7.0)):
         m = macro(adc=given_range(bits, high))
-        m = dataclasses.replace(m, adc=cast(m.adc))
         matmul(
             program_tiles(jnp.asarray(w), m, None, None, formulation=forced(kind, m, 40)), m, jnp.asarray(x), ids, None
         )
