@@ -17,7 +17,7 @@ from tqdm import tqdm
 from pim.devices.device import Device
 from pim.devices.errors import DeviceError
 from pim.devices.macro import AnalogMacro
-from pim.devices.random import chip_key, fold, name_id, normal, root_key, student_t, uniform
+from pim.devices.random import chip_key, fine_uniform, fold, name_id, normal, root_key, uniform
 from pim.errors import StudyError
 from pim.llm_workloads.statistics import Statistics, statistics
 from pim.noise_sources import SOURCES
@@ -189,13 +189,22 @@ def drawn(of: Statistics, key: Key[Array, ""], count: int, channels: int) -> Flo
     if of.nu is None:
         values = normal(fold(key, 2), shape)
     else:
-        values = student_t(fold(key, 2), jnp.float32(of.nu), shape) * np.sqrt((of.nu - 2.0) / of.nu)
+        values = _student(fold(key, 2), of.nu, shape) * np.sqrt((of.nu - 2.0) / of.nu)
     if of.one_sided:
         values = jnp.abs(values)
     if of.zero_share > 0:
         values = jnp.where(uniform(fold(key, 3), shape) < of.zero_share, 0.0, values)
     rank = jnp.argsort(jnp.argsort(places))
     return values * jnp.where(rank < of.outliers(channels), of.outlier_ratio, 1.0)[None]
+
+
+def _student(key: Key[Array, ""], nu: float, shape: tuple[int, int]) -> Float[Array, "count channels"]:
+    """Student-t numbers from two uniform ones: sqrt(nu (u^(-2/nu) - 1)) cos(2 pi v), an order faster than by a gamma.
+
+    R. W. Bailey, Polar generation of random variates with the t-distribution, Math. Comp. 62, 779-781 (1994).
+    """
+    u, v = fine_uniform(fold(key, 1), shape), uniform(fold(key, 2), shape)
+    return jnp.sqrt(nu * jnp.expm1(-2.0 / nu * jnp.log(u))) * jnp.cos(2.0 * np.pi * v)
 
 
 def _split(w: Array, device: Device, x: Array, calibration: Array, key: Array, time: float | None) -> NoiseSplit:

@@ -23,11 +23,13 @@ from pim.devices.errors import DeviceError
 from pim.devices.macro import AnalogMacro
 from pim.devices.random import root_key
 from pim.devices.record import cast
+from pim.errors import StudyError
 from pim.evaluation import evaluate
 from pim.llm_workloads.model import load_model
 from pim.llm_workloads.stories import story_text
-from pim.mapping.plan import place
-from pim.mapping.system import inference_system
+from pim.llm_workloads.text import as_scored
+from pim.mapping.plan import Plan, place
+from pim.mapping.system import System
 from pim.model_snr import model_snr
 from pim.noise_sources import MEANINGS, SOURCES, present, without
 from pim.noise_split import decibels
@@ -184,14 +186,14 @@ def test_conversions_are_counted_as_by_hand():
 
 def test_every_preset_loses_the_sources_that_are_taken_out():
     for row in presets():
-        macro = preset(row["name"]).model
+        macro = preset(row.name).model
         if not isinstance(macro, AnalogMacro):
             continue
         for name in present(macro):
             left = present(without(macro, [name]))
             white = name == "read" and macro.cell.slow_noise is not None and macro.cell.slow_noise.has_white
-            assert (name in left) == white, (row["name"], name)
-        assert present(without(macro, SOURCES)) == (), row["name"]
+            assert (name in left) == white, (row.name, name)
+        assert present(without(macro, SOURCES)) == (), row.name
     assert set(MEANINGS) == set(SOURCES)
 
 
@@ -230,20 +232,52 @@ def test_a_compensated_chip_is_judged_with_its_gain():
     assert split.noise["write"] == pytest.approx(split.total, rel=1e-4)
 
 
-def test_few_bits_of_the_converter_dominate_a_model_and_many_do_not():
-    """The shipped model on rram-techC: at 4 ADC bits most noise is the converters', at 10 bits it is the cells'."""
-    plan = place(load_model("tiny-stories"), inference_system(preset("rram-techC"), preset("digital-28nm")))
-    plan = calibrate(plan, story_text(3, 2), context=64, tokens=64)
-    coarse = plan.replace({"weights.adc.bits": 4.0})
-    result = evaluate(coarse, story_text(2, 1), context=64, chips=1, tokens=40)
+def of_a_model(operators: str) -> Plan:
+    """The shipped model with those operators on rram-techC, calibrated, and all else exact."""
+    devices = {"cells": preset("rram-techC"), "digital": preset("digital-28nm")}
+    plan = place(load_model("tiny-stories"), System(devices, rules=[(operators, "cells"), ("*", "digital")]))
+    return calibrate(plan, story_text(3, 2), context=64, tokens=64)
+
+
+def test_few_bits_of_the_converters_dominate_ffns_and_many_do_not():
+    """With 4 bits most noise is the converters', with 10 it is the cells' and their inputs'."""
+    plan = of_a_model("layers.*.ffn.*")
+    result = evaluate(plan.replace({"cells.adc.bits": 4.0}), story_text(2, 1), context=64, chips=1, tokens=40)
     found = result.snr(tokens=40, progress=False)
     data = found.to_dataset()
     assert data["noise"].mean("matrix").idxmax("source") == "adc"
     assert data.attrs["tokens"] == 40
-    assert list(data["operator"].values[:2]) == ["attention.q", "attention.k"]
-    assert str(found).count("\n") > 8
+    assert [*data["operator"].values[:4]] == ["ffn.gate", "ffn.up", "ffn.down", "ffn.gate"]
+    assert set(data["device"].values) == {"cells"}
+    assert str(found).count("\n") == 8
     assert found.worst.split.total == data["total"].max()
+    assert len(found.plot().axes) == 3
     assert result.sample is not None
-    fine = model_snr(plan.replace({"weights.adc.bits": 10.0}), result.sample.head(40), progress=False).to_dataset()
-    assert (fine["noise"].sel(source="adc") < 0.05 * fine["total"]).all()
-    assert (fine["total"] < data["total"]).all()
+    fine = model_snr(plan.replace({"cells.adc.bits": 10.0}), result.sample.head(40), progress=False).to_dataset()
+    assert fine["noise"].mean("matrix").idxmax("source") != "adc"
+    assert (fine["noise"].sel(source="adc") < data["noise"].sel(source="adc")).all()
+    same = data["noise"].sel(source=["quantisation", "write"]) == fine["noise"].sel(source=["quantisation", "write"])
+    assert same.all()  # the same cells and the same inputs
+
+
+@pytest.mark.slow
+def test_few_bits_of_the_converters_dominate_a_model_and_many_do_not():
+    plan = of_a_model("layers.*")
+    text = as_scored(story_text(2, 4), load_model("tiny-stories").tokenizer, context=256, max_tokens=256)
+    worst = [
+        model_snr(plan.replace({"cells.adc.bits": bits}), text, progress=False)
+        .to_dataset()["noise"]
+        .mean("matrix")
+        .idxmax("source")
+        .item()
+        for bits in (4.0, 10.0)
+    ]
+    assert worst[0] == "adc"
+    assert worst[1] != "adc"
+
+
+def test_a_result_without_text_or_analog_devices_has_no_noise():
+    plan = of_a_model("none")
+    text = as_scored(story_text(2, 1), load_model("tiny-stories").tokenizer, context=64)
+    with pytest.raises(StudyError, match="no matrix of tiny-stories"):
+        model_snr(plan, text)
