@@ -304,7 +304,8 @@ def test_a_structure_compiles_once(kind):
     ids = jnp.zeros((5, 2), jnp.uint32)
     for bits, high in ((4.0, 3.0), (6.0, 7.0)):
         m = macro(adc=given_range(bits, high))
-        matmul(program_tiles(jnp.asarray(w), m, None, None, formulation=forced(kind, m, 40)), m, jnp.asarray(x), ids)
+        programmed = program_tiles(jnp.asarray(w), m, None, None, formulation=forced(kind, m, 40))
+        matmul(programmed, m, jnp.asarray(x), ids)
     assert matmul._cache_size() == 1
 
 
