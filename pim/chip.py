@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +23,7 @@ from pim.formulation import Formulation
 from pim.inputs import check_inputs
 from pim.operands import Operands, measure_operands
 from pim.ranges import Ranges
+from pim.spice_export import export_spice
 from pim.tile_programming import program_tiles
 
 
@@ -220,6 +222,30 @@ class Chip:
         if isinstance(self.model, AnalogMacro):
             check_inputs(self.model, flat, "x")
         return flat, jnp.stack([jnp.zeros(ids.shape, jnp.uint32), ids.astype(jnp.uint32)], axis=1)
+
+    def export_spice(
+        self,
+        path: Path | str,
+        *,
+        tile: int = 0,
+        array: int = 0,
+        x: Float[ArrayLike, "n_in"] | None = None,
+        read: int = 0,
+    ) -> None:
+        """Write one array of this chip as a SPICE netlist: its cells, wires and drivers (ngspice prints the currents).
+
+        Args:
+            path: of the netlist.
+            tile: which group of rows is driven; the other rows of its array are at 0 V.
+            array: which of the arrays that hold the tile's outputs; those of a pair in separate arrays alternate.
+            x: the input vector; by default every word line is at its full voltage.
+            read: which of the reads that the vector takes.
+
+        Raises DeviceError for a chip without analog cells, many chips, or a number that is too large.
+
+        >>> chip.export_spice("array.cir", x=x[0])  # then: ngspice -b array.cir
+        """
+        export_spice(self, path, tile=tile, array=array, x=x, read=read)
 
     def operands(self, x: Float[ArrayLike, "*batch n_in"]) -> Operands:
         """Statistics of the inputs `x` on this chip's cells, for `pim.cost`."""

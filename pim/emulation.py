@@ -22,6 +22,7 @@ from pim.devices.number_format import rounded
 from pim.devices.random import name_id, site_key
 from pim.devices.record import part, record, static
 from pim.errors import StudyError
+from pim.formulation import ANALOG, Formulation, choose
 from pim.llm_workloads.llama import Matmul, digital_matmul
 from pim.llm_workloads.operators import DYNAMIC, STATIC, layer_path
 from pim.mapping.plan import Plan
@@ -171,7 +172,8 @@ def _program_run(plan: Plan, operator: str, layers: range, weights: Array, key, 
     ranges = [plan.ranges.get(layer_path(i, operator)) for i in layers]
     stacked = None if None in ranges else jax.tree.map(lambda *r: jnp.stack(r), *ranges)
     when = reading_time(macro, time)
-    return _program_layers(weights, index, stacked, macro, key, when, name, plan.assignment[path])
+    how = _formulation(macro, weights.shape[1], key, stacked)
+    return _program_layers(weights, index, stacked, macro, key, when, name, plan.assignment[path], how)
 
 
 def _program_head(plan: Plan, params: Mapping[str, Any], key, time) -> Crossbar | Held | None:
@@ -186,8 +188,14 @@ def _program_head(plan: Plan, params: Mapping[str, Any], key, time) -> Crossbar 
         ranges = plan.ranges.get("head")
         stacked = None if ranges is None else jax.tree.map(lambda r: r[None], ranges)
         when = reading_time(macro, time)
-        run = _program_layers(weights[None], layer, stacked, macro, key, when, name, plan.assignment["head"])
+        how = _formulation(macro, weights.shape[0], key, stacked)
+        run = _program_layers(weights[None], layer, stacked, macro, key, when, name, plan.assignment["head"], how)
     return jax.tree.map(lambda leaf: leaf[0], run)
+
+
+def _formulation(macro: AnalogMacro, n_in: int, key: Key[Array, ""] | None, ranges: Ranges | None) -> Formulation:
+    """The fastest way to the product; of the nominal matrix, on which ranges are found, the one by its cells."""
+    return ANALOG if key is None else choose(macro, n_in, calibrated=ranges is not None)
 
 
 @jax.jit
@@ -201,7 +209,7 @@ def _hold_layers(weights: Float[Array, "layers n_in n_out"], layers: Array, mode
     return jax.lax.map(one, (weights, layers))
 
 
-@partial(jax.jit, static_argnames="device")
+@partial(jax.jit, static_argnames=("device", "formulation"))
 def _program_layers(
     weights: Float[Array, "layers n_in n_out"],
     layers: Array,
@@ -211,9 +219,12 @@ def _program_layers(
     time,
     operator,
     device: str,
+    formulation: Formulation,
 ) -> Crossbar:
     def one(args):
         w, layer, r = args
-        return program_tiles(w, macro, key, time, layer=layer, operator=operator, device=device, ranges=r)
+        return program_tiles(
+            w, macro, key, time, layer=layer, operator=operator, device=device, ranges=r, formulation=formulation
+        )
 
     return jax.lax.map(one, (weights, layers, ranges))

@@ -5,7 +5,7 @@ anew only when something that its cells depend on has changed.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -18,6 +18,7 @@ from tqdm import tqdm
 from pim.devices.macro import AnalogMacro
 from pim.devices.random import chip_key, root_key
 from pim.emulation import emulated, hook, program_model
+from pim.formulation import choose
 from pim.llm_workloads.llama import LlamaConfig, forward
 from pim.llm_workloads.text import ScoredText
 from pim.mapping.plan import Plan
@@ -84,10 +85,12 @@ def _programmed(plans: Sequence[Plan], key: Array, time: float | None) -> Iterat
 
 
 def cell_content(macro: Any) -> tuple[Any, ...]:
-    """What programmed cells depend on: of an analog macro converters and costs are left out, of others nothing is."""
+    """What programmed cells depend on: of an analog macro costs and most of the ADC are left out, of others nothing."""
     if not isinstance(macro, AnalogMacro):
         return (macro,)
-    return macro.cell, macro.weight_bits, macro.rows, macro.columns, macro.slices, macro.encoding, macro.weight_scale
+    adc = macro.adc
+    shared = () if adc is None else (adc.numbers, adc.columns_per_adc)
+    return replace(macro, adc=None, periphery=None, t_read=0.0), shared, choose(macro, 1)
 
 
 def _same(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:

@@ -300,13 +300,11 @@ def test_of_traced_values_nothing_is_chosen():
 @pytest.mark.parametrize("kind", ["packed", "integer"])
 def test_a_structure_compiles_once(kind):
     w, x = matrix(40, 7)
-    matmul = jax.jit(lambda *given: crossbar.matmul(*given, None))
+    matmul = jax.jit(lambda programmed, m, x, ids: crossbar.matmul(programmed, m, x, ids, None))
     ids = jnp.zeros((5, 2), jnp.uint32)
     for bits, high in ((4.0, 3.0), (6.0, 7.0)):
         m = macro(adc=given_range(bits, high))
-        matmul(
-            program_tiles(jnp.asarray(w), m, None, None, formulation=forced(kind, m, 40)), m, jnp.asarray(x), ids, None
-        )
+        matmul(program_tiles(jnp.asarray(w), m, None, None, formulation=forced(kind, m, 40)), m, jnp.asarray(x), ids)
     assert matmul._cache_size() == 1
 
 
