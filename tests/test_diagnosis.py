@@ -232,10 +232,12 @@ def test_a_compensated_chip_is_judged_with_its_gain():
     assert split.noise["write"] == pytest.approx(split.total, rel=1e-4)
 
 
-def of_a_model(operators: str) -> Plan:
+def of_a_model(*operators: str) -> Plan:
     """The shipped model with those operators on rram-techC, calibrated, and all else exact."""
     devices = {"cells": preset("rram-techC"), "digital": preset("digital-28nm")}
-    plan = place(load_model("tiny-stories"), System(devices, rules=[(operators, "cells"), ("*", "digital")]))
+    plan = place(
+        load_model("tiny-stories"), System(devices, rules=[*((path, "cells") for path in operators), ("*", "digital")])
+    )
     return calibrate(plan, story_text(3, 2), context=64, tokens=64)
 
 
@@ -265,7 +267,7 @@ def test_few_bits_of_the_converters_dominate_ffns_and_many_do_not(tmp_path):
 
 @pytest.mark.slow
 def test_few_bits_of_the_converters_dominate_a_model_and_many_do_not():
-    plan = of_a_model("layers.*")
+    plan = of_a_model("layers.*.attention.?", "layers.*.ffn.*", "head")
     text = as_scored(story_text(2, 4), load_model("tiny-stories").tokenizer, context=256, max_tokens=256)
     worst = [
         model_snr(plan.replace({"cells.adc.bits": bits}), text, progress=False)
@@ -280,7 +282,7 @@ def test_few_bits_of_the_converters_dominate_a_model_and_many_do_not():
 
 
 def test_a_result_without_text_or_analog_devices_has_no_noise():
-    plan = of_a_model("none")
+    plan = of_a_model()
     text = as_scored(story_text(2, 1), load_model("tiny-stories").tokenizer, context=64)
     with pytest.raises(StudyError, match="no matrix of tiny-stories"):
         model_snr(plan, text)
