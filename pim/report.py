@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from pim.describe import field_rows, printed
 from pim.devices.device import GRADES, Device
 from pim.files import OutputFolder
+from pim.model_snr import ModelSnr
 from pim.page import bullets, cells, figure, page_of, section, table
 from pim.plots import accuracy_against_energy, energy_split, loss_difference
 from pim.result import Result
@@ -32,9 +33,16 @@ FIGURES: Mapping[str, tuple[Callable[[Result], Figure], str]] = {
     "Where the energy goes": (energy_split, "Energy of a written token by component, and by operator."),
 }
 
+NOISE = (
+    "Noise over signal of each matrix on an analog device, by layer and source: what each source adds when it is put "
+    "in after those before it, of the first chip, each matrix with the inputs that it has in the exact model."
+)
 
-def write_report(result: Result, folder: Path) -> list[Path]:
+
+def write_report(result: Result, folder: Path, noise: ModelSnr | None = None) -> list[Path]:
     """Write result.nc (xarray, netCDF), result.json and report.html, all or none; returns their paths.
+
+    With the `noise` of the result (`Result.snr`) the page shows it, and noise.nc holds it.
 
     Raises:
         StudyError: not enough disk, no permission, or something in the way.
@@ -45,7 +53,8 @@ def write_report(result: Result, folder: Path) -> list[Path]:
     files = {
         "result.nc": netcdf(result.to_dataset()),
         "result.json": json.dumps(summary(result), indent=1, allow_nan=False, ensure_ascii=False) + "\n",
-        "report.html": page(result),
+        "report.html": page(result, noise),
+        **({} if noise is None else {"noise.nc": netcdf(noise.to_dataset())}),
     }
     return OutputFolder(Path(folder)).write(files)
 
@@ -56,8 +65,8 @@ def netcdf(data: xr.Dataset) -> bytes:
     return bytes(data.assign_coords(mixed).to_netcdf(engine="scipy"))
 
 
-def page(result: Result) -> str:
-    """The report as one page of HTML that needs nothing from elsewhere."""
+def page(result: Result, noise: ModelSnr | None = None) -> str:
+    """The report as one page of HTML that needs nothing from elsewhere; with the `noise` of each matrix, if given."""
     first, *lines = headline(result)
     index, at = point_to_show(result)
     point = result.points[index]
@@ -66,6 +75,7 @@ def page(result: Result) -> str:
         *(f'<p class="lead">{escape(line)}</p>' for line in [first.partition(": ")[2], *lines]),
         section("Results", _point_table(result, index)),
         *(figure(title, draw(result), caption) for title, (draw, caption) in FIGURES.items()),
+        *([] if noise is None else [figure("Noise of each product", noise.plot(), NOISE)]),
         section(f"A written token {at}", f'<div class="pair">{_split_table("component", split(point, "component"))}'
                  f'{_split_table("operator", split(point, "operator"))}</div>'),
         section("Assumptions and what is left out", bullets(notes(result))),

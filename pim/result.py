@@ -180,11 +180,14 @@ class Result:
             progress=progress,
         )
 
-    def report(self, folder: str | Path) -> list[Path]:
-        """Write result.nc, result.json and report.html into a folder, all or none; returns their paths."""
+    def report(self, folder: str | Path, noise: "ModelSnr | None" = None) -> list[Path]:
+        """Write result.nc, result.json and report.html into a folder, all or none; returns their paths.
+
+        >>> result.report("out", noise=result.snr())  # with the noise of each matrix by source
+        """
         from pim.report import write_report
 
-        return write_report(self, Path(folder))
+        return write_report(self, Path(folder), noise)
 
     def citations(self) -> dict[str, Source]:
         """The sources behind every figure that the result used."""

@@ -134,3 +134,17 @@ def test_statistics_that_make_no_sense_say_so():
         measured(np.zeros((4, 4)))
     with pytest.raises(WorkloadError, match="no statistics of 'biases'"):
         statistics("biases", "llm")
+
+
+def test_the_first_of_a_text_keeps_its_rows():
+    tokenizer = load_model("tiny-stories").tokenizer
+    text = as_scored("One day.<|endoftext|>The cat sat on a mat.<|endoftext|>A dog ran.", tokenizer, context=32)
+    first, second = text.lengths[:2]
+    two = text.head(int(first + second))
+    assert two.count == 2
+    assert [row.tolist() for row in two.rows()] == [row.tolist() for row in text.rows()[:2]]
+    assert text.head(int(first + second) - 1).count == 1
+    assert text.head(2).lengths.tolist() == [2]
+    assert text.head(1000).count == 3
+    with pytest.raises(WorkloadError, match="at least 2"):
+        text.head(1)
