@@ -206,7 +206,8 @@ def _changes_sums(macro: AnalogMacro, calibrated: bool) -> str | None:
     adc = macro.adc
     if adc is None:
         return None
-    if adc.numbers or adc.inl is not None or adc.noise_variance() is not None:
+    noise = adc.noise_variance()
+    if adc.numbers or adc.inl is not None or (noise is not None and noise > 0):
         return "output converters have errors"
     if calibrated and adc.range_rule not in UNMEASURED:
         return "ranges of output converters are measured, and may clip"

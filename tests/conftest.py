@@ -58,6 +58,13 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     return 0 if chosen or slow or config.option.usepdb else min(os.cpu_count() or 1, 4)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _forget_what_was_compiled() -> Iterator[None]:
+    """Drop a file's compiled code when it is done: thousands of programs exhaust the memory maps of a process."""
+    yield
+    jax.clear_caches()
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder of reference data beside the checkout (or at $PIM_SHARED); a user's clone has none."""
