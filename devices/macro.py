@@ -8,6 +8,7 @@ from jaxtyping import Array, Float
 from pim.devices.array_wires import ArrayWires
 from pim.devices.bit_line import BitLine
 from pim.devices.cells.cell import Cell
+from pim.devices.cells.read_noise import RectifiedReadNoise
 from pim.devices.converters.adc import ADC
 from pim.devices.converters.dac import DAC, BitSerialDAC
 from pim.devices.converters.pulse_width_dac import PulseWidthDAC
@@ -100,6 +101,11 @@ class AnalogMacro:
                 "slicing = 'residual' programs what is missing of a weight, which has no bits: take weight_bits = none "
                 "(cell.levels rounds what a cell can take), or slicing = 'bits'"
             )
+        if self.read_phases == 4 and not self.encoding.startswith("differential"):
+            raise DeviceError(
+                "read_phases = 4 reads the two columns of a pair one after the other, but encoding = "
+                f"{self.encoding!r} has no pair of them: take 'differential', or read_phases = 2"
+            )
         if self.wires is not None:
             self._check_wires(self.wires)
         return self
@@ -121,6 +127,16 @@ class AnalogMacro:
             raise DeviceError(
                 "pulses of different widths make another circuit at every moment where cells are not ohmic: take "
                 "another dac, or leave wires or cell.conduction away"
+            )
+        if self.solved_at_reads and isinstance(self.cell.read_noise, RectifiedReadNoise):
+            raise DeviceError(
+                "cell.read_noise = RectifiedReadNoise is for sums; where the circuit is solved for each read no "
+                "conductance goes below zero anyway: take its `noise` itself"
+            )
+        if wires.pairs == "shared_bit_line" and self.bends:
+            raise DeviceError(
+                "wires.pairs = 'shared_bit_line' has one line for a pair, and bit_line bends two: leave bit_line away, "
+                "or take wires.pairs = 'separate'"
             )
         if self.solved_at_reads and self.bends:
             raise DeviceError(

@@ -255,6 +255,7 @@ class Chip:
             raise DeviceError("operands are measured on one chip: take chips[0].operands(x)")
         assert isinstance(self.model, AnalogMacro)
         flat = jnp.asarray(x, jnp.float32).reshape(-1, self.weights.shape[0])
+        check_inputs(self.model, flat, "x")
         return measure_operands(self.crossbar, self.model, flat)
 
 

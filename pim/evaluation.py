@@ -99,7 +99,7 @@ def study(
         point, chip, document = np.argwhere(~np.isfinite(scores.nll))[0]
         raise StudyError(
             f"the loss of point {point}, chip {chip}, document {document} is not finite: a conductance or an "
-            "activation has overflowed; check the device's ranges and errors"
+            "activation has overflowed, or with wires a circuit was not solved; check the device's ranges and errors"
         )
     return Result(
         plan,

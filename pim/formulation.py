@@ -24,10 +24,10 @@ from pim.devices.macro import AnalogMacro
 from pim.devices.record import fields_of
 from pim.exact_product import limbs_of
 from pim.integer_sums import LARGEST
-from pim.mapping.encoding import ENCODINGS
+from pim.mapping.encoding import encoding_of
 from pim.packed_bits import WORD
 from pim.ranges import adc_ranges
-from pim.sum_grid import largest_digit, sums_are_signed
+from pim.sum_grid import converts_lines, largest_digit, sums_are_signed
 
 KINDS = ("lossless", "packed", "integer", "analog")
 UNROLLED = 512
@@ -144,8 +144,10 @@ def _not_at_targets(macro: AnalogMacro) -> str | None:
             return f"cells have cell.{name}"
     if cell.g_floor > cell.g_min or (cell.g_ceiling is not None and cell.g_ceiling < cell.g_max):
         return "cells cannot come to all of their targets"
-    if macro.encoding not in WHOLE_ANYWAY and cell.g_min != 0:
-        return f"encoding = {macro.encoding!r} has the g_min of every cell in its sums"
+    if (macro.encoding not in WHOLE_ANYWAY or converts_lines(macro)) and cell.g_min != 0:
+        return "single lines are converted, with the g_min of every cell in their sums"
+    if macro.encoding == "differential_two_sided" and converts_lines(macro):
+        return "single lines are converted, which hold halves of a digit"
     digit = int(largest_digit(macro))
     steps = 2 * digit if macro.encoding in HALVED else digit
     if cell.levels is not None and (float(cell.levels) - 1) % steps:
@@ -169,7 +171,7 @@ def _not_told_in_steps(macro: AnalogMacro) -> str | None:
 
 def _largest_signal(macro: AnalogMacro) -> int:
     """Largest whole number that a cell or pair counts."""
-    signal = ENCODINGS[macro.encoding].largest_signal(macro.cell.g_min, macro.cell.g_max)
+    signal = encoding_of(macro).largest_signal(macro.cell.g_min, macro.cell.g_max)
     return round(float(signal * largest_digit(macro)))
 
 

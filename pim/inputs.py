@@ -24,6 +24,8 @@ def drive(
     else:
         full = full_scale[None, None]
     planes, gains = driven_planes(macro, x / full, whole)
+    if whole:  # no integer is NaN: what is not finite goes through the scale
+        full = full * jnp.where(jnp.isfinite(x).all(axis=1, keepdims=True), 1.0, jnp.nan)
     return full, planes, gains
 
 

@@ -6,7 +6,8 @@ matters: it decides in how many tiles a product is summed up, and with outlier c
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from numbers import Integral
+from typing import TYPE_CHECKING, Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -218,16 +219,21 @@ def _split(w: Array, device: Device, x: Array, calibration: Array, key: Array, t
 
 def _shapes(shape: Shape | Sequence[Shape]) -> tuple[tuple[int, int], ...]:
     """Inputs and outputs of each matrix; a pair of two whole numbers is one shape."""
-    if isinstance(shape, int):
-        several: Sequence[Shape] = [shape]
-    elif isinstance(shape, tuple) and len(shape) == 2 and all(isinstance(n, int) for n in shape):
+    if isinstance(shape, Integral):
+        several: Sequence[Shape] = [int(shape)]
+    elif isinstance(shape, tuple) and len(shape) == 2 and all(isinstance(n, Integral) for n in shape):
         several = [(int(shape[0]), int(shape[1]))]  # type: ignore[arg-type]
     else:
         several = list(shape)  # type: ignore[arg-type]
-    pairs = tuple((each, OUTPUTS) if isinstance(each, int) else (each[0], each[1]) for each in several)
+    pairs = tuple((int(each), OUTPUTS) if isinstance(each, Integral) else _pair(each) for each in several)
     if not pairs or any(n < 1 for pair in pairs for n in pair):
         raise StudyError(f"shape = {shape!r}: give inputs and outputs, at least one of each")
     return pairs
+
+
+def _pair(shape: Any) -> tuple[int, int]:
+    n_in, n_out = shape
+    return int(n_in), int(n_out)
 
 
 def _spread(values: np.ndarray) -> str:

@@ -9,7 +9,7 @@ from jaxtyping import Array, Float
 
 from pim.devices.converters.adc import ADC
 from pim.devices.macro import AnalogMacro
-from pim.ranges import NARROWEST, Ranges
+from pim.ranges import NARROWEST, Ranges, read_as
 from pim.sum_grid import smallest_product
 
 LEAST_BITS = jnp.arange(2.0, 13.0)
@@ -60,7 +60,16 @@ def measured_sums(macro: AnalogMacro, sums: Float[Array, "n slices columns"]) ->
 def calibrated_ranges(macro: AnalogMacro, full: Float[Array, ""], sums: Sums) -> Ranges:
     """The ranges of a matrix from the full scale of its inputs and the measured sums of its tiles, stacked."""
     code = "" if sums.least is None or macro.adc is None else macro.adc.code
-    return Ranges(x=full, adc=sums.high, mean=sums.mean, std=sums.std, low=sums.low, least=sums.least, least_code=code)
+    return Ranges(
+        x=full,
+        adc=sums.high,
+        mean=sums.mean,
+        std=sums.std,
+        low=sums.low,
+        least=sums.least,
+        least_code=code,
+        read_as=read_as(macro),
+    )
 
 
 def _sample(sums: Float[Array, "n slices columns"], each: bool) -> Float[Array, "samples slices #columns"]:

@@ -37,6 +37,12 @@ class Ranges:
         "1", "ends, low and high, of the least mean square error, at 2 bits and more", default=None
     )
     least_code: str = static("code of the converters for which those were found", default="")
+    read_as: str = static("what the sums were of (`read_as`); empty: not said", default="")
+
+
+def read_as(macro: AnalogMacro) -> str:
+    """What sums of the same shapes depend on: encoding, phases and what is added in front of the converters."""
+    return f"encoding = {macro.encoding!r}, read_phases = {macro.read_phases}, shift_add = {macro.shift_add!r}"
 
 
 def adc_ranges(ranges: Ranges | None, macro: AnalogMacro, tiles: int, columns: int) -> Span:
@@ -63,16 +69,26 @@ def adc_ranges(ranges: Ranges | None, macro: AnalogMacro, tiles: int, columns: i
     if ranges is None or adc.range_rule == "full":
         low, high = (jnp.full(shape, end, jnp.float32) for end in _full(macro))
         return adc.reaching(low, high)
-    return measured_range(macro, ranges, columns)
+    return measured_range(macro, ranges, tiles, columns)
 
 
-def measured_range(macro: AnalogMacro, ranges: Ranges, columns: int) -> Span:
+def measured_range(macro: AnalogMacro, ranges: Ranges, tiles: int, columns: int) -> Span:
     """Range of the ADCs by a rule that goes by measured sums.
 
-    Raises DeviceError if the rule needs other measurements, or for a slice of that many columns.
+    Raises DeviceError if the rule needs other measurements, or if they were made of other sums than those of so many
+    tiles and of a slice of that many columns.
     """
     adc = macro.adc
     assert adc is not None
+    if ranges.read_as and ranges.read_as != read_as(macro):
+        raise DeviceError(
+            f"ranges were found for {ranges.read_as}, and this device has {read_as(macro)}: calibrate again"
+        )
+    if ranges.adc.shape[:2] != (tiles, macro.converted_slices):
+        raise DeviceError(
+            f"ranges were found for {ranges.adc.shape[0]} groups of rows and {ranges.adc.shape[1]} slices, and this "
+            f"matrix has {tiles} and {macro.converted_slices}: calibrate again"
+        )
     low, high = RULES[adc.range_rule](macro, adc, ranges)
     if high.shape[-1] != (columns if adc.range_per == "column" else 1):
         raise DeviceError(

@@ -90,7 +90,8 @@ def cell_content(macro: Any) -> tuple[Any, ...]:
         return (macro,)
     adc = macro.adc
     shared = () if adc is None else (adc.numbers, adc.columns_per_adc)
-    return replace(macro, adc=None, periphery=None, t_read=0.0), shared, choose(macro, 1)
+    ways = tuple(choose(macro, 1, calibrated=calibrated) for calibrated in (True, False))
+    return replace(macro, adc=None, periphery=None, t_read=0.0), shared, ways
 
 
 def _same(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:

@@ -15,7 +15,7 @@ from pim.devices.errors import DeviceError
 from pim.devices.macro import AnalogMacro
 from pim.devices.random import is_many
 from pim.files import atomic_write
-from pim.inputs import drive
+from pim.inputs import check_inputs, drive
 from pim.mapping.tiles import column_arrays, cut_inputs
 from pim.tile_programming import program_tiles
 
@@ -65,6 +65,7 @@ def _levels(chip: "Chip", macro: AnalogMacro, x: Any) -> jax.Array:
     x = jnp.asarray(x, jnp.float32)
     if x.shape != chip.weights.shape[:1]:
         raise DeviceError(f"x has the shape {x.shape}; give one vector of {chip.weights.shape[0]} inputs")
+    check_inputs(macro, x[None], "x")
     assert chip.crossbar is not None
     ranges = chip.crossbar.ranges
     _, planes, _ = drive(macro, x[None], None if ranges is None else ranges.x)

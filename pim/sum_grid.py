@@ -69,6 +69,11 @@ def grid_unit(macro: AnalogMacro) -> Float[Array, ""]:
             f"{_needs_grid(macro)}; encoding = 'offset' leaves the g_min of every cell in them: take 'differential' or "
             "'offset_reference'"
         )
+    if macro.encoding == "differential_two_sided" and macro.weight_phases == 2:
+        raise DeviceError(
+            f"{_needs_grid(macro)}; with read_phases = 4 the lines of encoding = 'differential_two_sided' hold halves "
+            "of a digit: take 'differential', or read_phases = 1 or 2"
+        )
     level = macro.dac.largest_level if macro.shift_add == "digital" else macro.dac.top
     return 1.0 / level / digit
 

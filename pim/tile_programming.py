@@ -23,6 +23,9 @@ from pim.mapping.weights import Digits, weight_scale
 from pim.ranges import Ranges
 from pim.whole_sums import whole_cells, whole_weights
 
+FAINT = 1e-3
+"""Of the window: a conductance that shows what a current loses on its way, and changes nothing there."""
+
 
 def program_tiles(
     weights: Float[Array, "n_in n_out"],
@@ -79,9 +82,11 @@ def program_tiles(
         held = read
         cells = HeldCells(held, variance, jnp.asarray(reference, jnp.float32)) if macro.solved_at_reads else None
         if macro.wires is not None and cells is None:
-            read = fold_tile(held, macro.wires, n_out, arrays, jnp.minimum(n_in - tile * macro.rows, macro.rows))
+            rows = jnp.minimum(n_in - tile * macro.rows, macro.rows)
+            read = fold_tile(held, macro.wires, n_out, arrays, rows)
             if variance is not None:  # to first order what a cell's noise loses on its way is what its current does
-                variance = variance * (read / jnp.where(held > 0, held, jnp.inf)) ** 2
+                some = jnp.maximum(held, FAINT * window)  # cells of no conductance have noise too
+                variance = variance * (fold_tile(some, macro.wires, n_out, arrays, rows) / some) ** 2
 
         def fold(matrix):  # slices into the columns
             return jnp.moveaxis(matrix, 0, 1).reshape(macro.rows, -1)

@@ -23,9 +23,11 @@ from pim.devices.record import cast
 from pim.exact_product import exact_product, limbs, limbs_of
 from pim.formulation import ANALOG, choose, forced
 from pim.integer_sums import as_bytes, integer_sums
+from pim.mapping.encoding import ENCODINGS
 from pim.mapping.weights import weight_scale
 from pim.packed_bits import input_planes, packed_sums, weight_planes
 from pim.programming import program
+from pim.ranges import Ranges
 from pim.tile_programming import program_tiles
 
 KEY = root_key(3)
@@ -329,3 +331,31 @@ def test_one_variance_for_all_cells_makes_the_noise_of_one_for_each():
     ids = jnp.zeros((5, 2), jnp.uint32)
     y, expected = (crossbar.matmul(p, m, jnp.asarray(x), ids, KEY) for p in (programmed, each))
     np.testing.assert_allclose(y, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("g_min", [0.0, 4e-6])
+@pytest.mark.parametrize("encoding", sorted(ENCODINGS))
+def test_what_is_chosen_is_the_analog_product_in_every_encoding_and_phase(encoding, g_min):
+    """With the g_min of cells in the sums of single lines, and halves of digits on them, they are no whole numbers."""
+    w, x = matrix(20, 5)
+    for phases in (1, 2, 4) if encoding.startswith("differential") and encoding != "differential_digital" else (1, 2):
+        m = macro(adc=given_range(6.0, 12.0), cell={"g_min": g_min}, encoding=encoding, read_phases=phases)
+        chosen = choose(m, 20, calibrated=False)
+        lines = phases == 4 or encoding in ("differential_digital", "offset", "offset_digital")
+        halves = phases == 4 and encoding == "differential_two_sided"
+        assert chosen.whole is not ((lines and g_min > 0) or halves), (phases, chosen)
+        if chosen.whole:
+            np.testing.assert_allclose(
+                product(m, w, x, chosen), product(m, w, x, ANALOG), atol=2e-5 * np.abs(x @ w).max()
+            )
+
+
+@pytest.mark.parametrize("kind", ["lossless", "packed", "integer"])
+def test_what_is_not_a_number_does_not_get_lost(kind):
+    w, x = matrix(20, 5)
+    x[1, 3] = np.nan
+    m = dataclasses.replace(macro(), input_range="calibrated")
+    ranges = Ranges(x=jnp.float32(2.0), adc=jnp.ones((2, 2, 1)))
+    programmed = program_tiles(jnp.asarray(w), m, KEY, None, ranges=ranges, formulation=forced(kind, m, 20))
+    y = np.asarray(crossbar.matmul(programmed, m, jnp.asarray(x), jnp.zeros((5, 2), jnp.uint32), None))
+    assert np.isnan(y[1]).all() and np.isfinite(np.delete(y, 1, axis=0)).all()

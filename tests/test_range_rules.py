@@ -252,3 +252,14 @@ def test_the_grid_needs_sums_without_a_pedestal():
         program(np.ones((4, 4)), device, key=root_key(0))
     with pytest.raises(DeviceError, match=r"'granular' needs sums that are whole numbers.*set weight_bits"):
         adc_ranges(None, macro(adc(range_rule="granular"), weight_bits=None), 1, 1)
+
+
+def test_ranges_are_of_the_sums_that_they_were_found_for():
+    w, x = np.ones((32, 3), np.float32), RNG.uniform(-1, 1, (8, 32)).astype(np.float32)
+    m = macro(adc(6.0))
+    ranges = crossbar.calibrate(program_tiles(jnp.asarray(w), m, None, None), m, jnp.asarray(x))
+    adc_ranges(ranges, m, *ranges.adc.shape[::2])
+    with pytest.raises(DeviceError, match=r"were found for .*read_phases = 1.* has .*read_phases = 2.*calibrate again"):
+        adc_ranges(ranges, dataclasses.replace(m, read_phases=2), *ranges.adc.shape[::2])
+    with pytest.raises(DeviceError, match=r"found for 2 groups of rows and 1 slices, .* has 4 and 1: calibrate again"):
+        adc_ranges(ranges, m, 4, 1)

@@ -15,7 +15,7 @@ from pim.devices.array_wires import ArrayWires
 from pim.devices.bit_line import Saturation
 from pim.devices.cells.cell import Cell
 from pim.devices.cells.conduction import Sinh
-from pim.devices.cells.read_noise import ProportionalReadNoise
+from pim.devices.cells.read_noise import AdditiveReadNoise, ProportionalReadNoise
 from pim.devices.converters.dac import BitSerialDAC, MultibitDAC
 from pim.devices.converters.exact_dac import ExactDAC
 from pim.devices.converters.pulse_width_dac import PulseWidthDAC
@@ -182,6 +182,16 @@ def test_read_noise_to_first_order_is_that_of_cells_drawn_anew_in_the_circuit(pa
     )
     np.testing.assert_allclose(folded, drawn, rtol=5 * 1.5 / np.sqrt(2 * reads))
     assert (drawn < ideal).all() and np.mean(drawn / ideal) < 0.97
+
+
+def test_cells_without_conductance_have_noise_behind_wires_too():
+    w, x = matrix(12, 6)
+    x = jnp.tile(jnp.asarray(x[:1]), (2000, 1))
+    noise = AdditiveReadNoise(1e-6)
+    models = (macro(wires, read_noise=noise) for wires in (None, ArrayWires(1e-4, 1e-4)))
+    models = (replace(m, cell=replace(m.cell, g_min=jnp.float32(0.0))) for m in models)
+    without, behind = (np.asarray(product(jnp.asarray(w), x, m, KEY)).std(axis=0) for m in models)
+    np.testing.assert_allclose(behind, without, rtol=1e-3)
 
 
 def device(m: AnalogMacro) -> Device:

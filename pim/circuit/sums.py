@@ -1,7 +1,7 @@
 """The sums of a tile's columns where wires resist and no effective conductance exists: one circuit for each vector.
 
 That is so where inputs switch cells on and off, and where cells are not ohmic. Read noise is then drawn for every cell
-and read, and a vector for which no solution was found has the sums NaN.
+and read, where no conductance can be below zero, and a vector for which no solution was found has the sums NaN.
 """
 
 from collections.abc import Callable
@@ -64,7 +64,8 @@ def circuit_sums(
     assert wires is not None
     where = layout(wires, (pair, slices, columns), n_out, arrays)
     rows = jnp.clip(n_in - array * macro.rows, 0, macro.rows)
-    g = jnp.where((jnp.arange(macro.rows) < rows)[None, None, :, None], g, 0.0)
+    there = (jnp.arange(macro.rows) < rows)[None, None, :, None]
+    g = jnp.where(there, g, 0.0)
 
     # a transistor is on or off, whatever its gate's driver adds
     shares = jnp.round(levels) if wires.input == "gate" else macro.dac.pulse(levels)[0]
@@ -76,7 +77,7 @@ def circuit_sums(
         read = g
         if key is not None and variance is not None:
             sigma = jnp.sqrt(jnp.where(variance > 0, variance, 1.0))
-            read = jnp.where((variance > 0) & (g > 0), jnp.maximum(g + sigma * normal(key, g.shape), 0.0), g)
+            read = jnp.where((variance > 0) & there, jnp.maximum(g + sigma * normal(key, g.shape), 0.0), g)
         return _currents(macro, wires, to_arrays(read, where), v, rows, where)
 
     keys = None
