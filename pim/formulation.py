@@ -42,8 +42,8 @@ UNMEASURED = ("full", "granular", "given")
 """Rules of converter ranges that go by no measured sums."""
 MOST_BITS = 16
 """Bits of the finest output converter."""
-NEAR = 1e-2
-"""Of a step between sums: nearer than that is float rounding."""
+NEAR = 1e-6
+"""Of the largest sum: nearer than that is float rounding."""
 HARMLESS = ("cell", "dac", "adc", "bit_line", "periphery")
 """Parts of a macro that are looked at one by one; any other that is there may change what sums are."""
 
@@ -220,6 +220,6 @@ def _changes_sums(macro: AnalogMacro, calibrated: bool) -> str | None:
     unit = 1.0 / (largest_digit(macro) * macro.dac.largest_level)
     span = Span(*(end[0, :1, 0] / unit for end in adc_ranges(None, macro, 1, 1)))
     told = adc.convert(sums, span, None, jnp.ones(()))
-    if jnp.abs(told - sums).max() < NEAR:
+    if jnp.abs(told - sums).max() < NEAR * largest:
         return None
     return f"output converters of {float(adc.bits):g} bits do not tell all sums of up to {largest} apart"

@@ -215,7 +215,7 @@ def test_scaling_weights_scales_outputs(encoding):
 
 @pytest.mark.parametrize("dac", [MultibitDAC(8.0, 100.0, 0.0, 0.0), serial(4)], ids=["multibit", "bit-serial"])
 @pytest.mark.parametrize("law", [ProportionalReadNoise(0.05), AdditiveReadNoise(1e-6)], ids=["relative", "additive"])
-@pytest.mark.parametrize("encoding", ["differential", "offset"])
+@pytest.mark.parametrize("encoding", ["differential", pytest.param("offset", marks=pytest.mark.slow)])
 def test_read_noise_at_the_column_is_that_of_cells_drawn_anew(dac, law, encoding):
     """Spread of the outputs against a redraw of every cell, of pairs and references too, at every read and step."""
     w, x = matrix(20, 3)

@@ -10,6 +10,12 @@ import pytest
 LINES = [line.split(" | ") for line in crosssim_page.PATH.read_text().splitlines() if line.startswith("| ")]
 NAMES = [cells[0].removeprefix("| ") for cells in LINES if cells[0] != "| record"]
 
+RANDOM = ("prog_", "read_", "device_")
+QUICK = (
+    "prog_prop_0.03_dac8_adc8", "prog_indep_0.05", "read_prop_0.01", "prog_prop_0.03_offset", "device_RRAMWan",
+    "device_SONOS_day5",
+)  # fmt: skip
+
 
 @pytest.fixture(scope="module")
 def compared(shared):
@@ -17,7 +23,12 @@ def compared(shared):
     return functools.cache(lambda name: crosssim.compared(records[name]))
 
 
-@pytest.mark.parametrize("name", NAMES)
+def chosen(name: str):
+    """Exact products, and of each kind of random error one; the others take a minute (`pytest -m slow`)."""
+    return pytest.param(name, marks=pytest.mark.slow) if name.startswith(RANDOM) and name not in QUICK else name
+
+
+@pytest.mark.parametrize("name", map(chosen, NAMES))
 def test_a_product_is_crosssims(compared, name):
     found = compared(name)
     if isinstance(found, crosssim.Exact):
@@ -26,6 +37,7 @@ def test_a_product_is_crosssims(compared, name):
         assert max(abs(apart) for apart in found.apart) <= found.tolerance, found
 
 
+@pytest.mark.slow
 def test_the_page_tells_of_every_record(compared, shared):
     """`python tests/crosssim_page.py` writes it anew."""
     found = {name: compared(name) for name in crosssim.golden(shared)}

@@ -241,6 +241,7 @@ def of_a_model(*operators: str) -> Plan:
     return calibrate(plan, story_text(3, 2), context=64, tokens=64)
 
 
+@pytest.mark.slow
 def test_few_bits_of_the_converters_dominate_ffns_and_many_do_not(tmp_path):
     """With 4 bits most noise is the converters', with 10 it is the cells' and their inputs'."""
     plan = of_a_model("layers.*.ffn.*")

@@ -118,7 +118,7 @@ def slow(m: AnalogMacro, w, x) -> np.ndarray:
 
 
 # Of shapes a few each, so that what has been compiled serves again.
-@settings(max_examples=15)
+@settings(max_examples=6)
 @given(
     st.sampled_from([1, 31, 33, 64]),
     st.sampled_from([1, 9]),
@@ -139,7 +139,7 @@ def test_sums_of_bytes_and_of_bits_are_those_of_integers(rows, columns, batch, b
     np.testing.assert_array_equal(found, (wide @ digits).T)
 
 
-@settings(max_examples=10)
+@settings(max_examples=5)
 @given(
     st.sampled_from([1, 300]),
     st.sampled_from([1, 9]),
@@ -156,7 +156,7 @@ def test_product_of_integers_of_any_size_is_exact(n_in, n_out, largest, seed):
     np.testing.assert_array_equal(exact_product(parts[1], parts[0]), x @ w)
 
 
-@settings(max_examples=8)
+@settings(max_examples=5)
 @given(
     st.sampled_from([7, 50]),
     st.sampled_from([1, 6]),
@@ -176,6 +176,7 @@ def test_every_formulation_is_the_integer_loop(n_in, n_out, rows, weight, dac_bi
         np.testing.assert_allclose(y, expected, rtol=1e-5, atol=2e-6 * np.abs(expected).max(), err_msg=kind)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fields", "adc"),
     [
@@ -226,6 +227,7 @@ def test_lossless_is_the_integer_product(adc, encoding):
     np.testing.assert_allclose(tiled.matmul(x, key=KEY), y, rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_noise_behind_exact_sums_is_the_same_in_every_formulation():
     w, x = matrix(40, 7)
     m = macro(adc=given_range(12.0, 16.0, noise=3.0))
@@ -235,6 +237,7 @@ def test_noise_behind_exact_sums_is_the_same_in_every_formulation():
         assert np.mean(np.abs(y - ys[0]) > 1e-4) < 0.05  # a code flips where noise comes to lie between two
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["analog", "integer", "packed", "lossless"])
 def test_vectors_do_not_know_of_each_other(kind, monkeypatch):
     w, x = matrix(40, 7, batch=9)

@@ -138,7 +138,9 @@ def test_weight_noise_relative_to_the_column(golden, model, text, sigma):
     random_agrees(result.points[0].perplexity, reference)
 
 
-@pytest.mark.parametrize("bits", [pytest.param(10, marks=SLOW), pytest.param(8, marks=SLOW), 7])
+@pytest.mark.parametrize(
+    "bits", [pytest.param(10, marks=SLOW), pytest.param(8, marks=SLOW), pytest.param(7, marks=SLOW)]
+)
 def test_adc_bits_with_the_range_of_the_largest_partial_sum(golden, model, text, bits):
     """The golden range is that of a matrix over a batch of at most 16 length-sorted stories."""
     tokenizer, blocks = model.tokenizer, text.split("<|endoftext|>")

@@ -85,7 +85,7 @@ RESISTANCES = st.sampled_from(
 )
 
 
-@settings(max_examples=8)  # each shape compiles
+@settings(max_examples=5)  # each shape compiles
 @given(
     lines=st.integers(1, 2), m=st.integers(1, 9), n=st.integers(1, 9), resistances=RESISTANCES, drive=SIDES, sense=SIDES
 )
@@ -151,6 +151,7 @@ def test_running_out_of_steps_is_seen():
     assert not converged(broken.residual, w).any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lines", [1, 2])
 def test_gradients_of_both_solvers_are_finite_differences(lines):
     with jax.enable_x64(True):

@@ -99,6 +99,7 @@ def test_noise_of_a_layer_by_source_chip_and_width():
     assert len(found.plot().axes) == 1
 
 
+@pytest.mark.slow
 def test_outlier_channels_cost_precision_of_the_inputs():
     plain, outlying = (
         layer_snr((1024, 16), DEVICE, activations=of, chips=1, **QUICK).splits[0][0].noise["quantisation"]

@@ -128,6 +128,7 @@ KINDS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "encoding"),
     [
@@ -144,6 +145,7 @@ def test_wires_without_resistance_change_nothing(kind, encoding):
     np.testing.assert_allclose(product(jnp.asarray(w), jnp.asarray(x), m), without, atol=3e-5 * np.abs(without).max())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pairs", PAIRS)
 def test_linear_cells_have_the_same_product_folded_and_by_vector(pairs):
     """A law of conduction that is straight up to the voltages here: hyperbolic sine on a scale of 1 kV."""
@@ -154,6 +156,7 @@ def test_linear_cells_have_the_same_product_folded_and_by_vector(pairs):
     np.testing.assert_allclose(each, once, atol=1e-5 * np.abs(once).max())
 
 
+@pytest.mark.slow
 def test_a_vector_by_itself_has_the_same_product():
     """40 vectors and reads take turns, and each has its own draws."""
     w, _ = matrix(30, 9)
@@ -168,6 +171,7 @@ def test_a_vector_by_itself_has_the_same_product():
     assert np.abs(multiply(programmed, m, jnp.asarray(x), row_ids(40), root_key(6)) - together).max() > 1e-3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pairs", ["separate", "shared_bit_line"])
 def test_read_noise_to_first_order_is_that_of_cells_drawn_anew_in_the_circuit(pairs):
     """Spread of many reads of one vector, at once a column, and with a circuit solved for each read."""
@@ -232,6 +236,7 @@ def test_wires_that_cannot_be_with_the_rest_are_named(fields, words):
         macro(**fields)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fields", [{}, {"dac": SERIAL}], ids=["source", "gate"])
 def test_the_product_has_a_gradient_with_respect_to_the_wires(fields):
     w, x = matrix(12, 6)
