@@ -21,6 +21,7 @@ import numpy as np
 from turns import CLOCKS, machine, ratio, times
 
 from pim import crossbar
+from pim.devices.array_wires import ArrayWires
 from pim.devices.cells.cell import Cell
 from pim.devices.converters.adc import ADC
 from pim.devices.converters.dac import BitSerialDAC, MultibitDAC
@@ -79,12 +80,16 @@ def multibit(size: int, batch: int, rounds: int, clock: str, rng: np.random.Gene
         for kind in ("analog", "integer"):
             m = macro(rows, dac, adc, weight_bits=8.0, slices=1)
             sides[f"{kind}, arrays of {rows} rows"] = side(m, kind, weights, x)
+    wired = macro(ROWS, dac, adc, weight_bits=8.0, slices=1, wires=ArrayWires(1.0, 1.0))
+    sides["analog, 128, folded wires"] = side(wired, "analog", weights, x)
     taken = times(sides, 8 * rounds, clock)
     print(
         f"\n{size} x {size}, batch {batch}, one slice, 8-bit multibit DAC, 8-bit ADC: against dense, median (min-max)"
     )
     for name in list(sides)[1:]:
         print(f"{name:>30}  {ratio(taken[name], taken['dense']):>20}")
+    added = ratio(taken["analog, 128, folded wires"], taken[f"analog, arrays of {ROWS} rows"])
+    print(f"{'folded wires / without':>30}  {added:>20}")
 
 
 def main() -> None:
