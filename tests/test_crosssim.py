@@ -28,7 +28,7 @@ def chosen(name: str):
     return pytest.param(name, marks=pytest.mark.slow) if name.startswith(RANDOM) and name not in QUICK else name
 
 
-@pytest.mark.parametrize("name", map(chosen, NAMES))
+@pytest.mark.parametrize("name", [chosen(name) for name in NAMES])
 def test_a_product_is_crosssims(compared, name):
     found = compared(name)
     if isinstance(found, crosssim.Exact):

@@ -143,6 +143,7 @@ def test_wires_alone_are_the_ir_drop():
     assert "IR drop" in str(found)
 
 
+@pytest.mark.slow
 def test_independent_sources_add_up_to_the_error_of_the_product():
     fields = {
         "read_noise": AdditiveReadNoise(0.4e-6),

@@ -210,6 +210,7 @@ def test_heads_take_the_cycles_of_their_closed_form(level, operation, dim, token
     assert schedule.end >= float(form.cycles.total)
 
 
+@pytest.mark.slow
 @settings(max_examples=15)
 @given(
     st.integers(1, 900), st.integers(1, 300), st.integers(1, 2), st.integers(1, 2),

@@ -146,6 +146,7 @@ def test_layers_on_other_devices_become_segments_with_the_same_chips(model, syst
     np.testing.assert_array_equal(exact[0], model.params["segments"][0]["attention.q"][1])
 
 
+@pytest.mark.slow
 def test_the_head_can_go_to_arrays_too(model, system, tokens):
     plan = calibrate(place(model, System({**system.devices}, system.rules[:2])), story(1))
     key = chip_key(root_key(0), 0)

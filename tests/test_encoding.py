@@ -186,6 +186,7 @@ def test_the_order_of_tiles_changes_nothing(order, encoding):
     np.testing.assert_allclose(product(w[place], x[:, place], m), product(w, x, m), rtol=1e-5, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_groups_of_rows_are_the_same_cells_read_in_turns():
     w, x = matrix(40, 9)
     errors = {"write_error": GaussianWriteError(Polynomial(jnp.array([1.0])), 2e-6, G_MAX)}

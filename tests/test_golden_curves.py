@@ -124,7 +124,7 @@ def random_agrees(perplexities, reference):
     assert 0.2 < perplexities.std(ddof=1) / theirs.std(ddof=1) < 5
 
 
-@pytest.mark.parametrize("sigma", [pytest.param("0.01", marks=SLOW), "0.02"])
+@pytest.mark.parametrize("sigma", [pytest.param("0.01", marks=SLOW), pytest.param("0.02", marks=SLOW)])
 def test_weight_noise_relative_to_the_matrix(golden, model, text, sigma):
     result = run(model, device(sigma=float(sigma), weight_scale="matrix"), text, chips=5)
     reference = golden["curves_dev_first32_stories_ctx256"]["weight_noise"][sigma]

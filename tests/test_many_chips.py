@@ -58,6 +58,7 @@ def test_more_chips_never_change_earlier_ones(sample, device, many):
     np.testing.assert_array_equal(few.crossbar.weights, many.crossbar.weights[:2])
 
 
+@pytest.mark.slow
 def test_they_age_and_are_compensated_together(sample):
     w, x = sample
     device = replace(preset("pcm-gst25"), {"rows": 16, "adc": None})

@@ -159,6 +159,7 @@ def test_a_narrow_accumulator_loses_as_a_random_walk_does(n_in):
     assert narrow == pytest.approx(published[n_in], rel=0.16)
 
 
+@pytest.mark.slow
 def test_the_published_product_with_a_narrow_accumulator_is_met():
     """Must show: AiM with 24 bits of alignment and a BF16 accumulator over all of 4096 inputs loses 1.9 to 2.3 %.
 
@@ -214,6 +215,7 @@ def test_an_overflow_is_infinite_as_in_the_format():
 # Cost, survey, refusals ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_accuracy_and_cost_come_together(tmp_path):
     plan = place(load_model("tiny-stories"), inference_system(preset("dram-aim"), preset("digital-28nm")))
     result = evaluate(plan, story_text(2, 1), tokens=64, chips=1, progress=False)

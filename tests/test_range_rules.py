@@ -174,7 +174,9 @@ def test_ranges_of_the_least_error_belong_to_a_code():
 
 
 @pytest.mark.parametrize("rule", ["full", "percentile", "power_of_two", "snr", "minimum_error", "granular"])
-@pytest.mark.parametrize("code", ["sign_magnitude", pytest.param("twos_complement", marks=SLOW), "offset"])
+@pytest.mark.parametrize(
+    "code", ["sign_magnitude", pytest.param("twos_complement", marks=SLOW), pytest.param("offset", marks=SLOW)]
+)
 def test_every_rule_and_code_comes_near_the_product(rule, code):
     w, x = RNG.normal(size=(32, 6)).astype(np.float32), RNG.normal(size=(64, 32)).astype(np.float32)
     m = macro(adc(10.0, range_rule=rule, code=code), cast(BitSerialDAC(6, 100.0, 0.0, 0.0)), weight_bits=6.0)
