@@ -54,6 +54,12 @@ class ArrayWires:
         default="separate",
     )
     input: str = static("what inputs do", choices=("source", "gate"), default="source")
+    reads: str = static(
+        "read noise of linear cells: to first order on conductances into which the wires are folded, or of cells drawn "
+        "anew in a circuit that is solved for each read",
+        choices=("folded", "solved"),
+        default="folded",
+    )
 
 
 def by_distance(count: int, used, side: str) -> Int[Array, "count"]:

@@ -10,7 +10,8 @@ from pim.devices.bit_line import BitLine
 from pim.devices.cells.cell import Cell
 from pim.devices.cells.read_noise import RectifiedReadNoise
 from pim.devices.converters.adc import ADC
-from pim.devices.converters.dac import DAC, BitSerialDAC
+from pim.devices.converters.bit_serial_dac import BitSerialDAC
+from pim.devices.converters.dac import DAC
 from pim.devices.converters.pulse_width_dac import PulseWidthDAC
 from pim.devices.environment import ROOM, Environment
 from pim.devices.errors import DeviceError
@@ -125,8 +126,8 @@ class AnalogMacro:
             )
         if self.solved_at_reads and isinstance(self.dac, PulseWidthDAC):
             raise DeviceError(
-                "pulses of different widths make another circuit at every moment where cells are not ohmic: take "
-                "another dac, or leave wires or cell.conduction away"
+                "pulses of different widths make another circuit at every moment, and here one is solved for each "
+                "read: take another dac, or wires.reads = 'folded' without cell.conduction"
             )
         if self.solved_at_reads and isinstance(self.cell.read_noise, RectifiedReadNoise):
             raise DeviceError(
@@ -146,8 +147,11 @@ class AnalogMacro:
 
     @property
     def solved_at_reads(self) -> bool:
-        """Whether wires resist so that no effective conductances exist: currents are solved vector by vector."""
-        return self.wires is not None and (self.wires.input == "gate" or self.cell.conduction is not None)
+        """Whether currents are solved vector by vector: no effective conductances exist, or none are wanted."""
+        wires = self.wires
+        return wires is not None and (
+            wires.input == "gate" or wires.reads == "solved" or self.cell.conduction is not None
+        )
 
     @property
     def rows_at_once(self) -> int:

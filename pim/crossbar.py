@@ -3,8 +3,6 @@
 It walks the row tiles of the matrix, by the formulation that the matrix was programmed for.
 """
 
-from collections.abc import Callable
-
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key, UInt32
@@ -20,6 +18,7 @@ from pim.programmed import Crossbar as Crossbar
 from pim.ranges import Ranges
 from pim.shift_add import shift_add
 from pim.tiled_product import TiledProduct
+from pim.turns import in_turns
 from pim.whole_product import whole_product
 from pim.whole_sums import product_of_integers
 
@@ -40,7 +39,7 @@ def matmul(
         full_scale = None if crossbar.ranges is None else crossbar.ranges.x
         return product_of_integers(formulation, macro, crossbar.weights, x, full_scale) * crossbar.scale
     if formulation.kind == "packed" and x.shape[0] > (most := _most_at_once(crossbar)):
-        return _in_turns(lambda x, rows: matmul(crossbar, macro, x, rows, key), x, rows, most)
+        return in_turns(lambda each: matmul(crossbar, macro, each[0], each[1], key), (x, rows), most)
     return by_tiles(crossbar, macro, x, rows, key).total()
 
 
@@ -82,13 +81,3 @@ def calibrate(crossbar: Crossbar, macro: AnalogMacro, x: Float[Array, "batch n_i
 def _most_at_once(crossbar: Crossbar) -> int:
     """Vectors whose results of all tiles take 32 MB."""
     return max(1, (1 << 23) // (crossbar.weights.shape[0] * crossbar.scale.shape[-1]))
-
-
-def _in_turns(product: Callable[..., Array], x: Array, rows: Array, most: int) -> Array:
-    """The product of so many vectors at a time."""
-    batch, turns = x.shape[0], -(-x.shape[0] // most)
-
-    def cut(vectors):
-        return jnp.pad(vectors, ((0, turns * most - batch), (0, 0))).reshape(turns, most, -1)
-
-    return jax.lax.map(lambda each: product(*each), (cut(x), cut(rows))).reshape(turns * most, -1)[:batch]

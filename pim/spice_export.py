@@ -52,7 +52,7 @@ def export_spice(chip: "Chip", path: Path | str, *, tile: int, array: int, x: An
 
 def _cells(chip: "Chip", macro: AnalogMacro, wires: ArrayWires) -> jax.Array:
     """The conductances (S) of all cells of a chip, [tiles, pair, slices, rows, columns], means over reads."""
-    holding = replace(macro, wires=replace(wires, input="gate"))  # whose cells are kept as they are
+    holding = replace(macro, wires=replace(wires, reads="solved"))  # whose cells are kept as they are
     when = chip.time, chip.temperature
     programmed = jax.jit(lambda w, m, key, cycle: program_tiles(w, m, key, *when, cycle=cycle))
     cells = programmed(chip.weights, holding, chip.key, chip.cycle).cells

@@ -1,10 +1,10 @@
-"""The sums of a tile's columns where wires resist and no effective conductance exists: one circuit for each vector.
+"""The sums of a tile's columns where wires resist and no effective conductance will do: one circuit for each vector.
 
-That is so where inputs switch cells on and off, and where cells are not ohmic. Read noise is then drawn for every cell
+That is so where inputs switch cells on and off, where cells are not ohmic, and where the noise of reads is wanted as it
+is and not to first order (`ArrayWires.reads`). Read noise is then drawn for every cell
 and read, where no conductance can be below zero, and a vector for which no solution was found has the sums NaN.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key, UInt32
 
 from pim.circuit.arrays import Layout, layout, to_arrays
-from pim.circuit.field import converged
+from pim.circuit.field import converged, solve_vectors
 from pim.circuit.gate import gate_currents
 from pim.circuit.newton import solve_nonlinear
 from pim.devices.array_wires import ArrayWires
@@ -20,6 +20,7 @@ from pim.devices.macro import AnalogMacro
 from pim.devices.random import fold, normal, row_keys
 from pim.devices.record import leaf, record
 from pim.mapping.encoding import encoding_of
+from pim.turns import in_turns
 
 VECTORS = 32  # solved side by side: 17 MB of cells of a pair of 256 x 256 arrays
 
@@ -84,23 +85,9 @@ def circuit_sums(
     if noise is not None and variance is not None:
         own = row_keys(*noise)
         keys = jax.vmap(lambda step: jax.vmap(lambda key: fold(key, step))(own))(jnp.arange(steps)).reshape(-1)
-    currents = _in_turns(jax.vmap(one), (volts, keys))  # [vectors, places]
+    currents = in_turns(jax.vmap(one), (volts, keys), VECTORS)  # [vectors, places]
     currents = currents[:, where.place].reshape(-1, pair, slices, columns)
     return _signals(macro, currents, volts, cells.reference).reshape(steps, batch, slices, -1)
-
-
-def _in_turns(function: Callable[[Any], Array], vectors: Any) -> Array:
-    """The function of so many vectors at a time, the last ones filled up."""
-    total = jax.tree.leaves(vectors)[0].shape[0]
-    most = min(VECTORS, total)
-    turns = -(-total // most)
-
-    def cut(leaf):
-        filled = jnp.concatenate([leaf, jnp.broadcast_to(leaf[:1], (turns * most - total, *leaf.shape[1:]))])
-        return filled.reshape(turns, most, *leaf.shape[1:])
-
-    found = jax.lax.map(function, jax.tree.map(cut, vectors))
-    return found.reshape(turns * most, -1)[:total]
 
 
 def _currents(
@@ -117,7 +104,10 @@ def _currents(
         law = macro.cell.conduction
         if wires.input == "gate" and law is None:
             return gate_currents(cells, v[None], wires, rows)[0]
-        found = solve_nonlinear(cells, v[None], wires, law, rows, used)
+        if law is None:
+            found = solve_vectors(cells, v[None], wires, rows, used)
+        else:
+            found = solve_nonlinear(cells, v[None], wires, law, rows, used)
         return jnp.where(converged(found.residual, wires)[0], found.currents[0], jnp.nan)
 
     sensed = jax.vmap(one_array)(g, jnp.asarray(where.used))
