@@ -4,15 +4,15 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from pim.devices.cells.state_law import StateLaw
-from pim.devices.converters.codes import LEVELS, codes_of
-from pim.devices.converters.dac import AT_ONCE, DAC, rounded
+from pim.devices.converters.codes import LEVELS
+from pim.devices.converters.dac import AT_ONCE, AtOnce
 from pim.devices.converters.mismatch import GainOffsetMismatch
 from pim.devices.converters.word_line import disturbed, mismatch_part, noise_leaf
 from pim.devices.record import leaf, part, record, static
 
 
 @record
-class PulseWidthDAC(DAC):
+class PulseWidthDAC(AtOnce):
     """A pulse of the full voltage on each word line, as long as the level says; `t_read` is the longest of them.
 
     The levels are those of `MultibitDAC`, and so are the sums, which are charges instead of currents. What differs:
@@ -40,33 +40,9 @@ class PulseWidthDAC(DAC):
     code: str = static("durations of an input", choices=AT_ONCE, meanings=LEVELS, default="sign_magnitude")
 
     @property
-    def bipolar(self) -> bool:
-        """Unless unsigned."""
-        return self.code != "unsigned"
-
-    @property
-    def steps(self) -> int:
-        """One."""
-        return 1
-
-    @property
     def numbers(self) -> int:
         """Two for gain and offset."""
         return self.mismatch.numbers if self.mismatch is not None else 0
-
-    @property
-    def largest_level(self) -> Float[Array, ""]:
-        """The longest pulse: 2^(bits-1) - 1 units of time, or 2^bits - 1 unsigned."""
-        return codes_of(self.code, self.bits).high
-
-    @property
-    def top(self) -> Float[Array, ""]:
-        """The longest pulse."""
-        return self.largest_level
-
-    def codes(self, x: Float[Array, "*n"]) -> tuple[Float[Array, "1 *n"], Float[Array, "1"]]:
-        """The input, rounded and clipped."""
-        return rounded(x, self.code, self.bits)[None], jnp.ones(1)
 
     def pulse(self, levels: Float[Array, "*n"]) -> tuple[Float[Array, "*n"], Float[Array, "*n"]]:
         """The full voltage, for |level| of the longest time."""
@@ -86,7 +62,3 @@ class PulseWidthDAC(DAC):
         if self.inl is not None:
             levels = levels + self.lsb * self.inl(levels)
         return disturbed(levels, self.lsb, self.mismatch, self.noise, frozen, draws)
-
-    def energy(self, vdd) -> Float[Array, ""]:
-        """Energy (J) of applying one input to one word line."""
-        return self.capacitance_per_bit * self.bits * vdd**2
