@@ -24,7 +24,8 @@ from pim import crossbar
 from pim.devices.array_wires import ArrayWires
 from pim.devices.cells.cell import Cell
 from pim.devices.converters.adc import ADC
-from pim.devices.converters.dac import BitSerialDAC, MultibitDAC
+from pim.devices.converters.bit_serial_dac import BitSerialDAC
+from pim.devices.converters.dac import MultibitDAC
 from pim.devices.macro import AnalogMacro
 from pim.devices.random import root_key
 from pim.devices.record import cast

@@ -11,7 +11,6 @@ import numpy as np
 from jaxtyping import Array, Float, Key
 
 from pim import crossbar
-from pim.chip import reading_time
 from pim.crossbar import Crossbar
 from pim.devices.activation_table import ActivationTable
 from pim.devices.arithmetic import FloatArithmetic
@@ -23,6 +22,7 @@ from pim.devices.random import name_id, site_key
 from pim.devices.record import part, record, static
 from pim.errors import StudyError
 from pim.formulation import ANALOG, Formulation, choose
+from pim.holding import reading_time
 from pim.llm_workloads.llama import Matmul, digital_matmul
 from pim.llm_workloads.operators import DYNAMIC, STATIC, layer_path
 from pim.mapping.plan import Plan

@@ -9,10 +9,10 @@ import xarray as xr
 
 from pim._version import __version__
 from pim.calibration import percentiles
-from pim.chip import reading_time
 from pim.devices.macro import AnalogMacro
 from pim.emulation import macros
 from pim.errors import StudyError
+from pim.holding import reading_time
 from pim.llm_workloads.text import ScoredText, as_scored, overlap
 from pim.mapping.plan import Plan
 from pim.plan_cost import plan_cost

@@ -16,7 +16,8 @@ import jax
 import jax.numpy as jnp
 from jax.core import Tracer
 
-from pim.devices.converters.dac import BitSerialDAC, MultibitDAC
+from pim.devices.converters.bit_serial_dac import BitSerialDAC
+from pim.devices.converters.dac import MultibitDAC
 from pim.devices.converters.pulse_width_dac import PulseWidthDAC
 from pim.devices.converters.span import Span
 from pim.devices.errors import DeviceError

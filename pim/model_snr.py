@@ -14,12 +14,12 @@ import numpy as np
 import xarray as xr
 from tqdm import tqdm
 
-from pim.chip import reading_time
 from pim.crossbar import Crossbar
 from pim.devices.macro import AnalogMacro
 from pim.devices.random import chip_key, root_key
 from pim.emulation import program_model
 from pim.errors import StudyError
+from pim.holding import reading_time
 from pim.llm_workloads.operators import STATIC, layer_path
 from pim.llm_workloads.products import products
 from pim.llm_workloads.text import ScoredText

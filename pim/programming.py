@@ -9,13 +9,14 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Key
 
 from pim import crossbar
-from pim.chip import Chip, check_matrix, hold_matrix, program_cells, reading_time
+from pim.chip import Chip
 from pim.devices.device import Device
 from pim.devices.errors import DeviceError
 from pim.devices.holder import Holder
 from pim.devices.macro import AnalogMacro
 from pim.devices.random import chip_keys
 from pim.formulation import choose, forced
+from pim.holding import check_matrix, hold_matrix, program_cells, reading_time
 from pim.inputs import check_inputs
 from pim.sum_grid import check_pedestal
 from pim.tile_programming import program_tiles

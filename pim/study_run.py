@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from pim.calibration import calibrate
-from pim.chip import reading_time
 from pim.devices.macro import AnalogMacro
 from pim.errors import StudyError
 from pim.evaluation import study as evaluate_points
 from pim.files import OutputFolder
+from pim.holding import reading_time
 from pim.llm_workloads.model import load_model
 from pim.mapping.plan import Plan, place
 from pim.mapping.system import System

@@ -20,7 +20,8 @@ from pim.devices.cells.read_noise import AdditiveReadNoise, ProportionalReadNois
 from pim.devices.cells.state_law import Polynomial
 from pim.devices.cells.write_error import GaussianWriteError
 from pim.devices.converters.adc import ADC
-from pim.devices.converters.dac import BitSerialDAC, MultibitDAC
+from pim.devices.converters.bit_serial_dac import BitSerialDAC
+from pim.devices.converters.dac import MultibitDAC
 from pim.devices.converters.exact_dac import ExactDAC
 from pim.devices.device import Device
 from pim.devices.macro import AnalogMacro

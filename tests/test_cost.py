@@ -21,7 +21,8 @@ from pim.devices.cells.state_law import Polynomial
 from pim.devices.cells.write_error import GaussianWriteError
 from pim.devices.converters.adc import ADC
 from pim.devices.converters.adc_cost import AndrulisADCCost, ZigzagADCCost
-from pim.devices.converters.dac import BitSerialDAC, MultibitDAC
+from pim.devices.converters.bit_serial_dac import BitSerialDAC
+from pim.devices.converters.dac import MultibitDAC
 from pim.devices.converters.pulse_width_dac import PulseWidthDAC
 from pim.devices.digital_unit import DigitalUnit
 from pim.devices.errors import DeviceError

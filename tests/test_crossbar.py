@@ -16,7 +16,8 @@ from pim.devices.cells.read_noise import AdditiveReadNoise, ProportionalReadNois
 from pim.devices.cells.state_law import Polynomial
 from pim.devices.cells.write_error import GaussianWriteError
 from pim.devices.converters.adc import ADC
-from pim.devices.converters.dac import BitSerialDAC, MultibitDAC
+from pim.devices.converters.bit_serial_dac import BitSerialDAC
+from pim.devices.converters.dac import MultibitDAC
 from pim.devices.converters.flash_adc import Flash
 from pim.devices.converters.inl import TabulatedINL
 from pim.devices.converters.mismatch import GainOffsetMismatch

@@ -6,6 +6,7 @@ import crosssim
 import crosssim_page
 import numpy as np
 import pytest
+from nodal import nodal_conductance
 
 LINES = [line.split(" | ") for line in crosssim_page.PATH.read_text().splitlines() if line.startswith("| ")]
 NAMES = [cells[0].removeprefix("| ") for cells in LINES if cells[0] != "| record"]
@@ -42,6 +43,21 @@ def test_the_page_tells_of_every_record(compared, shared):
     """`python tests/crosssim_page.py` writes it anew."""
     found = {name: compared(name) for name in crosssim.golden(shared)}
     assert crosssim_page.PATH.read_text() == crosssim_page.table(found)
+
+
+@pytest.mark.parametrize("ohm", ["0.1", "0.5", "1", "5"])
+def test_a_product_with_wires_is_the_direct_solution(shared, ohm):
+    """Every node of both arrays of the pair, in float64, with the conductances worked out by hand."""
+    record = crosssim.golden(shared)[f"parasitics_{ohm}_array64"]
+    w, x = (values.astype(np.float64) for values in crosssim.data(record))
+    config, fractions = record["config"], np.round(127 * np.stack([np.maximum(w, 0), np.maximum(-w, 0)])) / 127
+    g_min, g_max = 1 / config["Rmax"], 1 / config["Rmin"]
+    plus, minus = (
+        nodal_conductance(g[None], config["Rp_row"], config["Rp_col"]) for g in g_min + (g_max - g_min) * fractions
+    )
+    direct = x @ (plus - minus) / (g_max - g_min)
+    ours = crosssim.product(record)
+    assert np.linalg.norm(ours - direct) < 1e-6 * np.linalg.norm(direct)
 
 
 def test_a_loose_stop_errs_there_and_not_here(shared):

@@ -242,6 +242,17 @@ def of_a_model(*operators: str) -> Plan:
     return calibrate(plan, story_text(3, 2), context=64, tokens=64)
 
 
+def test_few_bits_of_the_converters_dominate_a_matrix_and_many_do_not():
+    plan = of_a_model("layers.0.ffn.down")
+    worst = []
+    for bits in (3.0, 10.0):
+        scored = evaluate(plan.replace({"cells.adc.bits": bits}), story_text(2, 1), context=64, chips=1, tokens=40)
+        (found,) = scored.snr(tokens=40, progress=False).matrices
+        assert (found.layer, found.operator, found.device) == (0, "ffn.down", "cells")
+        worst.append(found.split.worst)
+    assert worst[0] == "adc" and worst[1] != "adc"
+
+
 @pytest.mark.slow
 def test_few_bits_of_the_converters_dominate_ffns_and_many_do_not(tmp_path):
     """With 4 bits most noise is the converters', with 10 it is the cells' and their inputs'."""

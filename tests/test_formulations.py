@@ -14,7 +14,8 @@ from pim.devices.catalogue import preset
 from pim.devices.cells.cell import Cell
 from pim.devices.cells.read_noise import AdditiveReadNoise, ProportionalReadNoise
 from pim.devices.converters.adc import ADC
-from pim.devices.converters.dac import BitSerialDAC, MultibitDAC
+from pim.devices.converters.bit_serial_dac import BitSerialDAC
+from pim.devices.converters.dac import MultibitDAC
 from pim.devices.device import Device
 from pim.devices.errors import DeviceError
 from pim.devices.macro import AnalogMacro

@@ -17,7 +17,8 @@ from pim.devices.cells.conduction import Sinh
 from pim.devices.cells.read_noise import AdditiveReadNoise
 from pim.devices.cells.state_law import Polynomial
 from pim.devices.converters.adc import ADC
-from pim.devices.converters.dac import BitSerialDAC, MultibitDAC
+from pim.devices.converters.bit_serial_dac import BitSerialDAC
+from pim.devices.converters.dac import MultibitDAC
 from pim.devices.converters.mismatch import GainOffsetMismatch
 from pim.devices.converters.pulse_width_dac import PulseWidthDAC
 from pim.devices.device import replace

@@ -17,7 +17,8 @@ from pim.devices.cells.cell import Cell
 from pim.devices.cells.read_noise import AdditiveReadNoise
 from pim.devices.cells.state_law import Polynomial
 from pim.devices.converters.adc import ADC
-from pim.devices.converters.dac import BitSerialDAC, MultibitDAC
+from pim.devices.converters.bit_serial_dac import BitSerialDAC
+from pim.devices.converters.dac import MultibitDAC
 from pim.devices.converters.flash_adc import Flash
 from pim.devices.converters.inl import TabulatedINL
 from pim.devices.converters.mismatch import GainOffsetMismatch

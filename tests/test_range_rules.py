@@ -14,7 +14,7 @@ from pim import crossbar
 from pim.devices.catalogue import preset
 from pim.devices.cells.cell import Cell
 from pim.devices.converters.adc import ADC
-from pim.devices.converters.dac import BitSerialDAC
+from pim.devices.converters.bit_serial_dac import BitSerialDAC
 from pim.devices.converters.mismatch import GainOffsetMismatch
 from pim.devices.errors import DeviceError
 from pim.devices.macro import AnalogMacro

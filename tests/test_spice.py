@@ -19,7 +19,7 @@ from pim.circuit.newton import solve_nonlinear
 from pim.devices.array_wires import ArrayWires
 from pim.devices.cells.cell import Cell
 from pim.devices.cells.conduction import Cubic, Sinh
-from pim.devices.converters.dac import BitSerialDAC
+from pim.devices.converters.bit_serial_dac import BitSerialDAC
 from pim.devices.converters.exact_dac import ExactDAC
 from pim.devices.device import Device
 from pim.devices.errors import DeviceError
