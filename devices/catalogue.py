@@ -3,10 +3,11 @@
 import warnings
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 
 from pim.devices.device import Device
 from pim.devices.errors import DeviceError, nearest
-from pim.devices.loader import PRESETS, load_device, read_table
+from pim.devices.loader import load_device, read_table, shipped
 
 
 @dataclass(frozen=True)
@@ -41,14 +42,20 @@ class PresetTable(tuple[PresetRow, ...]):
 
 def preset_names() -> list[str]:
     """Names of the devices that ship with the package (files that only serve as a base are left out)."""
-    return sorted(file.stem for file in PRESETS.glob("*.toml") if "name" in read_table(file))
+    return sorted(_files())
+
+
+@cache
+def _files() -> dict[str, Path]:
+    """The files of devices: those that only serve as a base, or list published figures, have no name in them."""
+    return {name: file for name, file in shipped().items() if "name" in read_table(file)}
 
 
 def presets() -> PresetTable:
     """All presets: name, family, summary, and the grade and source of what characterises the device."""
     rows = []
     for name in preset_names():
-        table = read_table(PRESETS / f"{name}.toml")
+        table = read_table(_files()[name])
         rows.append(PresetRow(name, table["family"], table["summary"], table.get("grade", ""), table.get("source", "")))
     return PresetTable(rows)
 
@@ -61,7 +68,7 @@ def preset(name: str) -> Device:
     """
     if name not in preset_names():
         raise DeviceError(f"unknown preset {name!r}; {nearest(name, preset_names())}")
-    device = load_device(PRESETS / f"{name}.toml")
+    device = load_device(_files()[name])
     recalled = [path for path, p in device.provenance.items() if p.grade == "recalled"]
     if recalled:
         warnings.warn(f"{name}: recalled, unverified figures: {', '.join(recalled)}", stacklevel=2)

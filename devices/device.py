@@ -24,6 +24,7 @@ GRADES = {
     "measured": "refitted from public raw data",
     "stated": "a figure stated by the source",
     "derived": "computed from stated figures; the note says how",
+    "fitted": "set so that a published figure comes out; the note says which",
     "recalled": "from memory or unverified; gates nothing",
     "chosen": "a design choice, not a measurement",
     "user": "set by the user",

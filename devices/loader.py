@@ -31,6 +31,15 @@ from pim.devices.record import check, fields_of, prepare
 from pim.devices.registry import TYPES
 
 PRESETS = Path(__file__).parent / "presets"
+"""Device files that ship with the package; a published chip has a folder of its own in there."""
+COMPONENTS = PRESETS / "components"
+"""Files of single components: a converter's cost, a link."""
+
+
+def shipped(folder: Path = PRESETS) -> dict[str, Path]:
+    """The files that ship with the package by their names; components are not among the devices."""
+    files = folder.rglob("*.toml")
+    return {file.stem: file for file in sorted(files) if folder == COMPONENTS or COMPONENTS not in file.parents}
 
 
 def load_device(path: str | Path) -> Device:
@@ -64,10 +73,8 @@ def read_table(file: Path) -> dict[str, Any]:
         raise DeviceError(f"{file.name} is not valid TOML: {error}") from None
     if "base" not in table:
         return table
-    base = next(
-        (f for f in (file.parent / f"{table['base']}.toml", PRESETS / f"{table['base']}.toml") if f.is_file()),
-        None,
-    )
+    beside = file.parent / f"{table['base']}.toml"
+    base = beside if beside.is_file() else shipped().get(table["base"])
     if base is None or base == file:
         raise DeviceError(f"{file.name}: no base {table['base']!r} beside it or among the presets")
     return _overlay(read_table(base), table)

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import jax.numpy as jnp
+from jax.core import Tracer
 from jaxtyping import Array, Float
 
 from pim.devices.array_wires import ArrayWires
@@ -13,11 +14,13 @@ from pim.devices.converters.adc import ADC
 from pim.devices.converters.bit_serial_dac import BitSerialDAC
 from pim.devices.converters.dac import DAC
 from pim.devices.converters.pulse_width_dac import PulseWidthDAC
+from pim.devices.cost_factors import CostFactors
 from pim.devices.environment import ROOM, Environment
 from pim.devices.errors import DeviceError
 from pim.devices.periphery import Periphery
 from pim.devices.random import DRAWS
 from pim.devices.record import leaf, part, record, static
+from pim.devices.supply import Supply
 
 
 @record
@@ -83,6 +86,15 @@ class AnalogMacro:
         choices=("digital", "steps", "all"),
         default="digital",
     )
+    pipeline: str = static(
+        "what overlaps: nothing, or reading, converting and adding up, each already on the next sum",
+        choices=("none", "stages"),
+        default="none",
+    )
+    supply: Supply | None = part(
+        "what another supply does to energies given in J and to times; absent: nothing", default=None
+    )
+    cost_factors: CostFactors | None = part("factors on a whole cost; absent: none", default=None)
     draws: str = static(
         "normal numbers that the noise of reads is drawn from", choices=tuple(DRAWS), meanings=DRAWS, default="float32"
     )
@@ -109,6 +121,8 @@ class AnalogMacro:
             )
         if self.wires is not None:
             self._check_wires(self.wires)
+        if self.supply is not None and not isinstance(self.vdd, Tracer):
+            self.supply.check(self.vdd)
         return self
 
     def _check_wires(self, wires: ArrayWires) -> None:
@@ -172,6 +186,11 @@ class AnalogMacro:
     def reads(self) -> int:
         """Reads of an array that one input vector takes, one after another."""
         return self.dac.steps * self.input_phases * self.weight_phases
+
+    @property
+    def read_durations(self) -> int:
+        """Time that the reads of one input vector take, in `t_read`."""
+        return self.dac.durations * self.input_phases * self.weight_phases
 
     @property
     def conversion_times(self) -> int:

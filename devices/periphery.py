@@ -32,3 +32,10 @@ class Periphery:
     leakage_density: Float[Array, ""] = leaf(
         "W/m^2", "static power an area of output converters, sample-and-holds and shift-and-adds", low=0
     )
+    amplifier_power: Float[Array, ""] = leaf(
+        "W",
+        "power of what holds a bit line or integrates its current, while it is read and converted",
+        low=0,
+        default=0.0,
+    )
+    amplifier_area: Float[Array, ""] = leaf("m^2", "area of that, one a bit line", low=0, default=0.0)

@@ -13,7 +13,9 @@ from pim.devices import (
     bit_line,
     buffer,
     cells,
+    components,
     converters,
+    cost_factors,
     digital_macro,
     digital_unit,
     dram,
@@ -24,6 +26,7 @@ from pim.devices import (
     periphery,
     retention_errors,
     roofline,
+    supply,
 )
 from pim.devices.dram import kernels
 
@@ -42,10 +45,10 @@ def _modules(package: ModuleType) -> list[ModuleType]:
     return [import_module(f"{package.__name__}.{found.name}") for found in pkgutil.iter_modules(package.__path__)]
 
 
-FOLDERS = (cells, converters, dram, kernels)
+FOLDERS = (cells, components, converters, dram, kernels)
 BESIDE = (
-    activation_table, arithmetic, array_wires, bit_errors, bit_line, buffer, digital_macro, digital_unit, environment,
-    gates, macro, near_dram, periphery, retention_errors, roofline,
+    activation_table, arithmetic, array_wires, bit_errors, bit_line, buffer, cost_factors, digital_macro, digital_unit,
+    environment, gates, macro, near_dram, periphery, retention_errors, roofline, supply,
 )  # fmt: skip
 """Modules beside the folders of laws that define records."""
 

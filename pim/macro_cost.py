@@ -6,12 +6,13 @@ the sign of input or weight. A read runs
 
     settle -> read for t_read -> the columns of each ADC, one after another -> shift-and-add
 
-without overlap between reads or vectors; where steps are added in front of the converters, these and what follows come
+without overlap between reads or vectors, or, in a macro with a `pipeline` of stages, each stage on the next sum while
+the others are still on; where steps are added in front of the converters, these and what follows come
 once a phase, and where rows are read in groups (`active_rows`), all of it once a group. The sums of the T tiles then
 meet in a tree of adders. Buffers and bus work behind the converters' backs, so that their latency is 0. Area counts
 whole arrays, full or not.
 
-Not counted: writing the cells, amplifiers that hold the bit lines, what the drivers burn beyond the charge they deliver
+Not counted: writing the cells (see `pim.loading`), what the drivers burn beyond the charge they deliver
 at the read voltage, and clock and control.
 """
 
@@ -28,9 +29,7 @@ from pim.ledger import Ledger, ledger_of
 from pim.mapping.encoding import encoding_of
 from pim.mapping.tiles import column_arrays
 from pim.operands import Operands, uniform_operands
-
-Row = tuple[str, Any, Any, Any]
-"""A component, its energy (J), its latency (s), its area (m^2)."""
+from pim.stages import Row, overlapped
 
 
 class Counts(NamedTuple):
@@ -105,76 +104,95 @@ def matrix_cost(
     if macro.cell.area is None:
         raise DeviceError("cell.area is unknown for this device; set it, in m^2, to get a cost: cell.area = 1e-13")
     operands = operands if operands is not None else uniform_operands(macro)
+    figures, source = jax.tree.flatten(operands)
     shape = (jnp.asarray(size, jnp.int32) for size in (n_in, n_out))
-    amounts = (jnp.asarray(value, jnp.float32) for value in (vectors, operands.u2, operands.g))
-    return _priced(macro, *jnp.broadcast_arrays(*shape, *amounts)).named(operator)
+    amounts = (jnp.asarray(value, jnp.float32) for value in (vectors, *figures))
+    n_in, n_out, vectors, *figures = jnp.broadcast_arrays(*shape, *amounts)
+    return _priced(macro, n_in, n_out, vectors, jax.tree.unflatten(source, figures)).named(operator)
 
 
 @jax.jit
-def _priced(macro: AnalogMacro, n_in, n_out, vectors, u2, g) -> Ledger:
+def _priced(macro: AnalogMacro, n_in, n_out, vectors, operands: Operands) -> Ledger:
     n = counts(macro, n_in, n_out)
     rows = [
-        cells_cost(macro, n, vectors, u2, g),
-        lines_cost(macro, n, vectors, u2),
-        dac_cost(macro, n, vectors),
-        *columns_cost(macro, n, vectors),
+        cells_cost(macro, n, vectors, operands),
+        lines_cost(macro, n, vectors, operands),
+        dac_cost(macro, n, vectors, operands),
+        *columns_cost(macro, n, vectors, operands),
         *digital_rows(macro, n, n_in, vectors),
     ]
+    if macro.pipeline == "stages":
+        rows = overlapped(rows, vectors * macro.conversion_times * n.groups)
+    rows = _factored(macro, rows)
     latency = sum(row[2] for row in rows)
     rows.append(("leakage", leakage_power(macro, n_in, n_out) * latency, 0.0, 0.0))
     return ledger_of(rows)
 
 
-def cells_cost(macro: AnalogMacro, n: Counts, vectors, u2, g) -> Row:
-    """Current through the cells: reads * t_read * sum over cells of v_read^2 u^2 G.
+def _factored(macro: AnalogMacro, rows: list[Row]) -> list[Row]:
+    factors = macro.cost_factors
+    if factors is None:
+        return rows
+    return [(name, e * factors.energy, t * factors.latency, area * factors.area) for name, e, t, area in rows]
+
+
+def cells_cost(macro: AnalogMacro, n: Counts, vectors, operands: Operands) -> Row:
+    """Current through the cells: time of all reads * sum over cells of v_read^2 u^2 G.
 
     In reads by the sign of the weight half of the columns carry it at a time.
     """
     assert macro.cell.area is not None, "checked by `matrix_cost`"
-    reads = vectors * macro.reads
-    energy = reads / macro.weight_phases * macro.t_read * macro.v_read**2 * u2 * g * n.cells
-    return "cells", energy, reads * n.groups * macro.t_read, n.arrays * (macro.rows * macro.columns * macro.cell.area)
+    time = vectors * macro.read_durations * macro.t_read
+    energy = time / macro.weight_phases * macro.v_read**2 * operands.u2 * operands.g * n.cells
+    return "cells", energy, time * n.groups * slowdown(macro), n.arrays * (macro.rows * macro.columns * macro.cell.area)
 
 
-def lines_cost(macro: AnalogMacro, n: Counts, vectors, u2) -> Row:
-    """Charging lines, C V^2 a read: word lines to their level, select lines by their full swing, and bit lines.
+def lines_cost(macro: AnalogMacro, n: Counts, vectors, operands: Operands) -> Row:
+    """Charging lines, C V^2 a pulse: word lines to their level, select lines by their full swing, and bit lines.
 
     A bit line settles at a weighted mean of the levels, whose square is at most their mean square: that is taken. Of
-    the reads by the sign of an input its word line takes part in one.
+    the reads by the sign of an input its word line takes part in one. A row whose input is zero is not selected.
     """
     around = macro.periphery
     if around is None:
         return "lines", 0.0, 0.0, 0.0
-    level = macro.v_read**2 * jnp.minimum(macro.dac.charged(u2), 1.0 / macro.input_phases)
+    active = operands.active / macro.input_phases
+    level = macro.v_read**2 * jnp.minimum(macro.dac.charged(operands.u2), active)
     wordlines = n.lines * macro.columns * around.wordline_capacitance * level
-    selects = n.lines * macro.columns * around.select_capacitance * around.select_voltage**2
+    selects = n.lines * macro.columns * around.select_capacitance * around.select_voltage**2 * active
     bitlines = n.columns / macro.weight_phases * macro.rows * around.bitline_capacitance * level
-    return "lines", vectors * macro.reads * (wordlines + selects + bitlines), 0.0, 0.0
+    return "lines", vectors * macro.read_durations * (wordlines + selects + bitlines), 0.0, 0.0
 
 
-def dac_cost(macro: AnalogMacro, n: Counts, vectors) -> Row:
+def dac_cost(macro: AnalogMacro, n: Counts, vectors, operands: Operands) -> Row:
     """Input conversion: one a word line and vector, for every array that the line's input goes to.
 
     It is made again for the reads by the sign of the weight, and once for those by the sign of the input.
     """
     settle = macro.periphery.settle * macro.reads * n.groups if macro.periphery is not None else 0.0
-    energy = vectors * macro.weight_phases * n.lines * macro.dac.energy(macro.vdd)
-    return "dac", energy, vectors * settle, n.arrays * macro.rows * macro.dac.area
+    energy = vectors * macro.weight_phases * n.lines * macro.dac.energy(macro.vdd, operands.active)
+    return "dac", energy, vectors * settle * slowdown(macro), n.arrays * macro.rows * macro.dac.area
 
 
-def columns_cost(macro: AnalogMacro, n: Counts, vectors) -> list[Row]:
-    """Holding and converting the columns' sums."""
+def columns_cost(macro: AnalogMacro, n: Counts, vectors, operands: Operands) -> list[Row]:
+    """Holding the bit lines, and holding and converting their sums."""
     around, adc = macro.periphery, macro.adc
     events = vectors * macro.conversion_times
-    rows: list[Row] = [("sample_hold", 0.0, 0.0, 0.0), ("adc", 0.0, 0.0, 0.0)]
-    if around is not None:
-        area = n.arrays * n.signals * around.sample_hold_area
-        rows[0] = ("sample_hold", vectors * macro.reads * n.sums * around.sample_hold_energy, 0.0, area)
+    converting, rows = 0.0, [("adc", 0.0, 0.0, 0.0)]
     if adc is not None and adc.cost is not None:
-        energy = events * n.conversions * adc.cost.energy(adc.bits, macro.vdd)
-        latency = events * n.groups * n.turns * adc.cost.latency(adc.bits, macro.rows)
-        rows[1] = ("adc", energy, latency, n.arrays * n.adcs * adc.cost.area(adc.bits))
-    return rows
+        energy = events * n.conversions * adc.cost.energy(adc.bits, macro.vdd, operands.code)
+        converting = n.turns * adc.cost.latency(adc.bits, macro.rows) * slowdown(macro)
+        rows = [("adc", energy, events * n.groups * converting, n.arrays * n.adcs * adc.cost.area(adc.bits))]
+    if around is None:
+        return [("amplifiers", 0.0, 0.0, 0.0), ("sample_hold", 0.0, 0.0, 0.0), *rows]
+    reading = (macro.read_durations * macro.t_read + macro.reads * around.settle) * slowdown(macro)
+    on = vectors * n.columns / macro.weight_phases * (reading + macro.conversion_times * converting)
+    held = vectors * macro.reads * n.sums * around.sample_hold_energy * scaling(macro)
+    return [
+        ("amplifiers", on * around.amplifier_power, 0.0, n.arrays * macro.columns * around.amplifier_area),
+        ("sample_hold", held, 0.0, n.arrays * n.signals * around.sample_hold_area),
+        *rows,
+    ]
 
 
 def digital_rows(macro: AnalogMacro, n: Counts, n_in, vectors) -> list[Row]:
@@ -193,18 +211,28 @@ def digital_rows(macro: AnalogMacro, n: Counts, n_in, vectors) -> list[Row]:
     return [
         (
             "shift_add",
-            adds * around.shift_add_energy,
-            vectors * (times * n.groups + n.depth) * around.shift_add_latency,
+            adds * around.shift_add_energy * scaling(macro),
+            vectors * (times * n.groups + n.depth) * around.shift_add_latency * slowdown(macro),
             n.arrays * n.adcs * around.shift_add_area,
         ),
         (
-            "buffer",
-            vectors * 2 * (inputs + outputs) * around.buffer.energy_per_byte(),  # each byte is written and read
+            "buffer",  # each byte is written and read
+            vectors * 2 * (inputs + outputs) * around.buffer.energy_per_byte() * scaling(macro),
             0.0,
             n.arrays * around.buffer.area(),
         ),
-        ("bus", vectors * moved * around.bus_energy_per_byte, 0.0, n.arrays * around.bus_area),
+        ("bus", vectors * moved * around.bus_energy_per_byte * scaling(macro), 0.0, n.arrays * around.bus_area),
     ]
+
+
+def scaling(macro: AnalogMacro) -> Any:
+    """Factor that the supply puts on energies that are given in J."""
+    return 1.0 if macro.supply is None else macro.supply.energy(macro.vdd)
+
+
+def slowdown(macro: AnalogMacro) -> Any:
+    """Factor that the supply puts on times."""
+    return 1.0 if macro.supply is None else macro.supply.delay(macro.vdd)
 
 
 def leakage_power(macro: AnalogMacro, n_in, n_out) -> Float[Array, "..."]:
@@ -217,8 +245,10 @@ def leakage_power(macro: AnalogMacro, n_in, n_out) -> Float[Array, "..."]:
     if around is None:
         return jnp.zeros(jnp.shape(n.arrays))
     converter = _adc_area(macro.adc) + around.shift_add_area
-    circuits = n.adcs * converter + n.signals * around.sample_hold_area
+    circuits = n.adcs * converter + n.signals * around.sample_hold_area + macro.columns * around.amplifier_area
     power = n.arrays * (circuits * around.leakage_density + around.buffer.leakage())
+    if macro.cost_factors is not None:
+        power = power * macro.cost_factors.energy * macro.cost_factors.area
     return power if macro.environment is None else power * macro.environment.leakage(macro.vdd)
 
 
@@ -235,6 +265,10 @@ def uncounted(macro: AnalogMacro) -> tuple[str, ...]:
         notes.append("the ADC has no cost law: conversions are free of charge")
     if macro.periphery is None:
         notes.append("no periphery: lines, sample-and-hold, shift-and-add, buffers, bus and leakage are left out")
+    if macro.cost_factors is not None:
+        factors = {name: float(getattr(macro.cost_factors, name)) for name in ("energy", "latency", "area")}
+        told = ", ".join(f"{name} x {factor:.4g}" for name, factor in factors.items())
+        notes.append(f"cost factors on every row: {told}")
     if macro.shift_add != "digital":
         notes.append(f"shift_add = {macro.shift_add!r}: what adds sums in front of the converters is free of charge")
     return tuple(notes)

@@ -29,6 +29,10 @@ class Operands:
 
     u2: Float[Array, "*shape"] = leaf("1", "mean square of the scaled input on a word line and step", low=0, high=1)
     g: Float[Array, "*shape"] = leaf("S", "mean conductance of a cell, weighted by that square", low=0)
+    active: Float[Array, "*shape"] = leaf("1", "share of levels that are not zero", low=0, high=1, default=1.0)
+    code: Float[Array, "*shape"] = leaf(
+        "1", "mean magnitude of the output codes, over the largest one", low=0, high=1, default=0.5
+    )
     source: str = static("where the statistics come from", default="given")
 
 
@@ -44,7 +48,8 @@ def uniform_operands(macro: AnalogMacro) -> Operands:
     slices = 1 if macro.slicing == "residual" else macro.slices
     digits = encoding.digits(grid[:, None], macro.weight_bits, slices).digits
     targets = jnp.stack([macro.cell.targets(encoding.fractions(digit, 1)).mean() for digit in digits])
-    return Operands(u2=jnp.mean(macro.dac.exposure(levels)), g=targets.mean(), source=UNIFORM)
+    active = jnp.mean(levels != 0) * macro.input_phases  # of the reads by sign a line takes part in one
+    return Operands(jnp.mean(macro.dac.exposure(levels)), targets.mean(), active, jnp.float32(0.5), source=UNIFORM)
 
 
 def measure_operands(crossbar: Crossbar, macro: AnalogMacro, x: Float[Array, "batch n_in"]) -> Operands:
@@ -52,6 +57,7 @@ def measure_operands(crossbar: Crossbar, macro: AnalogMacro, x: Float[Array, "ba
     _, planes, _ = drive(macro, x, None if crossbar.ranges is None else crossbar.ranges.x)
     tiles, rows = crossbar.conductance.shape
     exposure = macro.dac.exposure(cut_inputs(planes, macro.rows_at_once))
+    active = jnp.mean(planes != 0) * macro.input_phases
     square = jnp.mean(exposure, axis=(1, 2))  # [tiles, rows]; rows beyond n_in are zero
     n_out = crossbar.scale.shape[-1]
     cells = encoding_of(macro).cell_columns(n_out, column_arrays(n_out, macro)) * macro.slices
@@ -59,4 +65,4 @@ def measure_operands(crossbar: Crossbar, macro: AnalogMacro, x: Float[Array, "ba
     silent = total == 0
     weighted = (square * crossbar.conductance).sum() / (jnp.where(silent, 1.0, total) * cells)
     g = jnp.where(silent, crossbar.conductance.sum() / (tiles * rows * cells), weighted)
-    return Operands(u2=total / crossbar.n_in, g=g, source="measured on inputs")
+    return Operands(total / crossbar.n_in, g, active, jnp.float32(0.5), source="measured on inputs")

@@ -1,6 +1,7 @@
 """What each device of a system does in a phase of a plan, and what that costs, family by family."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import jax
@@ -19,7 +20,7 @@ from pim.ledger import FREE, Ledger, kind, ledger_of
 from pim.llm_workloads.operators import DYNAMIC, Product, VectorWork
 from pim.macro_cost import leakage_power, matrix_cost, uncounted
 from pim.mapping.plan import Plan
-from pim.operands import Operands, uniform_operands
+from pim.operands import uniform_operands
 
 PRODUCTS_ONLY = (AnalogMacro, DigitalMacro, NearDram)
 """Devices that have no unit for vector work."""
@@ -71,7 +72,7 @@ def _on_arrays(plan: Plan, name: str, macro: AnalogMacro, work: list[Product], s
     known = [plan.operands.get(path) for path in paths]
     assumed = uniform_operands(macro)
     each = [operands if operands is not None else assumed for operands in known]
-    stacked = Operands(jnp.stack([o.u2 for o in each]), jnp.stack([o.g for o in each]))
+    stacked = jax.tree.map(lambda *values: jnp.stack(values), *(replace(o, source="") for o in each))
     ledger = matrix_cost(macro, n_in, n_out, vectors * steps, stacked).without("leakage").spread(paths)
     power = leakage_power(macro, n_in, n_out)
     silent = jnp.zeros_like(power)

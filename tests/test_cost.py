@@ -114,7 +114,7 @@ def rows_of(ledger: Ledger) -> dict[str, tuple[float, float, float]]:
 
 def test_zigzag_gives_the_published_figures():
     bits = jnp.array([4.0, 5.0, 6.0, 8.0])
-    np.testing.assert_allclose(ZIGZAG.energy(bits, 0.9) * 1e12, [0.324, 0.406, 0.489, 0.701], atol=6e-4)
+    np.testing.assert_allclose(ZIGZAG.energy(bits, 0.9, 0.5) * 1e12, [0.324, 0.406, 0.489, 0.701], atol=6e-4)
     np.testing.assert_allclose(ZIGZAG.area(bits) * 1e12, [183, 336, 618, 2085], rtol=2e-3)
     np.testing.assert_allclose(ZIGZAG.latency(bits, 128) * 1e9, [5.9, 7.4, 8.9, 11.8], atol=0.05)
 
@@ -124,7 +124,7 @@ def test_andrulis_gives_the_values_of_its_plug_in(shared):
     for row in tables["plugin_eval"]:
         law = made(AndrulisADCCost, row["node_nm"] * 1e-9, row["fs"], 0.0, *PUBLISHED_FIT)
         bits = jnp.float32(row["enob"])
-        assert float(law.energy(bits, 0.9)) * 1e12 == pytest.approx(row["e_pJ"], rel=2e-3)
+        assert float(law.energy(bits, 0.9, 0.5)) * 1e12 == pytest.approx(row["e_pJ"], rel=2e-3)
         assert float(law.area(bits)) * 1e12 == pytest.approx(row["area_um2"], rel=6e-3)
         assert float(law.latency(bits, 64)) == pytest.approx(1 / row["fs"])
 
@@ -151,6 +151,7 @@ def test_a_small_product_by_hand():
         settle=1e-9, sample_hold_energy=1e-15, sample_hold_area=1e-13, shift_add_energy=2e-14,
         shift_add_area=5e-11, shift_add_latency=1e-9, buffer=flat, input_bytes=1.0, output_bytes=2.0,
         bus_energy_per_byte=3e-13, bus_area=1e-9, leakage_density=10.0,
+        amplifier_power=1e-6, amplifier_area=2e-13,
     )  # fmt: skip
     law = made(ZigzagADCCost, 1e-13, 0.0, 1e-9, 0.0, 1e-11, 0.0)
     macro = replace(
@@ -165,7 +166,9 @@ def test_a_small_product_by_hand():
         dac=made(MultibitDAC, 8.0, 100.0, 5e-14, 2e-10),
     )
     found = cost(macro, (6, 5), vectors=3, operands=Operands(jnp.float32(0.1), jnp.float32(1e-5)))
-    array_leakage = 10.0 * (2 * (1.6e-10 + 5e-11) + 4 * 1e-13) + 1e-6  # two converters, four sample-and-holds, buffer
+    array_leakage = (
+        10.0 * (2 * (1.6e-10 + 5e-11) + 4 * 1e-13 + 8 * 2e-13) + 1e-6
+    )  # converters, holds, amplifiers, buffer
     latency = 3 * (1e-9 + 10e-9 + 2 * 4e-9 + (1 + 1) * 1e-9)  # two turns of 4 bits; one shift-and-add, one tree level
     want = {
         # 3 vectors x 10 ns x (0.5 V)^2 x E[u^2] x E[G] x (6 rows x 10 columns)
@@ -173,6 +176,8 @@ def test_a_small_product_by_hand():
         # 6 inputs to 2 arrays: 12 lines of 8 cells; 2 tiles x 10 bit lines of 4 cells
         "lines": (3 * (12 * 8 * (1e-15 * 0.25 * 0.1 + 2e-15 * 1.0) + 20 * 4 * 3e-15 * 0.25 * 0.1), 0.0, 0.0),
         "dac": (3 * 12 * 8 * 5e-14, 3 * 1e-9, 4 * 4 * 2e-10),
+        # 2 tiles x 10 bit lines, while they settle, are read and converted
+        "amplifiers": (3 * 20 * (1e-9 + 10e-9 + 2 * 4e-9) * 1e-6, 0.0, 4 * 8 * 2e-13),
         "sample_hold": (3 * 10 * 1e-15, 0.0, 4 * 4 * 1e-13),
         "adc": (3 * 10 * 4e-13, 3 * 2 * 4e-9, 4 * 2 * 16e-11),  # 5 outputs x 2 tiles; 4 pairs = 2 converters an array
         "shift_add": (3 * 10 * 2e-14, 3 * 2 * 1e-9, 4 * 2 * 5e-11),

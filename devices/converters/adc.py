@@ -23,8 +23,8 @@ from pim.devices.record import leaf, part, record, static
 class ConverterCost(Protocol):
     """Cost law of a converter: one conversion of `bits` at supply `vdd` (V) behind `rows` rows."""
 
-    def energy(self, bits, vdd) -> Float[Array, ""]:
-        """Energy (J) of a conversion."""
+    def energy(self, bits, vdd, code) -> Float[Array, ""]:
+        """Energy (J) of a conversion; `code` is the mean magnitude of the codes, over the largest one."""
         ...
 
     def latency(self, bits, rows) -> Float[Array, ""]:

@@ -23,7 +23,7 @@ class ZigzagADCCost:
     Source: KULeuven-MICAS/zigzag-imc; Houshmand et al., arXiv 2305.18335.
 
     Example:
-        >>> float(law.energy(8.0, 0.9))     # 0.701 pJ
+        >>> float(law.energy(8.0, 0.9, 0.5))     # 0.701 pJ
         7.01e-13
     """
 
@@ -34,7 +34,7 @@ class ZigzagADCCost:
     area_scale: Float[Array, ""] = leaf("m^2", "area at zero bits", low=0)
     area_decades_per_bit: Float[Array, ""] = leaf("1", "decades d by which the area departs from 2^bits a bit")
 
-    def energy(self, bits, vdd) -> Float[Array, "..."]:
+    def energy(self, bits, vdd, code) -> Float[Array, "..."]:
         """Energy (J) of a conversion."""
         return (self.capacitance_per_bit * bits + self.capacitance_exponential * 4.0**bits) * vdd**2
 
@@ -78,7 +78,7 @@ class AndrulisADCCost:
     area_rate: Float[Array, ""] = leaf("1", "exponent of the rate in the area")
     area_energy: Float[Array, ""] = leaf("1", "exponent of the energy in the area")
 
-    def energy(self, bits, vdd) -> Float[Array, "..."]:
+    def energy(self, bits, vdd, code) -> Float[Array, "..."]:
         """Energy (J) of a conversion, at whatever supply the surveyed design had."""
         enob = bits - self.enob_loss
         merit = jnp.minimum(
@@ -99,6 +99,6 @@ class AndrulisADCCost:
             self.area_log
             + self.area_node * jnp.log(self.node * 1e9)
             + self.area_rate * jnp.log(self.rate)
-            + self.area_energy * jnp.log(self.energy(bits, 0.0) * 1e12)
+            + self.area_energy * jnp.log(self.energy(bits, 0.0, 0.5) * 1e12)
         )
         return jnp.exp(logarithm) * 1e-12

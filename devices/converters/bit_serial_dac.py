@@ -37,6 +37,11 @@ class BitSerialDAC(DAC):
     noise: Float[Array, ""] | None = noise_leaf()
     slice_bits: int = static("bits that one step applies", low=1, default=1)
     code: str = static("levels of an input", choices=IN_STEPS, meanings=LEVELS, default="sign_magnitude")
+    levels_as: str = static(
+        "what a level of several bits is: a voltage, or so many pulses of the full voltage, `t_read` each",
+        choices=("voltage", "pulses"),
+        default="voltage",
+    )
 
     def prepare(self) -> "BitSerialDAC":
         """Itself; raises DeviceError for a step of more bits than there are to send."""
@@ -91,8 +96,19 @@ class BitSerialDAC(DAC):
         return jnp.stack(levels), jnp.asarray(places)
 
     def pulse(self, levels: Float[Array, "*n"]) -> tuple[Float[Array, "*n"], Float[Array, ""]]:
-        """A voltage, for the whole step."""
+        """A voltage, for the whole step; or the full voltage, for a share of it."""
+        if self.levels_as == "pulses":
+            return jnp.sign(levels), jnp.abs(levels)
         return full_pulse(levels)
+
+    @property
+    def durations(self) -> int:
+        """One a step; with pulses 2^bits - 1 for a slice of so many bits (NeuRRAM integrates a bit 2^k times)."""
+        if self.levels_as == "voltage":
+            return self.steps
+        slices = [min(self.slice_bits, self.sent_bits - k) for k in range(0, self.sent_bits, self.slice_bits)]
+        sign = 2 ** (self.slice_bits - 1) if self.code == "twos_complement" else 0
+        return sum(2**bits - 1 for bits in slices) + sign
 
     def applied(
         self,
@@ -103,6 +119,6 @@ class BitSerialDAC(DAC):
         """Pulses with gain, offset and noise; one bit's two levels lie on a straight line, so that there is no INL."""
         return disturbed(levels, self.lsb, self.mismatch, self.noise, frozen, draws)
 
-    def energy(self, vdd) -> Float[Array, ""]:
-        """Energy (J) of applying one input to one word line (all its steps)."""
-        return self.capacitance_per_bit * (self.steps * self.slice_bits) * vdd**2
+    def energy(self, vdd, active) -> Float[Array, "..."]:
+        """Energy (J) of applying one input to one word line: a driver switches in the steps that have a pulse."""
+        return self.capacitance_per_bit * (self.steps * self.slice_bits) * vdd**2 * active

@@ -108,8 +108,16 @@ class DAC(Protocol):
         """
         ...
 
-    def energy(self, vdd) -> Float[Array, "..."]:
-        """Energy (J) of applying one input to one word line (all its steps)."""
+    @property
+    def durations(self) -> int:
+        """Time that all steps of an input take, in those of one read (`AnalogMacro.t_read`)."""
+        return self.steps
+
+    def energy(self, vdd, active) -> Float[Array, "..."]:
+        """Energy (J) of applying one input to one word line (all its steps).
+
+        `active` is the share of levels that are not zero: what has no pulse switches nothing.
+        """
         ...
 
 
@@ -152,9 +160,9 @@ class AtOnce(DAC, Protocol):
         """The input, rounded and clipped."""
         return rounded(x, self.code, self.bits)[None], jnp.ones(1)
 
-    def energy(self, vdd) -> Float[Array, ""]:
-        """Energy (J) of applying one input to one word line: E = C bits vdd^2."""
-        return self.capacitance_per_bit * self.bits * vdd**2
+    def energy(self, vdd, active) -> Float[Array, "..."]:
+        """Energy (J) of applying one input to one word line: E = C bits vdd^2, of any input but zero."""
+        return self.capacitance_per_bit * self.bits * vdd**2 * active
 
 
 @record

@@ -77,6 +77,6 @@ class ExactDAC(DAC):
         """The levels."""
         return levels
 
-    def energy(self, vdd) -> Float[Array, ""]:
-        """Energy (J) of applying one input to one word line."""
-        return jnp.asarray(self.energy_per_input)
+    def energy(self, vdd, active) -> Float[Array, "..."]:
+        """Energy (J) of applying one input to one word line, of any but zero."""
+        return self.energy_per_input * active
