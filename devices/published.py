@@ -127,11 +127,15 @@ def read_points(file: Path) -> tuple[Point, ...]:
     points = table.get("point", [])
     if not isinstance(points, list) or not points or not all(isinstance(point, Mapping) for point in points):
         raise DeviceError(f"{shown}: it holds no points; give each as a table [[point]]")
-    return tuple(_point(entry, i, file, shown, table.get("sources", {})) for i, entry in enumerate(points))
+    found = tuple(_point(entry, i, file, shown, table.get("sources", {})) for i, entry in enumerate(points))
+    for i, point in enumerate(found):
+        if point.where in [other.where for other in found[:i]]:
+            raise DeviceError(f"{point.where} is there twice: give each of a device's points a name of its own")
+    return found
 
 
 def _point(entry: Mapping[str, Any], index: int, file: Path, shown: str, own_sources: Mapping[str, Any]) -> Point:
-    where = f"{shown}: point {entry.get('name', index + 1)!r}"
+    where = f"{shown}: point {entry.get('name', index + 1)!r} of {entry.get('device', 'no device')}"
     _known(entry, (*_NEEDED, *_OPTIONAL), where)
     for key in _NEEDED:
         if key not in entry:

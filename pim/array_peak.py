@@ -140,7 +140,8 @@ def peak(
 
     Of a macro it is one full array (or a matrix of `shape`) that takes one vector after another. Of near-DRAM units it
     is their internal peak: columns multiplied without a break, where opening rows costs energy and no time, and vectors
-    and results cost nothing. Of a roofline it is the rate of computing, all operands at hand.
+    and results cost nothing. Of a roofline it is the rate of computing, all operands at hand. With a `shape` these two
+    run that product from idle.
 
     Args:
         device: what is busy.
@@ -159,19 +160,19 @@ def peak(
     """
     check_count("copies", copies)
     model = device.model if isinstance(device, Device) else device
-    if isinstance(model, NearDram | Roofline):
-        if shape is not None or vectors is not None or operands is not None:
-            raise StudyError(f"a {type(model).__name__} has one peak: leave shape, vectors and operands away")
+    if isinstance(model, NearDram | Roofline) and shape is None:
+        if vectors is not None:
+            raise StudyError(f"the peak of a {type(model).__name__} has no vectors: give them with a shape")
         one, operations = columns_only(model) if isinstance(model, NearDram) else compute_only(model)
         return Peak(_copied(one, copies), operations * copies, one.latency, None, copies)
-    if not isinstance(model, AnalogMacro | DigitalMacro):
+    if not isinstance(model, AnalogMacro | DigitalMacro | NearDram | Roofline):
         raise StudyError(f"no peak is known for a {type(model).__name__}; give a macro, near-DRAM units or a roofline")
+    steady = vectors is None and isinstance(model, AnalogMacro | DigitalMacro)
+    count = 1 if vectors is None else vectors
     n_in, n_out = shape = full_array(model) if shape is None else shape
-    given = lambda count: cost(model, (n_in, n_out), vectors=count, operands=operands)
-    one = given(1 if vectors is None else vectors)
-    work = _further(one, given(2)) if vectors is None else one
-    operations = 2.0 * n_in * n_out * (1 if vectors is None else vectors) * copies
-    return Peak(_copied(work, copies), operations, one.latency, shape, copies)
+    one = cost(model, shape, vectors=count, operands=operands)
+    work = _further(one, cost(model, shape, vectors=2, operands=operands)) if steady else one
+    return Peak(_copied(work, copies), 2.0 * n_in * n_out * count * copies, one.latency, shape, copies)
 
 
 def full_array(macro: AnalogMacro | DigitalMacro) -> tuple[int, int]:
