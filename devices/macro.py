@@ -45,6 +45,9 @@ class AnalogMacro:
     input_range: str = static("what sets the range of the inputs", choices=("calibrated", "token"))
     v_read: Float[Array, ""] = leaf("V", "word-line voltage of the largest input", low=1e-3, high=5)
     t_read: Float[Array, ""] = leaf("s", "time for which the inputs are applied a step", low=1e-12)
+    duty: Float[Array, ""] = leaf(
+        "1", "share of `t_read` for which the cells carry current", low=0, high=1, default=1.0
+    )
     vdd: Float[Array, ""] = leaf("V", "supply of converters and logic", low=0.1, high=5)
     cell: Cell = part("the cell")
     dac: DAC = part("input converter")

@@ -167,9 +167,7 @@ def test_a_small_product_by_hand():
     )
     found = cost(macro, (6, 5), vectors=3, operands=Operands(jnp.float32(0.1), jnp.float32(1e-5)))
     # two converters, four sample-and-holds, eight amplifiers, a buffer
-    array_leakage = (
-        10.0 * (2 * (1.6e-10 + 5e-11) + 4 * 1e-13 + 8 * 2e-13) + 1e-6
-    )
+    array_leakage = 10.0 * (2 * (1.6e-10 + 5e-11) + 4 * 1e-13 + 8 * 2e-13) + 1e-6
     latency = 3 * (1e-9 + 10e-9 + 2 * 4e-9 + (1 + 1) * 1e-9)  # two turns of 4 bits; one shift-and-add, one tree level
     want = {
         # 3 vectors x 10 ns x (0.5 V)^2 x E[u^2] x E[G] x (6 rows x 10 columns)
