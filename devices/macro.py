@@ -45,9 +45,6 @@ class AnalogMacro:
     input_range: str = static("what sets the range of the inputs", choices=("calibrated", "token"))
     v_read: Float[Array, ""] = leaf("V", "word-line voltage of the largest input", low=1e-3, high=5)
     t_read: Float[Array, ""] = leaf("s", "time for which the inputs are applied a step", low=1e-12)
-    duty: Float[Array, ""] = leaf(
-        "1", "share of `t_read` for which the cells carry current", low=0, high=1, default=1.0
-    )
     vdd: Float[Array, ""] = leaf("V", "supply of converters and logic", low=0.1, high=5)
     cell: Cell = part("the cell")
     dac: DAC = part("input converter")
@@ -96,6 +93,9 @@ class AnalogMacro:
     )
     supply: Supply | None = part(
         "what another supply does to energies given in J and to times; absent: nothing", default=None
+    )
+    duty: Float[Array, ""] = leaf(
+        "1", "share of `t_read` for which the cells carry current", low=0, high=1, default=1.0
     )
     cost_factors: CostFactors | None = part("factors on a whole cost; absent: none", default=None)
     draws: str = static(

@@ -175,7 +175,7 @@ def dac_cost(macro: AnalogMacro, n: Counts, vectors, operands: Operands) -> Row:
 
 
 def columns_cost(macro: AnalogMacro, n: Counts, vectors, operands: Operands) -> list[Row]:
-    """Holding bit lines while they are read and converted (an amplifier a sum), and holding and converting their sums."""
+    """Holding bit lines while they are read and converted, an amplifier a sum; holding and converting their sums."""
     around, adc = macro.periphery, macro.adc
     events = vectors * macro.conversion_times
     converting, rows = 0.0, [("adc", 0.0, 0.0, 0.0)]
