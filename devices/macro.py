@@ -94,6 +94,9 @@ class AnalogMacro:
     supply: Supply | None = part(
         "what another supply does to energies given in J and to times; absent: nothing", default=None
     )
+    duty: Float[Array, ""] = leaf(
+        "1", "share of `t_read` for which the cells carry current", low=0, high=1, default=1.0
+    )
     cost_factors: CostFactors | None = part("factors on a whole cost; absent: none", default=None)
     draws: str = static(
         "normal numbers that the noise of reads is drawn from", choices=tuple(DRAWS), meanings=DRAWS, default="float32"

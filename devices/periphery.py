@@ -34,8 +34,8 @@ class Periphery:
     )
     amplifier_power: Float[Array, ""] = leaf(
         "W",
-        "power of what holds a bit line or integrates its current, while it is read and converted",
+        "power of what holds bit lines or integrates currents, one a sum, while they are read and converted",
         low=0,
         default=0.0,
     )
-    amplifier_area: Float[Array, ""] = leaf("m^2", "area of that, one a bit line", low=0, default=0.0)
+    amplifier_area: Float[Array, ""] = leaf("m^2", "area of that, one a sum", low=0, default=0.0)

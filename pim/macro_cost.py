@@ -143,7 +143,7 @@ def cells_cost(macro: AnalogMacro, n: Counts, vectors, operands: Operands) -> Ro
     """
     assert macro.cell.area is not None, "checked by `matrix_cost`"
     time = vectors * macro.read_durations * macro.t_read
-    energy = time / macro.weight_phases * macro.v_read**2 * operands.u2 * operands.g * n.cells
+    energy = macro.duty * time / macro.weight_phases * macro.v_read**2 * operands.u2 * operands.g * n.cells
     return "cells", energy, time * n.groups * slowdown(macro), n.arrays * (macro.rows * macro.columns * macro.cell.area)
 
 
@@ -175,7 +175,7 @@ def dac_cost(macro: AnalogMacro, n: Counts, vectors, operands: Operands) -> Row:
 
 
 def columns_cost(macro: AnalogMacro, n: Counts, vectors, operands: Operands) -> list[Row]:
-    """Holding the bit lines, and holding and converting their sums."""
+    """Holding bit lines while they are read and converted, an amplifier a sum; holding and converting their sums."""
     around, adc = macro.periphery, macro.adc
     events = vectors * macro.conversion_times
     converting, rows = 0.0, [("adc", 0.0, 0.0, 0.0)]
@@ -186,10 +186,10 @@ def columns_cost(macro: AnalogMacro, n: Counts, vectors, operands: Operands) -> 
     if around is None:
         return [("amplifiers", 0.0, 0.0, 0.0), ("sample_hold", 0.0, 0.0, 0.0), *rows]
     reading = (macro.read_durations * macro.t_read + macro.reads * around.settle) * slowdown(macro)
-    on = vectors * n.columns / macro.weight_phases * (reading + macro.conversion_times * converting)
+    on = vectors * n.sums * (reading + macro.conversion_times * converting)
     held = vectors * macro.reads * n.sums * around.sample_hold_energy * scaling(macro)
     return [
-        ("amplifiers", on * around.amplifier_power, 0.0, n.arrays * macro.columns * around.amplifier_area),
+        ("amplifiers", on * around.amplifier_power, 0.0, n.arrays * n.signals * around.amplifier_area),
         ("sample_hold", held, 0.0, n.arrays * n.signals * around.sample_hold_area),
         *rows,
     ]
@@ -245,7 +245,7 @@ def leakage_power(macro: AnalogMacro, n_in, n_out) -> Float[Array, "..."]:
     if around is None:
         return jnp.zeros(jnp.shape(n.arrays))
     converter = _adc_area(macro.adc) + around.shift_add_area
-    circuits = n.adcs * converter + n.signals * around.sample_hold_area + macro.columns * around.amplifier_area
+    circuits = n.adcs * converter + n.signals * around.sample_hold_area + n.signals * around.amplifier_area
     power = n.arrays * (circuits * around.leakage_density + around.buffer.leakage())
     if macro.cost_factors is not None:
         power = power * macro.cost_factors.energy * macro.cost_factors.area
