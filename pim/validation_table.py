@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pim.headline import headline_scale
+from pim.units import significant
 
 if TYPE_CHECKING:
     from pim.validation import ValidationRow
@@ -18,7 +19,7 @@ HEADS = ("published", "ours", "", "ratio", "tolerance", "")
 INDENT = 4
 
 
-def figure_cells(row: "ValidationRow") -> tuple[str, str, str, str, str]:
+def figure_cells(row: "ValidationRow", digits: int = 4) -> tuple[str, str, str, str, str]:
     """Published, ours, their unit, the ratio (of shares the difference, in points), and the tolerance."""
     share = row.figure.startswith("share.")
     relative = row.unit == "1" and not share
@@ -26,8 +27,8 @@ def figure_cells(row: "ValidationRow") -> tuple[str, str, str, str, str]:
     known = not np.isnan(row.ours)
     ratio = f"{100 * (row.ours - row.published):+.1f} pt" if share else f"{row.ratio:.2f}"
     return (
-        f"{row.published / scale:.4g}",
-        f"{row.ours / scale:.4g}" if known else "unknown",
+        significant(row.published / scale, digits),
+        significant(row.ours / scale, digits),
         unit,
         ratio if known else "unknown",
         f"{100 * row.tolerance:.3g} {'pt' if share else '%'}",
