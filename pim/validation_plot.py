@@ -10,7 +10,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullFormatter
-from matplotlib.transforms import Bbox
+from matplotlib.transforms import Bbox, BboxBase
 
 from pim.figure_style import COLOURS, GREY, INK, LIGHT, PLAIN, STROKE, blank_figure, svg
 from pim.validation import Validation
@@ -108,8 +108,8 @@ def _place(text, row: Row, spot: tuple[float, float]) -> None:
     text.set_verticalalignment("bottom" if y > 0 else "top" if y < 0 else "center")
 
 
-def _inside(box: Bbox, outer: Bbox) -> bool:
-    return outer.x0 <= box.x0 and box.x1 <= outer.x1 and outer.y0 <= box.y0 and box.y1 <= outer.y1
+def _inside(box: BboxBase, outer: BboxBase) -> bool:
+    return bool(outer.x0 <= box.x0 and box.x1 <= outer.x1 and outer.y0 <= box.y0 and box.y1 <= outer.y1)
 
 
 SPOTS = [(x * d, y * d) for d, x, y in product((6, 11, 18, 28), (1, -1, 0), (0, 1, -1)) if (x, y) != (0, 0)]

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pim.headline import headline_scale
-from pim.units import significant
 
 if TYPE_CHECKING:
     from pim.validation import ValidationRow
@@ -27,12 +26,19 @@ def figure_cells(row: "ValidationRow", digits: int = 4) -> tuple[str, str, str, 
     known = not np.isnan(row.ours)
     ratio = f"{100 * (row.ours - row.published):+.1f} pt" if share else f"{row.ratio:.2f}"
     return (
-        significant(row.published / scale, digits),
-        significant(row.ours / scale, digits),
+        _digits(row.published / scale, digits),
+        _digits(row.ours / scale, digits),
         unit,
         ratio if known else "unknown",
         f"{100 * row.tolerance:.3g} {'pt' if share else '%'}",
     )
+
+
+def _digits(value: float, digits: int) -> str:
+    """In plain notation, with that many digits that say something."""
+    if np.isnan(value):
+        return "unknown"
+    return np.format_float_positional(value, digits, unique=False, fractional=False, trim="k").rstrip(".")
 
 
 def verdict(row: "ValidationRow") -> str:

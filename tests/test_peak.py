@@ -31,7 +31,7 @@ FACTORS = {"energy": 2.0, "latency": 3.0, "area": 5.0}
 
 
 def factored(device, **factors):
-    return replace(device, {"cost_factors": cast(CostFactors(**{name: 1.0 for name in FACTORS} | factors))})
+    return replace(device, {"cost_factors": cast(CostFactors(**dict.fromkeys(FACTORS, 1.0) | factors))})
 
 
 # What a peak is
