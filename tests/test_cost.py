@@ -19,8 +19,9 @@ from pim.devices.buffer import Buffer
 from pim.devices.cells.cell import Cell
 from pim.devices.cells.state_law import Polynomial
 from pim.devices.cells.write_error import GaussianWriteError
+from pim.devices.components.adc_andrulis import AndrulisADCCost
+from pim.devices.components.adc_zigzag import ZigzagADCCost
 from pim.devices.converters.adc import ADC
-from pim.devices.converters.adc_cost import AndrulisADCCost, ZigzagADCCost
 from pim.devices.converters.bit_serial_dac import BitSerialDAC
 from pim.devices.converters.dac import MultibitDAC
 from pim.devices.converters.pulse_width_dac import PulseWidthDAC
@@ -167,9 +168,7 @@ def test_a_small_product_by_hand():
     )
     found = cost(macro, (6, 5), vectors=3, operands=Operands(jnp.float32(0.1), jnp.float32(1e-5)))
     # two converters, four sample-and-holds, eight amplifiers, a buffer
-    array_leakage = (
-        10.0 * (2 * (1.6e-10 + 5e-11) + 4 * 1e-13 + 8 * 2e-13) + 1e-6
-    )
+    array_leakage = 10.0 * (2 * (1.6e-10 + 5e-11) + 4 * 1e-13 + 8 * 2e-13) + 1e-6
     latency = 3 * (1e-9 + 10e-9 + 2 * 4e-9 + (1 + 1) * 1e-9)  # two turns of 4 bits; one shift-and-add, one tree level
     want = {
         # 3 vectors x 10 ns x (0.5 V)^2 x E[u^2] x E[G] x (6 rows x 10 columns)
