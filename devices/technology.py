@@ -15,7 +15,6 @@ from jax.core import Tracer
 from jaxtyping import Array, Float
 
 from pim.devices.errors import DeviceError
-from pim.devices.record import cast
 from pim.devices.supply import SupplyPolynomial
 
 NODES = np.array([7, 10, 14, 16, 20, 32, 45, 65, 90, 130, 180]) * 1e-9
@@ -154,7 +153,8 @@ def supply_polynomial(node: float, nominal: float, kind: str = "HP") -> SupplyPo
         (1 - weight) * _relative(table, fine, nominal, kind) + weight * _relative(table, coarse, nominal, kind)
         for table in (ENERGIES, DELAYS)
     )
-    return cast(SupplyPolynomial(nominal, energies[::-1].copy(), delays[::-1].copy(), low, high))
+    lowest_first = (powers[::-1].copy() for powers in (energies, delays))
+    return SupplyPolynomial(*(jnp.asarray(value, jnp.float32) for value in (nominal, *lowest_first, low, high)))
 
 
 def _relative(table: dict[str, tuple], at: int, nominal: float, kind: str) -> np.ndarray:

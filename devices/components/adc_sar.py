@@ -46,7 +46,9 @@ class SarADCCost:
     logic_area: Float[Array, ""] = leaf("m^2", "area of register and logic a bit", low=0)
     noise_vdd: Float[Array, ""] = leaf("V", "full scale for which the array is sized", low=0.1, high=5, default=0.9)
     temperature: Float[Array, ""] = leaf("K", "at which it is sized", low=1, default=300.0)
-    switching: str = static("how the capacitors are switched", choices=tuple(SWITCHING), meanings=SWITCHING)
+    switching: str = static(
+        "how the capacitors are switched", choices=tuple(SWITCHING), meanings=SWITCHING, default="conventional"
+    )
 
     def _units(self, bits) -> Float[Array, "..."]:
         """C_u on a side."""
