@@ -16,6 +16,7 @@ from pim.devices.converters.pulse_width_dac import PulseWidthDAC
 from pim.devices.cost_factors import CostFactors
 from pim.devices.environment import ROOM, Environment
 from pim.devices.errors import DeviceError
+from pim.devices.hierarchy import Hierarchy
 from pim.devices.periphery import Periphery
 from pim.devices.random import DRAWS
 from pim.devices.record import leaf, part, record, static
@@ -95,6 +96,9 @@ class AnalogMacro:
     )
     duty: Float[Array, ""] = leaf(
         "1", "share of `t_read` for which the cells carry current", low=0, high=1, default=1.0
+    )
+    hierarchy: Hierarchy | None = part(
+        "what arrays share with others in a tile and on a chip; absent: nothing", default=None
     )
     cost_factors: CostFactors | None = part("factors on a whole cost; absent: none", default=None)
     draws: str = static(
