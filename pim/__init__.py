@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from pim.calibration import calibrate as calibrate
     from pim.citing import citations as citations
     from pim.costing import cost as cost
+    from pim.devices.catalogue import component as component
+    from pim.devices.catalogue import components as components
     from pim.devices.catalogue import preset as preset
     from pim.devices.catalogue import presets as presets
     from pim.devices.corner import at_corner as at_corner
@@ -34,6 +36,8 @@ if TYPE_CHECKING:
 _HOME = {
     "presets": "pim.devices.catalogue",
     "preset": "pim.devices.catalogue",
+    "components": "pim.devices.catalogue",
+    "component": "pim.devices.catalogue",
     "load_device": "pim.devices.loader",
     "replace": "pim.replacing",
     "at_corner": "pim.devices.corner",
