@@ -13,7 +13,7 @@ from matplotlib.ticker import LogLocator, NullFormatter
 from matplotlib.transforms import Bbox, BboxBase
 
 from pim.figure_style import COLOURS, GREY, INK, LIGHT, PLAIN, STROKE, blank_figure, svg
-from pim.validation import Validation
+from pim.validation import STATUSES, Validation
 
 Row = tuple[str, float, float, str]
 """A label, the measured figure, ours, and the group whose colour it has. Points of one label are joined."""
@@ -50,7 +50,7 @@ def scatter(rows: Iterable[Row], path: Path | None = None, *, what: str = PER_WA
     for label in dict.fromkeys(row[0] for row in rows):
         line = sorted((measured, ours) for name, measured, ours, _ in rows if name == label)
         axes.plot(*zip(*line, strict=True), color=GREY, linewidth=0.7, zorder=3)
-    groups = list(dict.fromkeys(row[3] for row in rows))
+    groups = sorted({row[3] for row in rows}, key=lambda group: (group not in STATUSES, group != STATUSES[0], group))
     for label, measured, ours, group in rows:
         (point,) = axes.plot(measured, ours, "o", color=COLOURS[groups.index(group) % len(COLOURS)], **STROKE)
         point.set_gid(point_id(label, measured, ours))

@@ -24,7 +24,7 @@ def figure_cells(row: "ValidationRow", digits: int = 4) -> tuple[str, str, str, 
     relative = row.unit == "1" and not share
     scale, unit = (1.0, "") if relative else headline_scale(row.figure, row.published)
     known = not np.isnan(row.ours)
-    ratio = f"{100 * (row.ours - row.published):+.1f} pt" if share else f"{row.ratio:.2f}"
+    ratio = f"{100 * (row.ours - row.published):+z.1f} pt" if share else f"{row.ratio:.2f}"
     return (
         _digits(row.published / scale, digits),
         _digits(row.ours / scale, digits),
@@ -38,7 +38,7 @@ def _digits(value: float, digits: int) -> str:
     """In plain notation, with that many digits that say something."""
     if np.isnan(value):
         return "unknown"
-    return np.format_float_positional(value, digits, unique=False, fractional=False, trim="k").rstrip(".")
+    return np.format_float_positional(value, digits, unique=False, fractional=False, trim="-")
 
 
 def verdict(row: "ValidationRow") -> str:
