@@ -24,7 +24,6 @@ class Periphery:
     shift_add_energy: Float[Array, ""] = leaf("J", "energy of one digital shift-and-add", low=0)
     shift_add_area: Float[Array, ""] = leaf("m^2", "area of one shift-and-add, one a converter", low=0)
     shift_add_latency: Float[Array, ""] = leaf("s", "time of one shift-and-add", low=0)
-    buffer: Memory = part("input and output buffer at each array")
     input_bytes: Float[Array, ""] = leaf("1", "bytes of an input value in the buffer", low=0.125)
     output_bytes: Float[Array, ""] = leaf("1", "bytes of a partial sum in the buffer", low=0.125)
     bus_energy_per_byte: Float[Array, ""] = leaf("J", "energy of moving a byte to or from an array's buffer", low=0)
@@ -34,8 +33,11 @@ class Periphery:
     )
     amplifier_power: Float[Array, ""] = leaf(
         "W",
-        "power of what holds a bit line or integrates its current, while it is read and converted",
+        "power of what holds bit lines or integrates currents, one a sum, while they are read and converted",
         low=0,
         default=0.0,
     )
-    amplifier_area: Float[Array, ""] = leaf("m^2", "area of that, one a bit line", low=0, default=0.0)
+    amplifier_area: Float[Array, ""] = leaf("m^2", "area of that, one a sum", low=0, default=0.0)
+    buffer: Memory | None = part(
+        "input and output buffer at each array; absent: none, or registers of the hierarchy", default=None
+    )

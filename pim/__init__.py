@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pim._version import __version__
 
 if TYPE_CHECKING:
+    from pim.array_peak import peak as peak
     from pim.calibration import calibrate as calibrate
     from pim.citing import citations as citations
     from pim.costing import cost as cost
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from pim.mapping.system import inference_system as inference_system
     from pim.programming import program as program
     from pim.replacing import replace as replace
+    from pim.validation import validate as validate
 
 _HOME = {
     "presets": "pim.devices.catalogue",
@@ -53,6 +55,8 @@ _HOME = {
     "doctor": "pim.health",
     "layer_snr": "pim.layer_noise",
     "fit": "pim.fitted",
+    "peak": "pim.array_peak",
+    "validate": "pim.validation",
 }
 """Where each public name lives. No module may have the name of one: importing it would put it in the name's place."""
 

@@ -167,8 +167,8 @@ def test_a_small_product_by_hand():
         dac=made(MultibitDAC, 8.0, 100.0, 5e-14, 2e-10),
     )
     found = cost(macro, (6, 5), vectors=3, operands=Operands(jnp.float32(0.1), jnp.float32(1e-5)))
-    # two converters, four sample-and-holds, eight amplifiers, a buffer
-    array_leakage = 10.0 * (2 * (1.6e-10 + 5e-11) + 4 * 1e-13 + 8 * 2e-13) + 1e-6
+    # two converters, four sample-and-holds, four amplifiers, a buffer
+    array_leakage = 10.0 * (2 * (1.6e-10 + 5e-11) + 4 * 1e-13 + 4 * 2e-13) + 1e-6
     latency = 3 * (1e-9 + 10e-9 + 2 * 4e-9 + (1 + 1) * 1e-9)  # two turns of 4 bits; one shift-and-add, one tree level
     want = {
         # 3 vectors x 10 ns x (0.5 V)^2 x E[u^2] x E[G] x (6 rows x 10 columns)
@@ -176,8 +176,8 @@ def test_a_small_product_by_hand():
         # 6 inputs to 2 arrays: 12 lines of 8 cells; 2 tiles x 10 bit lines of 4 cells
         "lines": (3 * (12 * 8 * (1e-15 * 0.25 * 0.1 + 2e-15 * 1.0) + 20 * 4 * 3e-15 * 0.25 * 0.1), 0.0, 0.0),
         "dac": (3 * 12 * 8 * 5e-14, 3 * 1e-9, 4 * 4 * 2e-10),
-        # 2 tiles x 10 bit lines, while they settle, are read and converted
-        "amplifiers": (3 * 20 * (1e-9 + 10e-9 + 2 * 4e-9) * 1e-6, 0.0, 4 * 8 * 2e-13),
+        # 2 tiles x 5 outputs, while they settle, are read and converted; 4 pairs an array
+        "amplifiers": (3 * 10 * (1e-9 + 10e-9 + 2 * 4e-9) * 1e-6, 0.0, 4 * 4 * 2e-13),
         "sample_hold": (3 * 10 * 1e-15, 0.0, 4 * 4 * 1e-13),
         "adc": (3 * 10 * 4e-13, 3 * 2 * 4e-9, 4 * 2 * 16e-11),  # 5 outputs x 2 tiles; 4 pairs = 2 converters an array
         "shift_add": (3 * 10 * 2e-14, 3 * 2 * 1e-9, 4 * 2 * 5e-11),
