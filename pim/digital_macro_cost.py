@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from pim.devices.components.logic import tree_adders
 from pim.devices.digital_macro import DigitalMacro
 from pim.devices.errors import DeviceError
 from pim.devices.gates import Gates
@@ -46,14 +47,6 @@ def counts(macro: DigitalMacro, n_in: Any, n_out: Any) -> Counts:
     groups, last, arrays, side, turns = (jnp.asarray(number, jnp.float32) for number in numbers)
     cycles = jnp.ceil(macro.input_bits / macro.serial_bits)
     return Counts(groups, last, arrays, side, turns, cycles, depth=32 - jax.lax.clz(along - 1))
-
-
-def tree_adders(inputs: Any, bits: Any) -> Float[Array, "..."]:
-    """Full adders of a tree over `inputs` numbers of `bits` bits, each level one bit wider: n(p+1) - (p + log2 n + 1).
-
-    Exact for powers of two: level k, from 0, has n / 2^(k+1) adders of p + k bits.
-    """
-    return inputs * (bits + 1) - (bits + jnp.log2(inputs) + 1)
 
 
 def place_value_adders(macro: DigitalMacro) -> Float[Array, ""]:
