@@ -3,7 +3,6 @@
 from dataclasses import replace
 
 import jax.numpy as jnp
-from jax.core import Tracer
 from jaxtyping import Array, Float
 
 from pim.devices.array_wires import ArrayWires
@@ -128,7 +127,7 @@ class AnalogMacro:
             )
         if self.wires is not None:
             self._check_wires(self.wires)
-        if self.supply is not None and not isinstance(self.vdd, Tracer):
+        if self.supply is not None:
             self.supply.check(self.vdd)
         return self
 

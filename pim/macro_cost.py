@@ -146,7 +146,8 @@ def cells_cost(macro: AnalogMacro, n: Counts, vectors, operands: Operands) -> Ro
     """
     assert macro.cell.area is not None, "checked by `matrix_cost`"
     time = vectors * macro.read_durations * macro.t_read
-    energy = macro.duty * time / macro.weight_phases * macro.v_read**2 * operands.u2 * operands.g * n.cells
+    driven = macro.duty * time / macro.weight_phases * (macro.dac.full_duration / macro.dac.durations)
+    energy = driven * macro.v_read**2 * operands.u2 * operands.g * n.cells
     return "cells", energy, time * n.groups * slowdown(macro), n.arrays * (macro.rows * macro.columns * macro.cell.area)
 
 
