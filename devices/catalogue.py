@@ -1,13 +1,14 @@
-"""The presets that ship with the package."""
+"""The presets that ship with the package, and the components that devices are built of."""
 
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 from pim.devices.device import Device
 from pim.devices.errors import DeviceError, nearest
-from pim.devices.loader import load_device, read_table, shipped
+from pim.devices.loader import COMPONENTS, load_device, read_table, shipped
 
 
 @dataclass(frozen=True)
@@ -53,9 +54,28 @@ def _files() -> dict[str, Path]:
 
 def presets() -> PresetTable:
     """All presets: name, family, summary, and the grade and source of what characterises the device."""
+    return _table(_files())
+
+
+def component_names() -> list[str]:
+    """Names of the components that ship with the package."""
+    return sorted(_component_files())
+
+
+def components() -> PresetTable:
+    """All components, converters and links and memories, like `presets`."""
+    return _table(_component_files())
+
+
+@cache
+def _component_files() -> dict[str, Path]:
+    return shipped(COMPONENTS)
+
+
+def _table(files: Mapping[str, Path]) -> PresetTable:
     rows = []
-    for name in preset_names():
-        table = read_table(_files()[name])
+    for name in sorted(files):
+        table = read_table(files[name])
         rows.append(PresetRow(name, table["family"], table["summary"], table.get("grade", ""), table.get("source", "")))
     return PresetTable(rows)
 
@@ -66,10 +86,34 @@ def preset(name: str) -> Device:
 
     Raises DeviceError with the nearest names for an unknown one; warns once if any of its figures is only recalled.
     """
-    if name not in preset_names():
-        raise DeviceError(f"unknown preset {name!r}; {nearest(name, preset_names())}")
-    device = load_device(_files()[name])
+    return _loaded(name, _files(), "preset")
+
+
+@cache
+def component(name: str) -> Device:
+    """The component of that name: a part for a device, with the source of each of its values.
+
+    Raises DeviceError with the nearest names for an unknown one; warns once if any of its figures is only recalled.
+
+    >>> device = pim.replace(pim.preset("rram-techC"), {"adc.cost": pim.component("adc-isaac")})
+    """
+    return _loaded(name, _component_files(), "component")
+
+
+def find(name: str) -> Device:
+    """A preset or a component by name; DeviceError with the nearest names of both for an unknown one."""
+    if name in component_names():
+        return component(name)
+    if name in preset_names():
+        return preset(name)
+    raise DeviceError(f"unknown preset {name!r}; {nearest(name, [*preset_names(), *component_names()])}")
+
+
+def _loaded(name: str, files: Mapping[str, Path], what: str) -> Device:
+    if name not in files:
+        raise DeviceError(f"unknown {what} {name!r}; {nearest(name, files)}")
+    device = load_device(files[name])
     recalled = [path for path, p in device.provenance.items() if p.grade == "recalled"]
     if recalled:
-        warnings.warn(f"{name}: recalled, unverified figures: {', '.join(recalled)}", stacklevel=2)
+        warnings.warn(f"{name}: recalled, unverified figures: {', '.join(recalled)}", stacklevel=3)
     return device

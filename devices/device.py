@@ -6,6 +6,7 @@ for each device.
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from types import NoneType
 from typing import TYPE_CHECKING, Any, get_args
 
 import jax
@@ -139,11 +140,15 @@ def named(function: Any) -> str:
 def replace(device: Device, changes: Mapping[str, Any]) -> Device:
     """The device with the values at dotted paths changed; None removes an effect.
 
-    Raises DeviceError for an unknown path (with the nearest names) and for a value out of its field's range.
+    A component takes the place of a part, with the sources of its values.
+
+    Raises DeviceError for an unknown path (with the nearest names), for a value out of its field's range, and for a
+    component that is no such part.
 
     >>> pim.replace(pim.preset("rram-techC"), {"adc.bits": 7, "cell.read_noise": None})
+    >>> pim.replace(pim.preset("rram-techC"), {"adc.cost": pim.component("adc-isaac")})
     """
-    model, provenance = device.model, dict(device.provenance)
+    model, provenance, sources = device.model, dict(device.provenance), dict(device.sources)
     for path, value in changes.items():
         try:
             model = replace_at(
@@ -153,15 +158,34 @@ def replace(device: Device, changes: Mapping[str, Any]) -> Device:
             )
         except KeyError:
             raise DeviceError(f"{device.name} has no field {path!r}; {nearest(path, device.paths())}") from None
-        provenance[path] = Provenance(unit="1", source="user", grade="user")
+        for below in [known for known in provenance if known.startswith(f"{path}.")]:
+            del provenance[below]
+        if isinstance(value, Device):
+            renamed = join_sources(sources, value.citations(), value.name)
+            for at, known in value.provenance.items():
+                provenance[f"{path}.{at}"] = dataclasses.replace(known, source=renamed[known.source])
+        else:
+            provenance[path] = Provenance(unit="1", source="user", grade="user")
     check(model, device.name)
-    sources = {**device.sources, "user": Source("set by the user")}
+    sources["user"] = Source("set by the user")
     return dataclasses.replace(device, model=prepare(model), provenance=provenance, sources=sources)
+
+
+def join_sources(sources: dict[str, Any], more: Mapping[str, Any], name: str) -> dict[str, str]:
+    """Add the sources of a component to those of a device; a key that already means another one gets its name before it.
+
+    Returns the new key of each.
+    """
+    renamed = {key: key if sources.get(key, source) == source else f"{name}/{key}" for key, source in more.items()}
+    sources.update({renamed[key]: source for key, source in more.items()})
+    return renamed
 
 
 def _cast_field(value: Any, old: Any, field: dataclasses.Field, where: str) -> Any:
     """The value as the field wants it."""
     kind = field.metadata["kind"]
+    if isinstance(value, Device):
+        value = _fitting(value, field, where)
     if kind == "part":
         if value is not None and not dataclasses.is_dataclass(value):
             raise DeviceError(
@@ -171,6 +195,25 @@ def _cast_field(value: Any, old: Any, field: dataclasses.Field, where: str) -> A
     if kind == "leaf":
         return cast_leaf(value, where, field.metadata["unit"], shape=None if old is None else np.shape(old))
     return cast_static(value, field, where)
+
+
+def _fitting(component: Device, field: dataclasses.Field, where: str) -> Any:
+    """The component's record, if the field takes such a part."""
+    record, found = component.model, f"{component.name} is a {type(component.model).__name__}"
+    if field.metadata["kind"] != "part":
+        raise DeviceError(f"{where} is a value, and {found}: give a number or a text")
+    wanted = [kind for kind in (get_args(field.type) or (field.type,)) if kind is not NoneType]
+    if not any(_is_such(record, kind) for kind in wanted):
+        names = " or ".join(kind.__name__ for kind in wanted)
+        raise DeviceError(f"{where} takes a {names}, and {found}: give another component (pim.components() lists them)")
+    return record
+
+
+def _is_such(record: Any, kind: Any) -> bool:
+    """Whether a record is of a class, or has all methods of a protocol."""
+    if getattr(kind, "_is_protocol", False):
+        return all(hasattr(record, name) for name in vars(kind) if not name.startswith("_"))
+    return isinstance(record, kind)
 
 
 def _cast_part(record: Any, where: str) -> Any:

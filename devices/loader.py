@@ -16,6 +16,9 @@
     type = "Cell"
     g_max = {value = 40e-6, unit = "S", source = "chen2024", grade = "stated", note = "Fig. 2"}
 
+    [device.adc.cost]
+    component = "adc-isaac"         # in place of a type: a shipped component, with its sources; fields may be changed
+
 A bare number is allowed in a user's file; its grade is then "user". Units are SI and must be those of the field.
 """
 
@@ -25,7 +28,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from pim.devices.device import GRADES, Device, Provenance, Source, cast_leaf, cast_static
+from pim.devices.device import GRADES, Device, Provenance, Source, cast_leaf, cast_static, join_sources
 from pim.devices.errors import DeviceError, nearest
 from pim.devices.record import check, fields_of, prepare
 from pim.devices.registry import TYPES
@@ -64,13 +67,18 @@ def load_device(path: str | Path) -> Device:
 
 
 def read_table(file: Path) -> dict[str, Any]:
-    """The file's table, laid over the one of its `base`."""
+    """The file's table, laid over the one of its `base`, with components in the place of their names."""
     if not file.is_file():
         raise DeviceError(f"no device file {file}; give the path of a TOML file, or the name of a preset")
     try:
         table = tomllib.loads(file.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise DeviceError(f"{file.name} is not valid TOML: {error}") from None
+    if isinstance(table.get("device"), Mapping):
+        sources = dict(table.get("sources", {}))
+        table = {**table, "device": _with_components(table["device"], sources, file.name)}
+        if sources:
+            table["sources"] = sources
     if "base" not in table:
         return table
     beside = file.parent / f"{table['base']}.toml"
@@ -80,13 +88,34 @@ def read_table(file: Path) -> dict[str, Any]:
     return _overlay(read_table(base), table)
 
 
+def _with_components(table: Mapping[str, Any], sources: dict[str, Any], where: str) -> dict[str, Any]:
+    """The table of a part with each `component` below it spelt out; their sources join `sources`."""
+    own = {k: _with_components(v, sources, where) if isinstance(v, Mapping) else v for k, v in table.items()}
+    if "component" not in table:
+        return own
+    files = shipped(COMPONENTS)
+    name = own["component"]
+    if name not in files:
+        raise DeviceError(f"{where}: unknown component {name!r}; {nearest(str(name), files)}")
+    found = read_table(files[name])
+    renamed = join_sources(sources, found.get("sources", {}), name)
+    return _overlay(_renamed(found["device"], renamed), own)
+
+
+def _renamed(table: Mapping[str, Any], keys: Mapping[str, str]) -> dict[str, Any]:
+    """The table with the sources of its values under other keys."""
+    if "value" in table:
+        return {**table, "source": keys.get(table.get("source", "user"), "user")}
+    return {k: _renamed(v, keys) if isinstance(v, Mapping) else v for k, v in table.items()}
+
+
 def _overlay(base: Mapping[str, Any], top: Mapping[str, Any]) -> dict[str, Any]:
-    """`top` over `base`: tables merge, unless the top one is a value or names another type."""
+    """`top` over `base`: tables merge, unless the top one is a value, names another type or is another component."""
     merged = dict(base)
     for key, value in top.items():
         old = base.get(key)
         merged[key] = value
-        if isinstance(value, Mapping) and isinstance(old, Mapping) and "value" not in value:
+        if isinstance(value, Mapping) and isinstance(old, Mapping) and not {"value", "component"} & set(value):
             if value.get("type", old.get("type")) == old.get("type"):
                 merged[key] = _overlay(old, value)
     return merged
@@ -109,7 +138,7 @@ def _build(table: Any, path: str, where: str, sources: Mapping[str, Source], pro
     fields = fields_of(cls)
     values: dict[str, Any] = {}
     for name, entry in table.items():
-        if name == "type":
+        if name in ("type", "component"):
             continue
         here = f"{path}.{name}" if path else name
         if name not in fields:

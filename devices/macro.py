@@ -3,7 +3,6 @@
 from dataclasses import replace
 
 import jax.numpy as jnp
-from jax.core import Tracer
 from jaxtyping import Array, Float
 
 from pim.devices.array_wires import ArrayWires
@@ -17,6 +16,7 @@ from pim.devices.converters.pulse_width_dac import PulseWidthDAC
 from pim.devices.cost_factors import CostFactors
 from pim.devices.environment import ROOM, Environment
 from pim.devices.errors import DeviceError
+from pim.devices.hierarchy import Hierarchy
 from pim.devices.periphery import Periphery
 from pim.devices.random import DRAWS
 from pim.devices.record import leaf, part, record, static
@@ -97,6 +97,9 @@ class AnalogMacro:
     duty: Float[Array, ""] = leaf(
         "1", "share of `t_read` for which the cells carry current", low=0, high=1, default=1.0
     )
+    hierarchy: Hierarchy | None = part(
+        "what arrays share with others in a tile and on a chip; absent: nothing", default=None
+    )
     cost_factors: CostFactors | None = part("factors on a whole cost; absent: none", default=None)
     draws: str = static(
         "normal numbers that the noise of reads is drawn from", choices=tuple(DRAWS), meanings=DRAWS, default="float32"
@@ -124,7 +127,7 @@ class AnalogMacro:
             )
         if self.wires is not None:
             self._check_wires(self.wires)
-        if self.supply is not None and not isinstance(self.vdd, Tracer):
+        if self.supply is not None:
             self.supply.check(self.vdd)
         return self
 

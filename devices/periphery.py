@@ -24,7 +24,6 @@ class Periphery:
     shift_add_energy: Float[Array, ""] = leaf("J", "energy of one digital shift-and-add", low=0)
     shift_add_area: Float[Array, ""] = leaf("m^2", "area of one shift-and-add, one a converter", low=0)
     shift_add_latency: Float[Array, ""] = leaf("s", "time of one shift-and-add", low=0)
-    buffer: Buffer = part("input and output buffer at each array")
     input_bytes: Float[Array, ""] = leaf("1", "bytes of an input value in the buffer", low=0.125)
     output_bytes: Float[Array, ""] = leaf("1", "bytes of a partial sum in the buffer", low=0.125)
     bus_energy_per_byte: Float[Array, ""] = leaf("J", "energy of moving a byte to or from an array's buffer", low=0)
@@ -39,3 +38,6 @@ class Periphery:
         default=0.0,
     )
     amplifier_area: Float[Array, ""] = leaf("m^2", "area of that, one a sum", low=0, default=0.0)
+    buffer: Buffer | None = part(
+        "input and output buffer at each array; absent: none, or registers of the hierarchy", default=None
+    )

@@ -6,6 +6,7 @@ Where a law counts capacitances, C V^2 says what another supply costs; this is f
 from typing import Protocol, runtime_checkable
 
 import jax.numpy as jnp
+from jax.core import Tracer
 from jaxtyping import Array, Float
 
 from pim.devices.errors import DeviceError
@@ -94,6 +95,35 @@ class SupplyTable:
         _check_range(vdd, self.vdd[0], self.vdd[-1], "the supply's table was measured")
 
 
+@record
+class AlphaPower:
+    """Squares for the energy, and for the delay the current of a short transistor.
+
+        energy = (V / V_n)^2        delay ~ V / (V - V_t)^alpha
+
+    Source: T. Sakurai and A. R. Newton, IEEE JSSC 25, 584-594 (1990): alpha is 2 for long channels, 1.3 or so for short.
+    """
+
+    nominal: Float[Array, ""] = leaf("V", "supply for which energies and delays are given, V_n", low=0.1, high=5)
+    threshold: Float[Array, ""] = leaf("V", "threshold voltage V_t", low=0, high=2)
+    alpha: Float[Array, ""] = leaf("1", "exponent of the overdrive", low=1, high=2)
+
+    def energy(self, vdd) -> Float[Array, ""]:
+        """(V / V_n)^2."""
+        return (vdd / self.nominal) ** 2
+
+    def delay(self, vdd) -> Float[Array, ""]:
+        """Ratio of the delays."""
+        return self._time(vdd) / self._time(self.nominal)
+
+    def _time(self, vdd) -> Float[Array, ""]:
+        return vdd / (vdd - self.threshold) ** self.alpha
+
+    def check(self, vdd) -> None:
+        """Raise DeviceError at a supply that does not open the transistors: a tenth of a volt above the threshold."""
+        _check_range(vdd, self.threshold + 0.1, 5.0, "the law of the delay holds")
+
+
 def _polynomial(coefficients: Float[Array, "n"], vdd) -> Float[Array, ""]:
     """Lowest power first."""
     return jnp.polyval(coefficients[::-1], vdd)
@@ -105,6 +135,8 @@ def _between(vdd, at: Float[Array, "points"], values: Float[Array, "points"]) ->
 
 
 def _check_range(vdd, low, high, what: str) -> None:
+    if any(isinstance(value, Tracer) for value in (vdd, low, high)):  # what is traced has no value yet
+        return
     low, high, vdd = float(low), float(high), float(vdd)
     if not low * (1 - 1e-6) <= vdd <= high * (1 + 1e-6):
         raise DeviceError(f"vdd = {vdd:g} V, but {what} from {low:g} to {high:g} V: choose one in that range")

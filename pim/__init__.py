@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING, Any
 from pim._version import __version__
 
 if TYPE_CHECKING:
+    from pim.array_peak import peak as peak
     from pim.calibration import calibrate as calibrate
     from pim.citing import citations as citations
     from pim.costing import cost as cost
+    from pim.devices.catalogue import component as component
+    from pim.devices.catalogue import components as components
     from pim.devices.catalogue import preset as preset
     from pim.devices.catalogue import presets as presets
     from pim.devices.corner import at_corner as at_corner
@@ -28,10 +31,13 @@ if TYPE_CHECKING:
     from pim.mapping.system import inference_system as inference_system
     from pim.programming import program as program
     from pim.replacing import replace as replace
+    from pim.validation import validate as validate
 
 _HOME = {
     "presets": "pim.devices.catalogue",
     "preset": "pim.devices.catalogue",
+    "components": "pim.devices.catalogue",
+    "component": "pim.devices.catalogue",
     "load_device": "pim.devices.loader",
     "replace": "pim.replacing",
     "at_corner": "pim.devices.corner",
@@ -49,6 +55,8 @@ _HOME = {
     "doctor": "pim.health",
     "layer_snr": "pim.layer_noise",
     "fit": "pim.fitted",
+    "peak": "pim.array_peak",
+    "validate": "pim.validation",
 }
 """Where each public name lives. No module may have the name of one: importing it would put it in the name's place."""
 

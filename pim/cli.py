@@ -31,7 +31,8 @@ EXAMPLES = """examples:
   pim explain rram-techC.adc.bits
   pim fit cells.csv --out cells                  your own measurements as a device
   pim cost rram-techC 4096 4096 --vectors 16
-  pim cost dram-aim 128 2048 --operation score --copies 32"""
+  pim cost dram-aim 128 2048 --operation score --copies 32
+  pim validate tu2022                            our figures of a published chip against its own"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -147,6 +148,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     fit.add_argument("--quiet", action="store_true", help="no progress")
     _finish(fit, verbs.fit)
+
+    validate = add("validate", help="what the cost model says of published chips, against what was published")
+    validate.add_argument("names", nargs="*", metavar="NAME", help="chips, presets, or files with [[point]] tables")
+    validate.add_argument("--strict", action="store_true", help="exit status 1 if a miss has no `why`")
+    _finish(validate, verbs.validate)
 
     _finish(add("doctor", help="whether this installation computes right"), verbs.doctor)
     return parser

@@ -10,7 +10,8 @@ without overlap between reads or vectors, or, in a macro with a `pipeline` of st
 the others are still on; where steps are added in front of the converters, these and what follows come
 once a phase, and where rows are read in groups (`active_rows`), all of it once a group. The sums of the T tiles then
 meet in a tree of adders. Buffers and bus work behind the converters' backs, so that their latency is 0. Area counts
-whole arrays, full or not.
+whole arrays, full or not. Arrays of a macro with a `hierarchy` also pay their shares of what stands around them on a
+chip, while they work.
 
 Not counted: writing the cells (see `pim.loading`), what the drivers burn beyond the charge they deliver
 at the read voltage, and clock and control.
@@ -25,6 +26,7 @@ from jaxtyping import Array, Float
 from pim.devices.converters.adc import ADC
 from pim.devices.errors import DeviceError
 from pim.devices.macro import AnalogMacro
+from pim.hierarchy_cost import shared_leakage, shared_rows
 from pim.ledger import Ledger, ledger_of
 from pim.mapping.encoding import encoding_of
 from pim.mapping.tiles import column_arrays
@@ -125,6 +127,7 @@ def _priced(macro: AnalogMacro, n_in, n_out, vectors, operands: Operands) -> Led
         rows = overlapped(rows, vectors * macro.conversion_times * n.groups)
     rows = _factored(macro, rows)
     latency = sum(row[2] for row in rows)
+    rows += _factored(macro, shared_rows(macro.hierarchy, n.arrays, latency * scaling(macro) / slowdown(macro)))
     rows.append(("leakage", leakage_power(macro, n_in, n_out) * latency, 0.0, 0.0))
     return ledger_of(rows)
 
@@ -143,7 +146,8 @@ def cells_cost(macro: AnalogMacro, n: Counts, vectors, operands: Operands) -> Ro
     """
     assert macro.cell.area is not None, "checked by `matrix_cost`"
     time = vectors * macro.read_durations * macro.t_read
-    energy = macro.duty * time / macro.weight_phases * macro.v_read**2 * operands.u2 * operands.g * n.cells
+    driven = macro.duty * time / macro.weight_phases * (macro.dac.full_duration / macro.dac.durations)
+    energy = driven * macro.v_read**2 * operands.u2 * operands.g * n.cells
     return "cells", energy, time * n.groups * slowdown(macro), n.arrays * (macro.rows * macro.columns * macro.cell.area)
 
 
@@ -207,6 +211,7 @@ def digital_rows(macro: AnalogMacro, n: Counts, n_in, vectors) -> list[Row]:
     adds = vectors * (times * n.conversions + (n_in if macro.encoding == "offset_digital" else 0.0))
     inputs = n.lines * around.input_bytes
     outputs = n.partial_sums * around.output_bytes
+    stored = around.buffer.energy_per_byte() if around.buffer is not None else 0.0
     moved = n_in * around.input_bytes + outputs  # the bus brings an input to all arrays of its tile at once
     return [
         (
@@ -217,9 +222,9 @@ def digital_rows(macro: AnalogMacro, n: Counts, n_in, vectors) -> list[Row]:
         ),
         (
             "buffer",  # each byte is written and read
-            vectors * 2 * (inputs + outputs) * around.buffer.energy_per_byte() * scaling(macro),
+            vectors * 2 * (inputs + outputs) * stored * scaling(macro),
             0.0,
-            n.arrays * around.buffer.area(),
+            n.arrays * (around.buffer.area() if around.buffer is not None else 0.0),
         ),
         ("bus", vectors * moved * around.bus_energy_per_byte * scaling(macro), 0.0, n.arrays * around.bus_area),
     ]
@@ -236,17 +241,20 @@ def slowdown(macro: AnalogMacro) -> Any:
 
 
 def leakage_power(macro: AnalogMacro, n_in, n_out) -> Float[Array, "..."]:
-    """Static power (W) of the arrays that hold an [n_in, n_out] matrix: circuits by their area, and buffers.
+    """Static power (W) of the arrays that hold an [n_in, n_out] matrix: circuits by their area, buffers, shared blocks.
 
     Resistive cells hold their state without power, and capacitor DACs do not leak.
     """
     around = macro.periphery
     n = counts(macro, jnp.asarray(n_in, jnp.int32), jnp.asarray(n_out, jnp.int32))
-    if around is None:
-        return jnp.zeros(jnp.shape(n.arrays))
-    converter = _adc_area(macro.adc) + around.shift_add_area
-    circuits = n.adcs * converter + n.signals * around.sample_hold_area + n.signals * around.amplifier_area
-    power = n.arrays * (circuits * around.leakage_density + around.buffer.leakage())
+    power = jnp.zeros(jnp.shape(n.arrays))
+    if around is not None:
+        converter = _adc_area(macro.adc) + around.shift_add_area
+        circuits = n.adcs * converter + n.signals * around.sample_hold_area + n.signals * around.amplifier_area
+        stored = around.buffer.leakage() if around.buffer is not None else 0.0
+        power = n.arrays * (circuits * around.leakage_density + stored)
+    if macro.hierarchy is not None:
+        power = power + shared_leakage(macro.hierarchy, n.arrays)
     if macro.cost_factors is not None:
         power = power * macro.cost_factors.energy * macro.cost_factors.area
     return power if macro.environment is None else power * macro.environment.leakage(macro.vdd)

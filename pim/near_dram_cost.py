@@ -5,6 +5,7 @@ nothing but are opened with the others. Matrices of weights lie in the rows for 
 """
 
 from collections.abc import Iterable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -14,11 +15,12 @@ import numpy as np
 from jax.core import Tracer
 
 from pim.channel_hint import channel_hint
+from pim.devices.arithmetic import operand_bits
 from pim.devices.dram.energy import UNKNOWN, CommandEnergy, known
-from pim.devices.dram.work import Commands, Work
+from pim.devices.dram.work import Commands, Cycles, Work
 from pim.devices.near_dram import NearDram
 from pim.devices.record import fields_of
-from pim.ledger import Ledger, join, kind, ledger_of
+from pim.ledger import Cost, Ledger, join, kind, ledger_of
 from pim.llm_workloads.operators import Product
 
 
@@ -85,6 +87,23 @@ def matrix_cost(
     return join([work, standing(device, work.latency.sum(axis=0))])
 
 
+def columns_only(device: NearDram) -> tuple[Cost, Any]:
+    """The cost of columns that all units multiply without a break, and the operations in it: the internal peak.
+
+    Rows are opened behind the columns' back; vectors come, results go and refreshes fall due at no cost.
+    """
+    banks, values = device.banks, 8 / operand_bits(device.arithmetic)
+    work = Work("gemv", FILLING * banks.row_bytes * values, FILLING * banks.channels * banks.banks)
+    commands = device.kernel.commands(device.memory, work)
+    nothing = jnp.zeros_like(commands.cycles.mac)
+    cycles = Cycles(nothing, nothing, commands.cycles.mac, nothing, nothing, nothing)
+    ledger = commands_cost(device, replace(commands, cycles=cycles))
+    for component in ("broadcast", "readout", "mode", "io", "refresh"):
+        ledger = ledger.without(component)
+    ledger = join([ledger, standing(device, ledger.latency.sum(axis=0))]).named("columns")
+    return Cost(ledger, (COLUMNS, *_unknown(device))), 2.0 * commands.macs
+
+
 def notes(
     device: NearDram, n_in: Any, n_out: Any, vectors: Any = 1, copies: Any = 1, operation: str = "gemv"
 ) -> tuple[str, ...]:
@@ -128,4 +147,7 @@ def _too_big(device: NearDram, values: Any) -> list[str]:
 
 
 NOTHING_KNOWN = CommandEnergy(**dict.fromkeys(fields_of(CommandEnergy)))
+FILLING = 16
+"""Rows of each bank, and outputs of each, in a product that keeps all units busy."""
+COLUMNS = "internal peak: columns alone; opening rows takes energy and no time, vectors, results and refreshes nothing"
 UNCOUNTED = "what the host does with results, such as adding up partial sums, is not counted"

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from pim.devices.roofline import Roofline
-from pim.ledger import UNKNOWN, Ledger, ledger_of
+from pim.ledger import UNKNOWN, Cost, Ledger, join, ledger_of
 
 
 def roofline_cost(roofline: Roofline, *, operations: Any, values: Any, operator: str = "") -> Ledger:
@@ -42,6 +42,12 @@ def die_cost(roofline: Roofline, operator: str = "") -> Ledger:
     """What a processor costs by being there: its area. What it burns at rest is not counted."""
     area = UNKNOWN if roofline.area is None else roofline.area
     return ledger_of([("compute", 0.0, 0.0, area)], operator)
+
+
+def compute_only(roofline: Roofline) -> tuple[Cost, float]:
+    """The cost of a multiply-accumulate whose operands are at hand, and the operations in it: the peak."""
+    work = roofline_cost(roofline, operations=2.0, values=0.0).without("memory")
+    return Cost(join([work, die_cost(roofline)]), notes(roofline)), 2.0
 
 
 def notes(roofline: Roofline) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from pim.devices.catalogue import preset
+from pim.devices.catalogue import find
 from pim.devices.device import Device
 from pim.devices.loader import load_device
 from pim.mapping.system import DIGITAL_RULES, System, inference_system
@@ -51,8 +51,8 @@ class Study:
 
 
 def find_device(name: str) -> Device:
-    """A preset by name, or the device of a TOML file."""
-    return load_device(name) if name.endswith(".toml") else preset(name)
+    """A preset or a component by name, or the device of a TOML file."""
+    return load_device(name) if name.endswith(".toml") else find(name)
 
 
 def find_system(system: str | Mapping[str, Any]) -> System:

@@ -121,6 +121,15 @@ def fit(options: Namespace) -> int:
     return _print(f"{found}\n\nfiles: {', '.join(str(file) for file in files)}")
 
 
+def validate(options: Namespace) -> int:
+    """Hold the cost model against published chips; if `strict`, status 1 for what is missed without a word."""
+    from pim.validation import validate
+
+    found = validate(options.names or None)
+    _print_json(found.to_dict()) if options.json else _print(str(found))
+    return 1 if options.strict and found.unexplained else 0
+
+
 def doctor(options: Namespace) -> int:
     """Examine this installation; status 1 if its results cannot be believed."""
     from pim.health import doctor

@@ -19,8 +19,9 @@ from pim.devices.buffer import Buffer
 from pim.devices.cells.cell import Cell
 from pim.devices.cells.state_law import Polynomial
 from pim.devices.cells.write_error import GaussianWriteError
+from pim.devices.components.adc_andrulis import AndrulisADCCost
+from pim.devices.components.adc_zigzag import ZigzagADCCost
 from pim.devices.converters.adc import ADC
-from pim.devices.converters.adc_cost import AndrulisADCCost, ZigzagADCCost
 from pim.devices.converters.bit_serial_dac import BitSerialDAC
 from pim.devices.converters.dac import MultibitDAC
 from pim.devices.converters.pulse_width_dac import PulseWidthDAC

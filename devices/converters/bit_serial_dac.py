@@ -110,6 +110,11 @@ class BitSerialDAC(DAC):
         sign = 2 ** (self.slice_bits - 1) if self.code == "twos_complement" else 0
         return sum(2**bits - 1 for bits in slices) + sign
 
+    @property
+    def full_duration(self) -> int:
+        """A level is a share of 2^slice_bits - 1 pulses, in slices with fewer bits too."""
+        return self.steps * (2**self.slice_bits - 1) if self.levels_as == "pulses" else self.steps
+
     def applied(
         self,
         levels: Float[Array, "steps batch lines"],

@@ -113,6 +113,11 @@ class DAC(Protocol):
         """Time that all steps of an input take, in those of one read (`AnalogMacro.t_read`)."""
         return self.steps
 
+    @property
+    def full_duration(self) -> int:
+        """What they would take if every level were full drive."""
+        return self.durations
+
     def energy(self, vdd, active) -> Float[Array, "..."]:
         """Energy (J) of applying one input to one word line (all its steps).
 

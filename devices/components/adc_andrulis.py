@@ -1,50 +1,13 @@
-"""Cost laws of converters: what one conversion takes in energy and time, and one converter in area.
+"""Fit of Andrulis et al. to a survey of published converters."""
 
-Tools differ more than tenfold in what the same converter costs (8 bits at 1 GS/s, 22 to 32 nm: 0.14 to
-1.7 pJ), so that the law is a named part of a device and never a constant of the cost model.
-"""
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from pim.devices.reach import Reach
 from pim.devices.record import leaf, record
-
-
-@record
-class ZigzagADCCost:
-    """SAR converter behind a column of `rows` cells, closed form of ZigZag-IMC, calibrated at 28 nm.
-
-        E = (c_bit b + c_exp 4^b) vdd^2      t = b (t_bit + t_row rows)      A = area_scale 10^(d b) 2^b
-
-    The term in 4^b is the noise-limited capacitor; up to nine bits the linear one is the larger. Published
-    values: c_bit = 100 fF, c_exp = 1 aF, t_bit = 0.640 ns, t_row = 6.53 ps, area_scale = 10^1.206 um^2,
-    d = -0.0369.
-
-    Source: KULeuven-MICAS/zigzag-imc; Houshmand et al., arXiv 2305.18335.
-
-    Example:
-        >>> float(law.energy(8.0, 0.9, 0.5))     # 0.701 pJ
-        7.01e-13
-    """
-
-    capacitance_per_bit: Float[Array, ""] = leaf("F", "capacitance c_bit switched a bit", low=0)
-    capacitance_exponential: Float[Array, ""] = leaf("F", "capacitance c_exp that grows as 4^bits", low=0)
-    latency_per_bit: Float[Array, ""] = leaf("s", "time t_bit a bit", low=0)
-    latency_per_bit_row: Float[Array, ""] = leaf("s", "time t_row a bit and row of the column", low=0)
-    area_scale: Float[Array, ""] = leaf("m^2", "area at zero bits", low=0)
-    area_decades_per_bit: Float[Array, ""] = leaf("1", "decades d by which the area departs from 2^bits a bit")
-
-    def energy(self, bits, vdd, code) -> Float[Array, "..."]:
-        """Energy (J) of a conversion."""
-        return (self.capacitance_per_bit * bits + self.capacitance_exponential * 4.0**bits) * vdd**2
-
-    def latency(self, bits, rows) -> Float[Array, "..."]:
-        """Time (s) of a conversion."""
-        return bits * (self.latency_per_bit + self.latency_per_bit_row * rows)
-
-    def area(self, bits) -> Float[Array, "..."]:
-        """Area (m^2) of a converter."""
-        return self.area_scale * 10.0 ** (self.area_decades_per_bit * bits) * 2.0**bits
 
 
 @record
@@ -63,6 +26,9 @@ class AndrulisADCCost:
     128.31, 3.2205; energy 24.58, 1.880, 2.829; area 1.346, 0.993, 0.181, 0.299.
     """
 
+    VALID: ClassVar[Reach] = {"node": (16e-9, 180e-9), "enob": (4, 12)}
+    LIMITS: ClassVar[Reach] = {"enob": (1, 16)}
+
     node: Float[Array, ""] = leaf("m", "technology node", low=1e-9, high=1e-6)
     rate: Float[Array, ""] = leaf("1/s", "conversions a second", low=1)
     enob_loss: Float[Array, ""] = leaf("1", "bits less the effective number of bits", low=0, high=8)
@@ -77,6 +43,10 @@ class AndrulisADCCost:
     area_node: Float[Array, ""] = leaf("1", "exponent of the node in the area")
     area_rate: Float[Array, ""] = leaf("1", "exponent of the rate in the area")
     area_energy: Float[Array, ""] = leaf("1", "exponent of the energy in the area")
+
+    def derived(self, around: Mapping[str, Any]) -> dict[str, Any]:
+        """The effective bits, for which the fit was made."""
+        return {"enob": around["bits"] - self.enob_loss}
 
     def energy(self, bits, vdd, code) -> Float[Array, "..."]:
         """Energy (J) of a conversion, at whatever supply the surveyed design had."""
