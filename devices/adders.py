@@ -1,24 +1,17 @@
-"""How a digital macro sums: its adders by the count, how often they switch, and how long they take.
+"""How a digital macro sums: its adders and multipliers by the count, and how long they take.
 
 Trees are those of ZigZag-IMC (Houshmand et al., arXiv 2305.18335; its `DimcArrayUnit.py`): ripple-carry adders, each
 level one bit wider. Chains are those of Colonnade (Kim et al., JSSC 2021): a full adder in each cell, which adds its
 product to the sum of the rows before it, in a column as wide as the whole sum.
 """
 
-from collections.abc import Iterator
 from typing import Any
 
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float
 
 from pim.devices.digital_macro import DigitalMacro
 from pim.devices.gates import Gates
-
-
-def depth(macro: DigitalMacro) -> int:
-    """Levels of a tree over the rows of an array."""
-    return int(np.ceil(np.log2(macro.rows)))
 
 
 def trees(macro: DigitalMacro) -> int:
@@ -78,41 +71,6 @@ def place_value_adders(macro: DigitalMacro) -> Float[Array, ""]:
         return jnp.zeros(())
     shift = macro.serial_bits // digits
     return tree_bits(macro) * (digits - 1) + shift * digits * (jnp.log2(digits) - 0.5)
-
-
-def activities(macro: DigitalMacro, toggle: Any, density: Any) -> Iterator[Any]:
-    """How often the numbers that enter each level of a tree change a bit in a cycle.
-
-    As often as the products, toggle * density, at all levels (the convention of ZigZag-IMC), or as the lowest bit of
-    the sum of 2^k products, each of which changes by itself: (1 - (1 - 2 toggle density)^(2^k)) / 2.
-    """
-    product = toggle * density
-    same = jnp.maximum(1 - 2 * product, 0.0)
-    for level in range(depth(macro)):
-        yield product if macro.activity == "products" or level == 0 else jnp.maximum(product, (1 - same) / 2)
-        same = same * same
-
-
-def switching_adders(macro: DigitalMacro, inputs: Any, toggle: Any, density: Any) -> Float[Array, "..."]:
-    """Full adders that switch in a cycle while `inputs` rows are summed for one output and one digit."""
-    if macro.adders == "chain" or macro.activity == "products":
-        return row_adders(macro, inputs) * mean_activity(macro, toggle, density) * macro.glitches
-    levels = enumerate(activities(macro, toggle, density))
-    each = (
-        jnp.where(inputs > 2**k, inputs / 2 ** (k + 1) * (product_bits(macro) + k), 0.0) * activity
-        for k, activity in levels
-    )
-    return sum(each, jnp.zeros(())) * macro.glitches
-
-
-def mean_activity(macro: DigitalMacro, toggle: Any, density: Any) -> Any:
-    """The activity of the adders of a chain: that of the sums of 1, 2, ... rows, on average over the rows."""
-    product = toggle * density
-    if macro.activity == "products":
-        return product
-    same = jnp.asarray(jnp.maximum(1 - 2 * product, 0.0))
-    powers = same[..., None] ** jnp.arange(1, macro.rows + 1, dtype=jnp.float32)
-    return jnp.maximum(product, (1 - powers.mean(axis=-1)) / 2)
 
 
 def multiplier_capacitance(macro: DigitalMacro, gates: Gates) -> Float[Array, ""]:

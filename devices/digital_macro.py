@@ -79,17 +79,8 @@ class DigitalMacro:
         "1", "share of input bits that differ from the bit before", low=0, high=1, default=0.5
     )
     weight_density: Float[Array, ""] = leaf("1", "share of weight bits that are one", low=0, high=1, default=0.5)
-    activity: str = static(
-        "how often adders switch",
-        choices=("products", "levels"),
-        meanings={
-            "products": "all as often as the products that enter the sum",
-            "levels": "as often as the lowest bit of the sum that reaches them",
-        },
-        default="products",
-    )
     glitches: Float[Array, ""] = leaf(
-        "1", "how often an adder switches, over once for each change of its sum", low=1, high=100, default=1.0
+        "1", "how often an adder switches, over how often the products do", low=1, high=100, default=1.0
     )
     gates: Gates | None = part("the process; absent: cost unknown", default=None)
     wiring: DigitalWiring | None = part("wires, drivers, clock and control; absent: not counted", default=None)

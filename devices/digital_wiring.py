@@ -24,6 +24,12 @@ class DigitalWiring:
     """
 
     capacitance: Float[Array, ""] = leaf("F/m", "capacitance of a wire", low=0)
+    line_load: Float[Array, ""] = leaf(
+        "1",
+        "load of an input line at each bit of weights and sums besides its multiplier, in NAND2",
+        low=0,
+        default=0.0,
+    )
     clock_pin: Float[Array, ""] = leaf("1", "load of a flip-flop on the clock, in NAND2", low=0, default=0.5)
     control_gates: Float[Array, ""] = leaf(
         "1", "NAND2 of an array's control and decoder that switch in a cycle", low=0, default=0.0

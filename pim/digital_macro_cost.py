@@ -18,18 +18,17 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from pim.devices.adders import (
-    activities,
     chain_bits,
-    mean_activity,
     multiplier_capacitance,
     place_value_adders,
     product_bits,
+    row_adders,
     shortest_cycle,
     sum_bits,
-    switching_adders,
     total_bits,
     trees,
 )
@@ -115,15 +114,14 @@ def gate_energies(
     active = operands.toggle * operands.density
     total = total_bits(macro, inputs)
     products = inputs * outputs * product_bits(macro) * trees(macro)
-    summing = (n.groups - 1) * switching_adders(macro, macro.rows, operands.toggle, operands.density)
-    summing = summing + switching_adders(macro, n.last, operands.toggle, operands.density)
+    summing = (n.groups - 1) * row_adders(macro, macro.rows) + row_adders(macro, n.last)
     passed = (n.groups - 1) * stages(macro, macro.rows) + stages(macro, n.last)
     accumulators = jnp.where(n.cycles > 1, n.groups * outputs * sum_bits(macro), 0.0)
     selected = jnp.where(n.turns > 1, inputs * outputs * macro.weight_bits, 0.0)
     return {
         "cells": once * selected * _selection(macro, gates),
         "multipliers": each * active * products * multiplier_capacitance(macro, gates),
-        "adders": each * trees(macro) * outputs * summing * adder,
+        "adders": each * active * macro.glitches * trees(macro) * outputs * summing * adder,
         "place_value": each * active * n.groups * outputs * place_value_adders(macro) * adder,
         "pipeline": each * trees(macro) * outputs * passed * chain_bits(macro) * register,
         "accumulators": each * accumulators * (adder + register),
@@ -151,33 +149,33 @@ def wiring_energies(
     array = sum(area.values()) / n.arrays
     side, pitch = jnp.sqrt(array), jnp.sqrt(array / (macro.rows * macro.outputs))
     each = vectors * n.cycles * macro.squared()
-    pins = inputs * outputs * product_bits(macro) * gates.capacitance / 2
-    lines = inputs * n.side * side * wiring.capacitance
+    bits = product_bits(macro) if macro.adders == "tree" else chain_bits(macro)
+    pins = inputs * outputs * product_bits(macro) * gates.capacitance / 2  # which count as multipliers
+    lines = inputs * (n.side * side * wiring.capacitance + outputs * bits * wiring.line_load * gates.capacitance)
     driven = macro.serial_bits * (lines * (1 + HORN) + pins * HORN)
-    between = inputs * outputs * trees(macro) * pitch * _crossings(macro, operands) * wiring.capacitance
+    between = inputs * outputs * trees(macro) * pitch * _crossings(macro) * wiring.capacitance
+    active = operands.toggle * operands.density * macro.glitches
     flip_flops = sum(registers(macro, n, inputs).values())
     clocked = flip_flops * wiring.clock_pin * gates.capacitance
     clocked = clocked + CLOCK_PATH * jnp.sqrt(flip_flops * array) * wiring.capacitance
     return {
-        "wires": each / 2 * between,
+        "wires": each / 2 * active * between,
         "drivers": each / 2 * operands.toggle * driven,
         "clock": each * n.turns * n.arrays * clocked * (1 + HORN),
         "control": each * n.turns * n.arrays * wiring.control_gates * gates.capacitance,
     }
 
 
-def _crossings(macro: DigitalMacro, operands: DigitalOperands) -> Any:
-    """Pitches of wire that change in a cycle, for each row and output.
+def _crossings(macro: DigitalMacro) -> Any:
+    """Pitches of wire behind a row of an output, over all bits of sums.
 
     In a chain each bit of the sum goes on to the next row, in a square of cells. At level k of an H-tree of n inputs
     n / 2^k sums of p + k bits go half the distance to their neighbour, 2^(k/2) pitches.
     """
     if macro.adders == "chain":
-        activity = mean_activity(macro, operands.toggle, operands.density)
-        return jnp.sqrt(chain_bits(macro)) * activity * macro.glitches
-    levels = enumerate(activities(macro, operands.toggle, operands.density))
-    each = ((product_bits(macro) + k) * 2 ** (-k / 2) / 2 * activity for k, activity in levels)
-    return sum(each, jnp.zeros(())) * macro.glitches
+        return jnp.sqrt(chain_bits(macro))
+    levels = jnp.arange(np.ceil(np.log2(macro.rows)), dtype=jnp.float32)
+    return jnp.sum((product_bits(macro) + levels) * 2.0 ** (-levels / 2) / 2)
 
 
 @jax.jit
