@@ -10,6 +10,7 @@ from typing import Any
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from pim.devices.components.logic import tree_adders
 from pim.devices.digital_macro import DigitalMacro
 from pim.devices.gates import Gates
 
@@ -44,14 +45,6 @@ def total_bits(macro: DigitalMacro, n_in: Any) -> Float[Array, "..."]:
 def chain_bits(macro: DigitalMacro) -> Any:
     """Columns of adders for each output of a chain, those left over at the array's edge shared out."""
     return tree_bits(macro) if macro.columns is None else macro.columns / macro.outputs
-
-
-def tree_adders(inputs: Any, bits: Any) -> Float[Array, "..."]:
-    """Full adders of a tree over `inputs` numbers of `bits` bits, each level one bit wider: n(p+1) - (p + log2 n + 1).
-
-    Exact for powers of two: level k, from 0, has n / 2^(k+1) adders of p + k bits.
-    """
-    return inputs * (bits + 1) - (bits + jnp.log2(inputs) + 1)
 
 
 def row_adders(macro: DigitalMacro, inputs: Any) -> Float[Array, "..."]:

@@ -6,7 +6,10 @@ dimensions shrink less than the node's name says). Wires have 0.2 pF/mm (hwcompo
 V1.4: static power over area of a low-power chip at 22 nm).
 """
 
+from dataclasses import replace
 from typing import Any
+
+import jax.numpy as jnp
 
 from pim.devices.adders import shortest_cycle
 from pim.devices.cells.cell_facts import CellFacts
@@ -98,8 +101,9 @@ def digital_macro(
         "supply": supply_polynomial(node, vdd, kind), "cell_area": area,
         "facts": CellFacts(leakage=LEAKAGE_DENSITY * area), "clock": 1.0,  # type: ignore[arg-type]
     }  # fmt: skip
-    macro = cast(DigitalMacro(**fields | structure))
+    fields |= structure
+    macro = cast(DigitalMacro(**fields))
     if "clock" not in structure:
-        macro = cast(DigitalMacro(**fields | structure | {"clock": 1.0 / float(shortest_cycle(macro))}))
+        macro = replace(macro, clock=jnp.float32(1.0 / float(shortest_cycle(macro))))
     check(macro, "digital_macro")
     return macro.prepare()

@@ -13,9 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pim.costing import cost
-from pim.devices.adders import place_value_adders, shortest_cycle, tree_adders
+from pim.devices.adders import place_value_adders, shortest_cycle
 from pim.devices.bit_errors import BitErrorTable
 from pim.devices.catalogue import preset
+from pim.devices.components.logic import tree_adders
 from pim.devices.device import replace as changed
 from pim.devices.digital_macro import MOST_BITS, DigitalMacro, flipped
 from pim.devices.errors import DeviceError
