@@ -28,6 +28,8 @@ LEAKAGE_DENSITY = 28.0
 """W/m^2."""
 WIRE_CAPACITANCE = 2e-10
 """F/m."""
+CHAIN_GLITCHES = 2.5
+"""Transitions of eight additions in a chain, over those in a tree (Chandrakasan, Brodersen, Proc. IEEE 83(4), 1995)."""
 
 
 def scaled_gates(node: float, vdd: float, kind: str = "LP-HP") -> Gates:
@@ -99,6 +101,7 @@ def digital_macro(
         "row_groups": row_groups, "input_toggle": toggle, "weight_density": density,
         "gates": scaled_gates(node, vdd, kind), "wiring": DigitalWiring(WIRE_CAPACITANCE),  # type: ignore[arg-type]
         "supply": supply_polynomial(node, vdd, kind), "cell_area": area,
+        "glitches": CHAIN_GLITCHES if structure.get("adders") == "chain" else 1.0,
         "facts": CellFacts(leakage=LEAKAGE_DENSITY * area), "clock": 1.0,  # type: ignore[arg-type]
     }  # fmt: skip
     fields |= structure
