@@ -7,6 +7,7 @@ product to the sum of the rows before it, in a column as wide as the whole sum.
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -42,9 +43,9 @@ def total_bits(macro: DigitalMacro, n_in: Any) -> Float[Array, "..."]:
     return macro.input_bits + macro.weight_bits + jnp.ceil(jnp.log2(n_in))
 
 
-def chain_bits(macro: DigitalMacro) -> Any:
+def chain_bits(macro: DigitalMacro) -> Float[Array, ""]:
     """Columns of adders for each output of a chain, those left over at the array's edge shared out."""
-    return tree_bits(macro) if macro.columns is None else macro.columns / macro.outputs
+    return tree_bits(macro) if macro.columns is None else jnp.asarray(macro.columns / macro.outputs)
 
 
 def row_adders(macro: DigitalMacro, inputs: Any) -> Float[Array, "..."]:
@@ -81,6 +82,7 @@ def multiplier_area(macro: DigitalMacro, gates: Gates) -> Float[Array, ""]:
     return gates.area if macro.recoding == "none" else (3 + gates.xor_area) * gates.area
 
 
+@jax.jit
 def shortest_cycle(macro: DigitalMacro) -> Float[Array, ""]:
     """Time (s) from the cells to the accumulator: multiplier, sum of the rows, place values, accumulator, rippling.
 

@@ -6,7 +6,10 @@ dimensions shrink less than the node's name says). Wires have 0.2 pF/mm (hwcompo
 V1.4: static power over area of a low-power chip at 22 nm).
 """
 
+from dataclasses import replace
 from typing import Any
+
+import jax.numpy as jnp
 
 from pim.devices.adders import shortest_cycle
 from pim.devices.cells.cell_facts import CellFacts
@@ -25,6 +28,8 @@ LEAKAGE_DENSITY = 28.0
 """W/m^2."""
 WIRE_CAPACITANCE = 2e-10
 """F/m."""
+CHAIN_GLITCHES = 2.5
+"""Transitions of eight additions in a chain, over those in a tree (Chandrakasan, Brodersen, Proc. IEEE 83(4), 1995)."""
 
 
 def scaled_gates(node: float, vdd: float, kind: str = "LP-HP") -> Gates:
@@ -96,10 +101,12 @@ def digital_macro(
         "row_groups": row_groups, "input_toggle": toggle, "weight_density": density,
         "gates": scaled_gates(node, vdd, kind), "wiring": DigitalWiring(WIRE_CAPACITANCE),  # type: ignore[arg-type]
         "supply": supply_polynomial(node, vdd, kind), "cell_area": area,
+        "glitches": CHAIN_GLITCHES if structure.get("adders") == "chain" else 1.0,
         "facts": CellFacts(leakage=LEAKAGE_DENSITY * area), "clock": 1.0,  # type: ignore[arg-type]
     }  # fmt: skip
-    macro = cast(DigitalMacro(**fields | structure))
+    fields |= structure
+    macro = cast(DigitalMacro(**fields))
     if "clock" not in structure:
-        macro = cast(DigitalMacro(**fields | structure | {"clock": 1.0 / float(shortest_cycle(macro))}))
+        macro = replace(macro, clock=jnp.float32(1.0 / float(shortest_cycle(macro))))
     check(macro, "digital_macro")
     return macro.prepare()

@@ -43,13 +43,11 @@ def measure_digital_operands(held: Codes, macro: DigitalMacro, x: Float[Array, "
     row group of the array, if rows take turns, and then the next vector. Lines are at zero at first.
     """
     codes = integer_codes(x, integer_scale(x, macro.input_bits, "row"), macro.input_bits).astype(jnp.int32)
-    weights = held.codes.astype(jnp.int32)
-    bits = jnp.arange(MOST_BITS)
-    stored = (weights[..., None] >> bits & 1) * (bits < macro.weight_bits)
-    density = stored.sum(dtype=jnp.float32) / (weights.size * macro.weight_bits)
+    stored = jnp.left_shift(1, macro.weight_bits.astype(jnp.int32)) - 1
+    ones = jnp.bitwise_count(jnp.bitwise_and(held.codes.astype(jnp.int32), stored)).sum(dtype=jnp.float32)
     return DigitalOperands(
         _toggles(codes, macro) / (codes.size * _portions(macro) * macro.serial_bits),
-        density,
+        ones / (held.codes.size * macro.weight_bits),
         jnp.mean(codes == 0, dtype=jnp.float32),
         source="measured on inputs",
     )
