@@ -114,9 +114,9 @@ class Peak:
 
     def to_dict(self) -> dict[str, Any]:
         """All figures, the rows and the notes as plain values, ready for JSON."""
-        figures = {name: {"value": plain(getattr(self, name)), "unit": unit} for name, unit in PEAK_FIGURES.items()}
-        shape = None if self.shape is None else [plain(size) for size in self.shape]
-        return {"shape": shape, "copies": self.copies, **figures, "cost": self.cost.to_dict()}
+        shape = None if self.shape is None else [plain(np.asarray(size)) for size in self.shape]
+        figures = {name: plain(np.asarray(getattr(self, name))) for name in PEAK_FIGURES}
+        return {"shape": shape, "copies": self.copies, **figures, "units": PEAK_FIGURES, "cost": self.cost.to_dict()}
 
     def __str__(self) -> str:
         return "\n".join([*_headlines(self), "", str(self.cost)])
@@ -160,19 +160,22 @@ def peak(
     """
     check_count("copies", copies)
     model = device.model if isinstance(device, Device) else device
-    if isinstance(model, NearDram | Roofline) and shape is None:
+    if operands is not None and not isinstance(model, AnalogMacro | DigitalMacro):
+        raise StudyError(f"operands are statistics of a macro's inputs and cells: a {type(model).__name__} has none")
+    if shape is None and isinstance(model, NearDram | Roofline):
         if vectors is not None:
             raise StudyError(f"the peak of a {type(model).__name__} has no vectors: give them with a shape")
         one, operations = columns_only(model) if isinstance(model, NearDram) else compute_only(model)
         return Peak(_copied(one, copies), operations * copies, one.latency, None, copies)
-    if not isinstance(model, AnalogMacro | DigitalMacro | NearDram | Roofline):
-        raise StudyError(f"no peak is known for a {type(model).__name__}; give a macro, near-DRAM units or a roofline")
+    if shape is None:
+        if not isinstance(model, AnalogMacro | DigitalMacro):
+            raise StudyError(f"no peak is known for a {type(model).__name__}; give a macro, or a shape to run")
+        shape = full_array(model)
     steady = vectors is None and isinstance(model, AnalogMacro | DigitalMacro)
     count = 1 if vectors is None else vectors
-    n_in, n_out = shape = full_array(model) if shape is None else shape
     one = cost(model, shape, vectors=count, operands=operands)
     work = _further(one, cost(model, shape, vectors=2, operands=operands)) if steady else one
-    return Peak(_copied(work, copies), 2.0 * n_in * n_out * count * copies, one.latency, shape, copies)
+    return Peak(_copied(work, copies), 2.0 * shape[0] * shape[1] * count * copies, one.latency, shape, copies)
 
 
 def full_array(macro: AnalogMacro | DigitalMacro) -> tuple[int, int]:
