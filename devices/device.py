@@ -172,9 +172,9 @@ def replace(device: Device, changes: Mapping[str, Any]) -> Device:
 
 
 def join_sources(sources: dict[str, Any], more: Mapping[str, Any], name: str) -> dict[str, str]:
-    """Add the sources of a component to those of a device; a key that already means another one gets its name before it.
+    """Add the sources of a component to those of a device, and return the key of each.
 
-    Returns the new key of each.
+    A key that means another source there already gets the component's name in front.
     """
     renamed = {key: key if sources.get(key, source) == source else f"{name}/{key}" for key, source in more.items()}
     sources.update({renamed[key]: source for key, source in more.items()})

@@ -2,7 +2,7 @@
 
 from jaxtyping import Array, Float
 
-from pim.devices.buffer import Buffer
+from pim.devices.buffer import Memory
 from pim.devices.record import leaf, part, record
 
 
@@ -24,4 +24,4 @@ class DigitalUnit:
     reuse: Float[Array, ""] = leaf("1", "input vectors that share one reading of a matrix", low=1)
     area: Float[Array, ""] = leaf("m^2", "area of the arithmetic", low=0)
     leakage: Float[Array, ""] = leaf("W", "static power of the arithmetic", low=0)
-    buffer: Buffer = part("where operands, keys and values lie")
+    buffer: Memory = part("where operands, keys and values lie")

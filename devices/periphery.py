@@ -2,7 +2,7 @@
 
 from jaxtyping import Array, Float
 
-from pim.devices.buffer import Buffer
+from pim.devices.buffer import Memory
 from pim.devices.record import leaf, part, record
 
 
@@ -38,6 +38,6 @@ class Periphery:
         default=0.0,
     )
     amplifier_area: Float[Array, ""] = leaf("m^2", "area of that, one a sum", low=0, default=0.0)
-    buffer: Buffer | None = part(
+    buffer: Memory | None = part(
         "input and output buffer at each array; absent: none, or registers of the hierarchy", default=None
     )

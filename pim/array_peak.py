@@ -21,6 +21,7 @@ from pim.devices.macro import AnalogMacro
 from pim.devices.near_dram import NearDram
 from pim.devices.published import FIGURES as PUBLISHED_FIGURES
 from pim.devices.roofline import Roofline
+from pim.digital_operands import DigitalOperands
 from pim.errors import StudyError
 from pim.headline import for_people
 from pim.ledger import Cost
@@ -133,7 +134,7 @@ def peak(
     *,
     shape: tuple[Any, Any] | None = None,
     vectors: Any = None,
-    operands: Operands | None = None,
+    operands: Operands | DigitalOperands | None = None,
     copies: int = 1,
 ) -> Peak:
     """What a device does at most, busy all the time: rate, power, operations a joule, operations a second and area.
@@ -148,7 +149,7 @@ def peak(
         shape: (n_in, n_out) of the matrix; one that fills one array exactly, if none is given.
         vectors: that many input vectors from idle to the last output; without it the steady state, in which the first
             vector's way through a pipeline does not count.
-        operands: statistics of inputs and cells of an analog macro; uniform ones if none are given.
+        operands: statistics of inputs and cells of a macro; uniform ones, or a digital macro's own, if none are given.
         copies: arrays, each with a matrix of its own, that work side by side: rates, powers and areas add up.
 
     Raises:

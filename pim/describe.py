@@ -47,9 +47,9 @@ def device_text(device: Device) -> str:
     widths = [max(len(row[i]) for row in table) for i in range(5)]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in table]
     sources = [f"{name}: {source.citation} {source.url}".rstrip() for name, source in device.citations().items()]
-    cell = "; ".join(f"{field}" for field in survey(device.model))
+    cell = ["", "; ".join(f"{field}" for field in survey(device.model))] if device.family != "component" else []
     head = f"{device.name} ({device.family}): {device.summary}"
-    return "\n".join([head, "", *lines, "", cell, "", *sources])
+    return "\n".join([head, "", *lines, *cell, "", *sources])
 
 
 def row_text(device: Device, row: dict[str, Any]) -> str:

@@ -27,6 +27,7 @@ from jaxtyping import Array, Float
 from pim.devices.converters.adc import ADC
 from pim.devices.errors import DeviceError
 from pim.devices.macro import AnalogMacro
+from pim.devices.reach import extrapolations
 from pim.hierarchy_cost import shared_leakage, shared_rows
 from pim.ledger import Ledger, ledger_of
 from pim.mapping.encoding import encoding_of
@@ -280,4 +281,4 @@ def uncounted(macro: AnalogMacro) -> tuple[str, ...]:
         notes.append(f"cost factors on every row: {told}")
     if macro.shift_add != "digital":
         notes.append(f"shift_add = {macro.shift_add!r}: what adds sums in front of the converters is free of charge")
-    return tuple(notes)
+    return (*notes, *extrapolations(macro))
