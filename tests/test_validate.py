@@ -5,7 +5,7 @@ from dataclasses import replace as with_fields
 
 import numpy as np
 import pytest
-from validation_page import FIGURE, PATH, page
+from validation_page import FIGURE, PATH, UNCALIBRATED_FIGURE, generic_points, page
 
 import pim
 from pim.array_peak import peak
@@ -16,6 +16,7 @@ from pim.devices.errors import DeviceError
 from pim.devices.published import FIGURES, POINT_GRADES, published
 from pim.headline import for_people, headline_scale
 from pim.operands import uniform_operands
+from pim.uncalibrated import UncalibratedRow, uncalibrated
 from pim.validation import STATUSES, Validation, validate
 from pim.validation_plot import efficiency_rows, point_id, scatter
 
@@ -25,6 +26,11 @@ ANALOG, DIGITAL = preset("rram-techC"), preset("sram-tu2022")
 @pytest.fixture(scope="module")
 def everything() -> Validation:
     return validate(progress=False)
+
+
+@pytest.fixture(scope="module")
+def generic() -> tuple[UncalibratedRow, ...]:
+    return uncalibrated()
 
 
 def point(**changes) -> str:
@@ -274,15 +280,15 @@ def test_figures_are_told_in_the_units_of_papers():
     assert headline_scale("share.energy.adc", 0.3) == (0.01, "%")
 
 
-def test_the_page_is_up_to_date(everything):
-    assert PATH.read_text() == page(everything), "write it anew: python tests/validation_page.py"
+def test_the_page_is_up_to_date(everything, generic):
+    assert PATH.read_text() == page(everything, generic), "write it anew: python tests/validation_page.py"
 
 
-def test_the_figure_shows_every_row(everything):
-    drawn = FIGURE.read_text()
-    rows = efficiency_rows(everything)
-    assert rows and all(point_id(*row[:3]) in drawn for row in rows), "write it anew: python tests/validation_page.py"
-    assert str(PATH.parents[1]) not in drawn and "dc:date" not in drawn
+def test_the_figures_show_every_row(everything, generic):
+    for file, rows in ((FIGURE, efficiency_rows(everything)), (UNCALIBRATED_FIGURE, generic_points(generic))):
+        drawn = file.read_text()
+        assert rows and all(point_id(*row[:3]) in drawn for row in rows), "write it: python tests/validation_page.py"
+        assert str(PATH.parents[1]) not in drawn and "dc:date" not in drawn
 
 
 def test_the_figure_is_the_same_each_time(tmp_path):
