@@ -55,10 +55,9 @@ def _efficiency(macro: SiliconMacro) -> float:
 
 def _generic(macro: SiliconMacro) -> tuple[Any, Operands | None]:
     """The device, and the statistics of its operands: uniform, and of one-bit inputs -1 and 1 alike."""
-    asked: dict[str, Any] = {
-        name: getattr(macro, name) for name in ("node", "rows", "input_bits", "weight_bits", "vdd")
-    }
-    if macro.kind == "digital":
+    names = ("node", "rows", "input_bits", "weight_bits", "vdd")
+    asked: dict[str, Any] = {name: getattr(macro, name) for name in names}
+    if macro.adc_bits is None:
         return digital_macro(**asked, outputs=macro.columns, **macro.structure), None
     device = replaced(generic(macro.kind, **asked, columns=macro.columns, adc_bits=macro.adc_bits), macro.structure)
     assert isinstance(device.model, AnalogMacro)

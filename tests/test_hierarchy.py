@@ -103,6 +103,7 @@ def test_a_full_chip_pays_for_its_blocks_once():
         ("chip_links", 20.0),
     ]
     extra = pim.cost(TOGETHER, (64, 64), vectors=2).area - pim.cost(ALONE, (64, 64), vectors=2).area
+    assert any("share of what 20 arrays have in common" in note for note in pim.cost(TOGETHER, (64, 64)).notes)
     assert float(extra) * 20 == pytest.approx(5 * 4e-9 + 20e-9 + 1e-6, rel=1e-4)
     assert float(cast(Hierarchy()).arrays()) == 1.0
 
