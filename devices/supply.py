@@ -101,7 +101,7 @@ class AlphaPower:
 
         energy = (V / V_n)^2        delay ~ V / (V - V_t)^alpha
 
-    Source: T. Sakurai and A. R. Newton, IEEE JSSC 25, 584-594 (1990): alpha is 2 for long channels, about 1.3 for short.
+    Source: T. Sakurai and A. R. Newton, IEEE JSSC 25, 584-594 (1990): alpha is 2 for long channels, 1.3 for short.
     """
 
     nominal: Float[Array, ""] = leaf("V", "supply for which energies and delays are given, V_n", low=0.1, high=5)
