@@ -216,7 +216,8 @@ def generic(
     Raises DeviceError for an unknown kind, or a node outside the range.
 
     Example:
-        >>> device = generic("charge", node=65e-9, rows=2304, columns=256, input_bits=1, weight_bits=1, adc_bits=8, vdd=1.2)
+        >>> shape = {"rows": 256, "columns": 256, "input_bits": 4, "weight_bits": 4}
+        >>> device = generic("charge", node=65e-9, **shape, adc_bits=8, vdd=1.2)
         >>> pim.peak(device).efficiency
     """
     if kind not in KINDS:

@@ -65,4 +65,4 @@ def _said(key: str, value: float, low: float, high: float, units: Mapping[str, s
     if key == "node":
         return f"node = {value * 1e9:.4g} nm is outside {low * 1e9:.4g} to {high * 1e9:.4g} nm"
     unit = "" if units.get(key, "1") == "1" else f" {units[key]}"
-    return f"{key} = {value:.4g}{unit} is outside {low:.4g} to {high:.4g}{unit}"
+    return f"{key} = {value:.7g}{unit} is outside {low:.7g} to {high:.7g}{unit}"

@@ -278,6 +278,11 @@ def uncounted(macro: AnalogMacro) -> tuple[str, ...]:
         factors = {name: float(getattr(macro.cost_factors, name)) for name in ("energy", "latency", "area")}
         told = ", ".join(f"{name} x {factor:.4g}" for name, factor in factors.items())
         notes.append(f"cost factors on every row: {told}")
+    if macro.hierarchy is not None:
+        notes.append(
+            f"each array pays its share of what {float(macro.hierarchy.arrays()):,.0f} arrays have in common, for as "
+            "long as it works: what others leave idle is not counted"
+        )
     if macro.shift_add != "digital":
         notes.append(f"shift_add = {macro.shift_add!r}: what adds sums in front of the converters is free of charge")
     return (*notes, *extrapolations(macro))

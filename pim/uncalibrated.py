@@ -55,13 +55,11 @@ def _efficiency(macro: SiliconMacro) -> float:
 
 def _generic(macro: SiliconMacro) -> tuple[Any, Operands | None]:
     """The device, and the statistics of its operands: uniform, and of one-bit inputs -1 and 1 alike."""
-    shape = (macro.node, macro.rows, macro.columns, macro.input_bits, macro.weight_bits)
-    if macro.kind == "digital":
-        return digital_macro(*shape, macro.vdd, **macro.structure), None
-    names = ("node", "rows", "columns", "input_bits", "weight_bits")
-    assert macro.adc_bits is not None, "analog macros have output converters"
-    device = generic(macro.kind, **dict(zip(names, shape, strict=True)), adc_bits=macro.adc_bits, vdd=macro.vdd)
-    device = replaced(device, macro.structure)
+    names = ("node", "rows", "input_bits", "weight_bits", "vdd")
+    asked: dict[str, Any] = {name: getattr(macro, name) for name in names}
+    if macro.adc_bits is None:
+        return digital_macro(**asked, outputs=macro.columns, **macro.structure), None
+    device = replaced(generic(macro.kind, **asked, columns=macro.columns, adc_bits=macro.adc_bits), macro.structure)
     assert isinstance(device.model, AnalogMacro)
     if macro.input_bits > 1:
         return device, None

@@ -32,7 +32,9 @@ def test_most_published_chips_come_out_within_a_factor_of_two(rows):
 
 def test_rows_are_those_of_the_data_base(rows, shared):
     """What they are said to be, and what they took, is what the data base has."""
-    known = {chip["id"]: chip for chip in json.loads((shared / "golden" / "silicon_macros.json").read_text())["silicon"]}
+    known = {
+        chip["id"]: chip for chip in json.loads((shared / "golden" / "silicon_macros.json").read_text())["silicon"]
+    }
     for macro in silicon():
         chip = known[macro.id]
         assert macro.node == pytest.approx(chip["node_nm"] * 1e-9)

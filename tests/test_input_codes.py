@@ -292,7 +292,7 @@ def test_levels_of_a_step_may_be_as_many_pulses():
     np.testing.assert_allclose(pulsed.exposure(levels), jnp.abs(levels), rtol=1e-6)
     assert (voltage.durations, pulsed.durations) == (2, 7 + 3)  # five bits of magnitude: slices of three and of two
     assert (voltage.full_duration, pulsed.full_duration) == (2, 2 * 7)
-    y = [program(jnp.asarray(W), macro(dac), key=KEY, calibration=X).matmul(X, key=None) for dac in (voltage, pulsed)]
+    y = [np.asarray(product(calibrated(W, macro(dac), X), macro(dac), X)) for dac in (voltage, pulsed)]
     np.testing.assert_array_equal(*y)
     twos = serial(6, slice_bits=2, code="twos_complement", levels_as="pulses")
     assert twos.durations == 3 + 3 + 1 + 2  # the sign is two pulses of a step's three

@@ -1,5 +1,6 @@
 """Digital parts built of gates by the count: adder tree, shift-and-add, registers."""
 
+from dataclasses import replace
 from typing import Any
 
 import jax.numpy as jnp
@@ -7,6 +8,7 @@ from jaxtyping import Array, Float
 
 from pim.devices.gates import Gates
 from pim.devices.record import leaf, part, record
+from pim.devices.technology import area_ratio, delay_ratio, energy_ratio
 
 
 def _toggle() -> Any:
@@ -20,6 +22,23 @@ def tree_adders(inputs, bits) -> Float[Array, "..."]:
     (log2 n - 0.5).)
     """
     return inputs * (bits + 1) - (bits + jnp.log2(inputs) + 1)
+
+
+def gates_at(gates: Gates, rated_node, rated_vdd, node, vdd, kind: str = "LP-HP") -> Gates:
+    """The gates of one node (m) and supply (V) at another, scaled as logic (`pim.devices.technology`).
+
+    Raises DeviceError for a node or a supply out of range.
+
+    >>> gates_at(pim.component("gates-28nm").model, 28e-9, 0.9, 22e-9, 0.8)
+    """
+    energy = energy_ratio(rated_node, rated_vdd, node, vdd, kind)
+    area = area_ratio(rated_node, node)
+    return replace(
+        gates,
+        capacitance=gates.capacitance * energy * (rated_vdd / vdd) ** 2,
+        area=gates.area * area,
+        delay=gates.delay * delay_ratio(rated_node, rated_vdd, node, vdd, kind),
+    )
 
 
 @record
