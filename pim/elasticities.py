@@ -131,7 +131,9 @@ def _of_product(subject: Subject, figure: str) -> tuple[list[Influence], float]:
         subject.model, subject.operands, nothing, sizes, figure=figure, operation=subject.operation
     )
     rows = list(_influences(subject.device, slopes, float(total)))
-    if isinstance(base, Operands) or subject.operands is not None:  # what digital macros assume are fields of theirs
+    if base is not None and (
+        isinstance(base, Operands) or subject.operands is not None
+    ):  # a digital macro assumes fields
         grade = "assumed" if subject.operands is None else "given"
         rows += _rows(base, of_operands, float(total), "operands.", lambda _: Provenance("1", base.source, grade))
     return rows, float(total)
