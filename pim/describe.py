@@ -49,12 +49,14 @@ def equations(law: type) -> list[str]:
     >>> equations(FlashADCCost)[0]
     'E = (2^b - 1) C vdd^2 + ladder_power t      t = decision_time      A = (2^b - 1) comparator_area'
     """
-    found, heading = [], ""
+    found, heading, before, within = [], "", "", False
     for line in inspect.cleandoc(law.__doc__ or "").splitlines():
+        within = line.startswith("    ") and (within or before == "")
         if line and not line.startswith(" "):
             heading = line
-        elif line.strip() and heading not in HEADINGS:
+        elif within and heading not in HEADINGS:
             found.append(line.strip())
+        before = line
     return found
 
 

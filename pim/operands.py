@@ -14,8 +14,11 @@ from pim.devices.record import leaf, record, static
 from pim.inputs import drive, driven_planes
 from pim.mapping.encoding import encoding_of
 from pim.mapping.tiles import column_arrays, cut_inputs
+from pim.measured_codes import mean_code
 
-UNIFORM = "assumed: inputs and weights uniform over their ranges"
+HALF = "assumed: on average half of the largest"
+UNIFORM = f"assumed: inputs and weights uniform over their ranges; output codes {HALF}"
+MEASURED = "measured on inputs"
 
 
 @record
@@ -68,4 +71,6 @@ def measure_operands(crossbar: Crossbar, macro: AnalogMacro, x: Float[Array, "ba
     silent = total == 0
     weighted = (square * crossbar.conductance).sum() / (jnp.where(silent, 1.0, total) * cells)
     g = jnp.where(silent, crossbar.conductance.sum() / (tiles * rows * cells), weighted)
-    return Operands(total / crossbar.n_in, g, active, jnp.float32(0.5), source="measured on inputs")
+    code = mean_code(crossbar, macro, x)
+    source = MEASURED if code is not None or macro.adc is None else f"{MEASURED}, but output codes {HALF}"
+    return Operands(total / crossbar.n_in, g, active, jnp.float32(0.5) if code is None else code, source=source)

@@ -31,7 +31,7 @@ SHAPE = (600, 300)
 
 
 @pytest.mark.parametrize("figure", FIGURES)
-@pytest.mark.parametrize("name", ["rram-techC", "sram-digital28", "digital-28nm", "rram-isaac"])
+@pytest.mark.parametrize("name", ["rram-techC", "sram-digital28", "digital-28nm"])
 def test_elasticities_are_those_of_repriced_devices(name, figure):
     device = preset(name)
     found = sensitivity(cost(device, SHAPE, vectors=3), figure)
