@@ -70,5 +70,7 @@ class Hierarchy:
     def shared(self) -> Iterator[Shared]:
         """All blocks, those of the smallest level first."""
         for name, level, arrays in self._levels():
-            blocks = {of: getattr(level, of) for of, field in fields_of(level).items() if field.metadata["kind"] == "part"}
+            blocks = {
+                of: getattr(level, of) for of, field in fields_of(level).items() if field.metadata["kind"] == "part"
+            }
             yield from (Shared(f"{name}_{of}", block, arrays) for of, block in blocks.items() if block is not None)
