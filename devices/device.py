@@ -238,7 +238,7 @@ def cast_leaf(value: Any, where: str, unit: str, shape: tuple[int, ...] | None =
         return None
     if not isinstance(value, jax.Array):
         try:
-            value = np.asarray(value, dtype=np.float64)
+            value = np.asarray(value).astype(np.float64, casting="same_kind")  # "1e-9" in quotes is a text
         except (TypeError, ValueError):
             raise DeviceError(f"{where} = {value!r} is not a number; give one{in_unit(unit)}") from None
         if not np.isfinite(value).all():
