@@ -1,6 +1,7 @@
 """Formulations of whole numbers against integer loops, against each other, and against the analog one."""
 
 import dataclasses
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -77,19 +78,37 @@ def matrix(n_in: int, n_out: int, seed: int = 0, batch: int = 5):
     return rng.normal(size=(n_in, n_out)).astype(np.float32), rng.normal(size=(batch, n_in)).astype(np.float32)
 
 
-def product(m: AnalogMacro, w, x, formulation, key=None) -> np.ndarray:
-    programmed = program_tiles(jnp.asarray(w), m, KEY, None, formulation=formulation)
+def _product(m, w, x, key, formulation):
+    programmed = program_tiles(w, m, KEY, None, formulation=formulation)
     ids = jnp.stack([jnp.zeros(len(x), jnp.uint32), jnp.arange(len(x), dtype=jnp.uint32)], axis=1)
-    return np.asarray(crossbar.matmul(programmed, m, jnp.asarray(x), ids, key))
+    return crossbar.matmul(programmed, m, x, ids, key)
+
+
+programming = jax.jit(program_tiles, static_argnames="formulation")
+compiled_product = jax.jit(_product, static_argnames="formulation")
+
+
+def product(m: AnalogMacro, w, x, formulation, key=None, compiled=compiled_product) -> np.ndarray:
+    return np.asarray(compiled(m, jnp.asarray(w), jnp.asarray(x), key, formulation=formulation))
+
+
+@jax.jit
+def input_codes(dac, x):
+    return dac.codes(x)
+
+
+@partial(jax.jit, static_argnames=("which", "rows"))
+def scale_of(w, which, rows):
+    return weight_scale(w, which, "largest", rows, w.shape[1])
 
 
 def integers(m: AnalogMacro, w, x) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Weights and inputs as the integers that they are rounded to, and what one of each other's products counts."""
     assert m.weight_bits is not None
     limit, top = 2 ** (int(m.weight_bits) - 1) - 1, float(m.dac.top)
-    scale = np.asarray(weight_scale(jnp.asarray(w), m.weight_scale, "largest", m.rows, w.shape[1]))
+    scale = np.asarray(scale_of(jnp.asarray(w), m.weight_scale, m.rows))
     full = np.abs(x).max(axis=1, keepdims=True)
-    levels, places = m.dac.codes(jnp.asarray(x / full))
+    levels, places = input_codes(m.dac, jnp.asarray(x / full))
     codes = np.einsum("s,sbi->bi", np.asarray(places, np.float64), np.asarray(levels, np.float64))
     w_codes = np.rint(np.asarray(jnp.asarray(w) / scale) * limit)
     return w_codes.astype(np.int64), codes.astype(np.int64), full * scale / (limit * top)
@@ -101,7 +120,7 @@ def slow(m: AnalogMacro, w, x) -> np.ndarray:
     assert m.weight_bits is not None
     bits = -(-(int(m.weight_bits) - 1) // m.slices)
     full = np.abs(x).max(axis=1, keepdims=True)
-    levels, places = (np.asarray(v).astype(np.int64) for v in m.dac.codes(jnp.asarray(x / full)))
+    levels, places = (np.asarray(v).astype(np.int64) for v in input_codes(m.dac, jnp.asarray(x / full)))
     unit = 1.0 / ((2**bits - 1) * float(m.dac.largest_level))
     total = np.zeros((len(x), w.shape[1]))
     for first in range(0, w.shape[0], m.rows):
@@ -118,6 +137,21 @@ def slow(m: AnalogMacro, w, x) -> np.ndarray:
     return total * count
 
 
+@partial(jax.jit, static_argnames="planes")
+def sums_of_bits(levels, digits, planes):
+    return packed_sums(*input_planes(levels), weight_planes(digits, planes))
+
+
+@jax.jit
+def sums_of_bytes(levels, digits):
+    return integer_sums(levels, as_bytes(digits))
+
+
+@partial(jax.jit, static_argnames="most")
+def by_limbs(w, x, most):
+    return exact_product(limbs(x, limbs_of(most[1])), limbs(w.T, limbs_of(most[0])))
+
+
 # Of shapes a few each, so that what has been compiled serves again.
 @settings(max_examples=4)
 @given(
@@ -131,12 +165,10 @@ def test_sums_of_bytes_and_of_bits_are_those_of_integers(rows, columns, batch, b
     rng = np.random.default_rng(seed)
     digits = rng.integers(1 - 2**bits, 2**bits, (rows, columns))
     levels = rng.integers(-1, 2, (batch, rows))
-    found = packed_sums(
-        *input_planes(jnp.asarray(levels, jnp.float32)), weight_planes(jnp.asarray(digits, jnp.float32), bits + 1)
-    )
+    found = sums_of_bits(jnp.asarray(levels, jnp.float32), jnp.asarray(digits, jnp.float32), bits + 1)
     np.testing.assert_array_equal(found, levels @ digits)
     wide = rng.integers(-127, 128, (batch, rows))
-    found = integer_sums(jnp.asarray(wide, jnp.int8), as_bytes(jnp.asarray(digits, jnp.float32)))
+    found = sums_of_bytes(jnp.asarray(wide, jnp.int8), jnp.asarray(digits, jnp.float32))
     np.testing.assert_array_equal(found, (wide @ digits).T)
 
 
@@ -153,8 +185,8 @@ def test_product_of_integers_of_any_size_is_exact(n_in, n_out, largest, seed):
         rng.integers(-most, most + 1, shape) for most, shape in zip(largest, ((n_in, n_out), (2, n_in)), strict=True)
     )
     w[0, 0], x[0, 0] = largest
-    parts = [limbs(jnp.asarray(v, jnp.float32), limbs_of(most)) for v, most in zip((w.T, x), largest, strict=True)]
-    np.testing.assert_array_equal(exact_product(parts[1], parts[0]), x @ w)
+    found = by_limbs(jnp.asarray(w, jnp.float32), jnp.asarray(x, jnp.float32), largest)
+    np.testing.assert_array_equal(found, x @ w)
 
 
 @settings(max_examples=5)
@@ -247,7 +279,8 @@ def test_vectors_do_not_know_of_each_other(kind, monkeypatch):
     together = product(m, w, x, how)
     np.testing.assert_allclose(product(m, w, x[:1], how), together[:1], rtol=2e-6, atol=1e-6)
     monkeypatch.setattr(crossbar, "_most_at_once", lambda _: 4)
-    np.testing.assert_allclose(product(m, w, x, how), together, rtol=2e-6, atol=1e-6)
+    anew = jax.jit(_product, static_argnames="formulation")  # what was compiled knows nothing of the change
+    np.testing.assert_allclose(product(m, w, x, how, compiled=anew), together, rtol=2e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -310,7 +343,7 @@ def test_a_structure_compiles_once(kind):
     ids = jnp.zeros((5, 2), jnp.uint32)
     for bits, high in ((4.0, 3.0), (6.0, 7.0)):
         m = macro(adc=given_range(bits, high))
-        programmed = program_tiles(jnp.asarray(w), m, None, None, formulation=forced(kind, m, 40))
+        programmed = programming(jnp.asarray(w), m, None, None, formulation=forced(kind, m, 40))
         matmul(programmed, m, jnp.asarray(x), ids)
     assert matmul._cache_size() == 1
 
@@ -328,12 +361,12 @@ def test_a_chip_takes_three_times_its_weights(noise):
 def test_one_variance_for_all_cells_makes_the_noise_of_one_for_each():
     w, x = matrix(40, 7)
     m = macro(weight_bits=None, slices=1, cell={"read_noise": AdditiveReadNoise(1e-6)})
-    programmed = program_tiles(jnp.asarray(w), m, KEY, None)
+    programmed = programming(jnp.asarray(w), m, KEY, None)
     assert programmed.variance is not None
     assert programmed.variance.shape == (3, 1, 1)
     each = dataclasses.replace(programmed, variance=jnp.broadcast_to(programmed.variance, programmed.weights.shape))
     ids = jnp.zeros((5, 2), jnp.uint32)
-    y, expected = (crossbar.matmul(p, m, jnp.asarray(x), ids, KEY) for p in (programmed, each))
+    y, expected = (jax.jit(crossbar.matmul)(p, m, jnp.asarray(x), ids, KEY) for p in (programmed, each))
     np.testing.assert_allclose(y, expected, rtol=1e-5, atol=1e-5)
 
 
@@ -360,6 +393,6 @@ def test_what_is_not_a_number_does_not_get_lost(kind):
     x[1, 3] = np.nan
     m = dataclasses.replace(macro(), input_range="calibrated")
     ranges = Ranges(x=jnp.float32(2.0), adc=jnp.ones((2, 2, 1)))
-    programmed = program_tiles(jnp.asarray(w), m, KEY, None, ranges=ranges, formulation=forced(kind, m, 20))
-    y = np.asarray(crossbar.matmul(programmed, m, jnp.asarray(x), jnp.zeros((5, 2), jnp.uint32), None))
+    programmed = programming(jnp.asarray(w), m, KEY, None, ranges=ranges, formulation=forced(kind, m, 20))
+    y = np.asarray(jax.jit(crossbar.matmul)(programmed, m, jnp.asarray(x), jnp.zeros((5, 2), jnp.uint32), None))
     assert np.isnan(y[1]).all() and np.isfinite(np.delete(y, 1, axis=0)).all()
