@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from covering import covering
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -189,7 +190,17 @@ def test_product_of_integers_of_any_size_is_exact(n_in, n_out, largest, seed):
     np.testing.assert_array_equal(found, x @ w)
 
 
-@settings(max_examples=5)
+# (n_in, n_out, rows, (weight_bits, slices), dac_bits, adc_bits): each drawn one compiles a dozen programs
+LOOPS = [(7, 1, 16, (2.0, 1), 2, 3.0), (50, 6, 32, (5.0, 2), 5, 6.0), (50, 6, 16, (9.0, 4), 2, None)]
+
+
+@pytest.mark.parametrize("sizes", LOOPS)
+def test_every_formulation_is_the_integer_loop(sizes):
+    is_the_integer_loop(*sizes, seed=0)
+
+
+@pytest.mark.slow
+@settings(max_examples=25)
 @given(
     st.sampled_from([7, 50]),
     st.sampled_from([1, 6]),
@@ -199,7 +210,11 @@ def test_product_of_integers_of_any_size_is_exact(n_in, n_out, largest, seed):
     st.sampled_from([None, 3.0, 6.0]),
     st.integers(0, 99),
 )
-def test_every_formulation_is_the_integer_loop(n_in, n_out, rows, weight, dac_bits, adc_bits, seed):
+def test_every_formulation_of_any_sizes_is_the_integer_loop(n_in, n_out, rows, weight, dac_bits, adc_bits, seed):
+    is_the_integer_loop(n_in, n_out, rows, weight, dac_bits, adc_bits, seed)
+
+
+def is_the_integer_loop(n_in, n_out, rows, weight, dac_bits, adc_bits, seed):
     w, x = matrix(n_in, n_out, seed)
     adc = None if adc_bits is None else given_range(adc_bits, rows / 4)
     m = macro(serial(dac_bits), adc, rows=rows, weight_bits=weight[0], slices=weight[1])
@@ -236,19 +251,18 @@ def test_all_kinds_of_macros(fields, adc):
         np.testing.assert_allclose(y, expected, rtol=1e-5, atol=1e-5, err_msg=kind)
 
 
-@pytest.mark.parametrize(
-    "adc",
-    [
-        None,
-        ADC(7.0, 100.0, 8.0, range_rule="granular"),
-        ADC(7.0, 100.0, 8.0, range_rule="full", reconstruct="integer"),
-        ADC(7.0, 100.0, 8.0, range_rule="granular", code="twos_complement"),
-    ],
-)
-@pytest.mark.parametrize("encoding", ["differential", "offset_reference"])
+LOSSLESS = {
+    "none": None,
+    "granular": ADC(7.0, 100.0, 8.0, range_rule="granular"),
+    "full": ADC(7.0, 100.0, 8.0, range_rule="full", reconstruct="integer"),
+    "twos_complement": ADC(7.0, 100.0, 8.0, range_rule="granular", code="twos_complement"),
+}
+
+
+@pytest.mark.parametrize(("encoding", "adc"), covering(["differential", "offset_reference"], [*LOSSLESS]))
 def test_lossless_is_the_integer_product(adc, encoding):
     w, x = matrix(100, 7)
-    m = macro(serial(8), adc, encoding=encoding)
+    m = macro(serial(8), LOSSLESS[adc], encoding=encoding)
     chip = program(w, device(m), key=KEY)
     assert chip.formulation is not None
     assert chip.formulation.kind == "lossless", chip.formulation
@@ -370,21 +384,44 @@ def test_one_variance_for_all_cells_makes_the_noise_of_one_for_each():
     np.testing.assert_allclose(y, expected, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("g_min", [0.0, 4e-6])
-@pytest.mark.parametrize("encoding", sorted(ENCODINGS))
-def test_what_is_chosen_is_the_analog_product_in_every_encoding_and_phase(encoding, g_min):
+def read_in(encoding: str, phases: int, g_min: float) -> AnalogMacro:
+    return macro(adc=given_range(6.0, 12.0), cell={"g_min": g_min}, encoding=encoding, read_phases=phases)
+
+
+def is_whole(encoding: str, phases: int, g_min: float) -> bool:
     """With the g_min of cells in the sums of single lines, and halves of digits on them, they are no whole numbers."""
+    lines = phases == 4 or encoding in ("differential_digital", "offset", "offset_digital")
+    halves = phases == 4 and encoding == "differential_two_sided"
+    return not ((lines and g_min > 0) or halves)
+
+
+READS = [
+    (encoding, phases, g_min)
+    for encoding in sorted(ENCODINGS)
+    for phases in ((1, 2, 4) if encoding in ("differential", "differential_two_sided") else (1, 2))
+    for g_min in (0.0, 4e-6)
+]
+QUICK_READS = [
+    ("differential", 4, 0.0), ("differential_two_sided", 2, 4e-6), ("differential_digital", 1, 0.0),
+    ("offset", 1, 0.0), ("offset_reference", 1, 4e-6), ("offset_digital", 2, 0.0),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("encoding", "phases", "g_min"), READS)
+def test_sums_are_whole_numbers_in_the_encodings_and_phases_that_give_them(encoding, phases, g_min):
+    chosen = choose(read_in(encoding, phases, g_min), 20, calibrated=False)
+    assert chosen.whole is is_whole(encoding, phases, g_min), chosen
+
+
+@pytest.mark.parametrize(
+    ("encoding", "phases", "g_min"),
+    [pytest.param(*read, marks=() if read in QUICK_READS else pytest.mark.slow) for read in READS if is_whole(*read)],
+)
+def test_what_is_chosen_is_the_analog_product_in_every_encoding_and_phase(encoding, phases, g_min):
     w, x = matrix(20, 5)
-    for phases in (1, 2, 4) if encoding.startswith("differential") and encoding != "differential_digital" else (1, 2):
-        m = macro(adc=given_range(6.0, 12.0), cell={"g_min": g_min}, encoding=encoding, read_phases=phases)
-        chosen = choose(m, 20, calibrated=False)
-        lines = phases == 4 or encoding in ("differential_digital", "offset", "offset_digital")
-        halves = phases == 4 and encoding == "differential_two_sided"
-        assert chosen.whole is not ((lines and g_min > 0) or halves), (phases, chosen)
-        if chosen.whole:
-            np.testing.assert_allclose(
-                product(m, w, x, chosen), product(m, w, x, ANALOG), atol=2e-5 * np.abs(x @ w).max()
-            )
+    m = read_in(encoding, phases, g_min)
+    chosen = choose(m, 20, calibrated=False)
+    np.testing.assert_allclose(product(m, w, x, chosen), product(m, w, x, ANALOG), atol=2e-5 * np.abs(x @ w).max())
 
 
 @pytest.mark.parametrize("kind", ["lossless", "packed", "integer"])
