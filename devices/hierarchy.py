@@ -56,7 +56,7 @@ class Hierarchy:
 
     def _levels(self) -> Iterator[tuple[str, Level, Any]]:
         """Name and level of those that are there, and the arrays in each."""
-        arrays = 1.0
+        arrays: Any = 1.0
         for name in fields_of(self):
             level = getattr(self, name)
             if level is not None:
@@ -64,13 +64,13 @@ class Hierarchy:
                 yield name, level, arrays
 
     def arrays(self) -> Any:
-        """Arrays in the largest level."""
-        return list(self._levels())[-1][2] if any(True for _ in self._levels()) else 1.0
+        """Arrays in the largest level: those of a chip."""
+        return [1.0, *(arrays for _, _, arrays in self._levels())][-1]
 
     def shared(self) -> Iterator[Shared]:
         """All blocks, those of the smallest level first."""
         for name, level, arrays in self._levels():
-            blocks = {
-                of: getattr(level, of) for of, field in fields_of(level).items() if field.metadata["kind"] == "part"
-            }
-            yield from (Shared(f"{name}_{of}", block, arrays) for of, block in blocks.items() if block is not None)
+            for of in fields_of(level):
+                block = getattr(level, of)
+                if isinstance(block, Block):
+                    yield Shared(f"{name}_{of}", block, arrays)

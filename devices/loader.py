@@ -52,8 +52,11 @@ def load_device(path: str | Path) -> Device:
     range.
     """
     file = Path(path)
-    table = read_table(file)
-    where = file.name
+    return device_of(read_table(file), file.name)
+
+
+def device_of(table: Mapping[str, Any], where: str) -> Device:
+    """The device of a table with what a device file says; `where` names it in messages."""
     for key in ("name", "family", "summary", "device"):
         if key not in table:
             raise DeviceError(f"{where}: {key!r} is missing" + (" (the table [device])" if key == "device" else ""))
@@ -61,7 +64,7 @@ def load_device(path: str | Path) -> Device:
     provenance: dict[str, Provenance] = {}
     model = _build(table["device"], "", where, sources, provenance)
     check(model, where)
-    sources.setdefault("user", Source(f"set in {file.name}"))
+    sources.setdefault("user", Source(f"set in {where}"))
     sources.setdefault("default", Source("default of this program: the effect is absent"))
     return Device(table["name"], table["family"], table["summary"], prepare(model), provenance, sources)
 
@@ -85,7 +88,7 @@ def read_table(file: Path) -> dict[str, Any]:
     base = beside if beside.is_file() else shipped().get(table["base"])
     if base is None or base == file:
         raise DeviceError(f"{file.name}: no base {table['base']!r} beside it or among the presets")
-    return _overlay(read_table(base), table)
+    return overlay(read_table(base), table)
 
 
 def _with_components(table: Mapping[str, Any], sources: dict[str, Any], where: str) -> dict[str, Any]:
@@ -99,7 +102,7 @@ def _with_components(table: Mapping[str, Any], sources: dict[str, Any], where: s
         raise DeviceError(f"{where}: unknown component {name!r}; {nearest(str(name), files)}")
     found = read_table(files[name])
     renamed = join_sources(sources, found.get("sources", {}), name)
-    return _overlay(_renamed(found["device"], renamed), own)
+    return overlay(_renamed(found["device"], renamed), own)
 
 
 def _renamed(table: Mapping[str, Any], keys: Mapping[str, str]) -> dict[str, Any]:
@@ -109,7 +112,7 @@ def _renamed(table: Mapping[str, Any], keys: Mapping[str, str]) -> dict[str, Any
     return {k: _renamed(v, keys) if isinstance(v, Mapping) else v for k, v in table.items()}
 
 
-def _overlay(base: Mapping[str, Any], top: Mapping[str, Any]) -> dict[str, Any]:
+def overlay(base: Mapping[str, Any], top: Mapping[str, Any]) -> dict[str, Any]:
     """`top` over `base`: tables merge, unless the top one is a value, names another type or is another component."""
     merged = dict(base)
     for key, value in top.items():
@@ -117,7 +120,7 @@ def _overlay(base: Mapping[str, Any], top: Mapping[str, Any]) -> dict[str, Any]:
         merged[key] = value
         if isinstance(value, Mapping) and isinstance(old, Mapping) and not {"value", "component"} & set(value):
             if value.get("type", old.get("type")) == old.get("type"):
-                merged[key] = _overlay(old, value)
+                merged[key] = overlay(old, value)
     return merged
 
 

@@ -48,7 +48,9 @@ _OPTIONAL = {
     "set": Mapping, "operands": Mapping, "shape": list, "vectors": int, "copies": int, "relative_to": Mapping,
     "fitted": bool, "grade": str, "note": str, "why": str,
 }  # fmt: skip
-_CALLED = {str: "a text", float: "a number", int: "a whole number", bool: "true or false", Mapping: "a table", list: "a list"}  # fmt: skip
+_CALLED = {
+    str: "a text", float: "a number", int: "a whole number", bool: "true or false", Mapping: "a table", list: "a list",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ def extrapolations(model: Any) -> tuple[str, ...]:
 
 
 def effective_bits(around: Mapping[str, Any], loss: Any) -> dict[str, Any]:
-    """What `derived` gives for a converter: the bits of the record around it, less what it loses; {} with none around."""
+    """What `derived` gives for a converter: the bits of the record around it less what it loses, if one is around."""
     return {"enob": around["bits"] - loss} if "bits" in around else {}
 
 

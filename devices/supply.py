@@ -15,7 +15,9 @@ from pim.devices.record import leaf, record
 
 @runtime_checkable
 class Supply(Protocol):
-    """Energy and delay against the supply, over those at the supply for which figures are given."""
+    """Energy and delay against the supply, over those at the supply for which figures are given (`nominal`, in V)."""
+
+    nominal: Float[Array, ""] | None
 
     def energy(self, vdd) -> Float[Array, ""]:
         """Factor of an energy at `vdd` (V)."""
@@ -72,6 +74,13 @@ class SupplyTable:
     vdd: Float[Array, "points"] = leaf("V", "supplies, rising", low=0.1, high=5)
     energies: Float[Array, "points"] = leaf("1", "energy at each, over that for which figures are given", low=1e-6)
     delays: Float[Array, "points"] = leaf("1", "delay at each, over that for which figures are given", low=1e-6)
+    nominal: Float[Array, ""] | None = leaf(
+        "V",
+        "supply for which figures are given, where both factors are 1; absent: not needed for figures in joules",
+        low=0.1,
+        high=5,
+        default=None,
+    )
 
     def energy(self, vdd) -> Float[Array, ""]:
         """Factor of the energy."""
@@ -92,7 +101,7 @@ class AlphaPower:
 
         energy = (V / V_n)^2        delay ~ V / (V - V_t)^alpha
 
-    Source: T. Sakurai and A. R. Newton, IEEE JSSC 25, 584-594 (1990): alpha is 2 for long channels, 1.3 or so for short.
+    Source: T. Sakurai and A. R. Newton, IEEE JSSC 25, 584-594 (1990): alpha is 2 for long channels, 1.3 for short.
     """
 
     nominal: Float[Array, ""] = leaf("V", "supply for which energies and delays are given, V_n", low=0.1, high=5)

@@ -21,6 +21,7 @@ from pim.devices.macro import AnalogMacro
 from pim.devices.near_dram import NearDram
 from pim.devices.published import FIGURES as PUBLISHED_FIGURES
 from pim.devices.roofline import Roofline
+from pim.digital_operands import DigitalOperands
 from pim.errors import StudyError
 from pim.headline import for_people
 from pim.ledger import Cost
@@ -114,9 +115,9 @@ class Peak:
 
     def to_dict(self) -> dict[str, Any]:
         """All figures, the rows and the notes as plain values, ready for JSON."""
-        figures = {name: {"value": plain(getattr(self, name)), "unit": unit} for name, unit in PEAK_FIGURES.items()}
-        shape = None if self.shape is None else [plain(size) for size in self.shape]
-        return {"shape": shape, "copies": self.copies, **figures, "cost": self.cost.to_dict()}
+        shape = None if self.shape is None else [plain(np.asarray(size)) for size in self.shape]
+        figures = {name: plain(np.asarray(getattr(self, name))) for name in PEAK_FIGURES}
+        return {"shape": shape, "copies": self.copies, **figures, "units": PEAK_FIGURES, "cost": self.cost.to_dict()}
 
     def __str__(self) -> str:
         return "\n".join([*_headlines(self), "", str(self.cost)])
@@ -133,7 +134,7 @@ def peak(
     *,
     shape: tuple[Any, Any] | None = None,
     vectors: Any = None,
-    operands: Operands | None = None,
+    operands: Operands | DigitalOperands | None = None,
     copies: int = 1,
 ) -> Peak:
     """What a device does at most, busy all the time: rate, power, operations a joule, operations a second and area.
@@ -148,7 +149,7 @@ def peak(
         shape: (n_in, n_out) of the matrix; one that fills one array exactly, if none is given.
         vectors: that many input vectors from idle to the last output; without it the steady state, in which the first
             vector's way through a pipeline does not count.
-        operands: statistics of inputs and cells of an analog macro; uniform ones if none are given.
+        operands: statistics of inputs and cells of a macro; uniform ones, or a digital macro's own, if none are given.
         copies: arrays, each with a matrix of its own, that work side by side: rates, powers and areas add up.
 
     Raises:
@@ -160,19 +161,22 @@ def peak(
     """
     check_count("copies", copies)
     model = device.model if isinstance(device, Device) else device
-    if isinstance(model, NearDram | Roofline) and shape is None:
+    if operands is not None and not isinstance(model, AnalogMacro | DigitalMacro):
+        raise StudyError(f"operands are statistics of a macro's inputs and cells: a {type(model).__name__} has none")
+    if shape is None and isinstance(model, NearDram | Roofline):
         if vectors is not None:
             raise StudyError(f"the peak of a {type(model).__name__} has no vectors: give them with a shape")
         one, operations = columns_only(model) if isinstance(model, NearDram) else compute_only(model)
         return Peak(_copied(one, copies), operations * copies, one.latency, None, copies)
-    if not isinstance(model, AnalogMacro | DigitalMacro | NearDram | Roofline):
-        raise StudyError(f"no peak is known for a {type(model).__name__}; give a macro, near-DRAM units or a roofline")
+    if shape is None:
+        if not isinstance(model, AnalogMacro | DigitalMacro):
+            raise StudyError(f"no peak is known for a {type(model).__name__}; give a macro, or a shape to run")
+        shape = full_array(model)
     steady = vectors is None and isinstance(model, AnalogMacro | DigitalMacro)
     count = 1 if vectors is None else vectors
-    n_in, n_out = shape = full_array(model) if shape is None else shape
     one = cost(model, shape, vectors=count, operands=operands)
     work = _further(one, cost(model, shape, vectors=2, operands=operands)) if steady else one
-    return Peak(_copied(work, copies), 2.0 * n_in * n_out * count * copies, one.latency, shape, copies)
+    return Peak(_copied(work, copies), 2.0 * shape[0] * shape[1] * count * copies, one.latency, shape, copies)
 
 
 def full_array(macro: AnalogMacro | DigitalMacro) -> tuple[int, int]:

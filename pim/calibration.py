@@ -2,9 +2,10 @@
 
 The model runs exactly, layer by layer; at each matrix on an analog device the inputs are driven into the nominal array,
 and the ranges that hold the given percentile of inputs and of column sums become leaves of the plan. So do the
-statistics that its energy depends on.
+statistics that its energy depends on, also those of matrices in digital macros.
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -15,8 +16,10 @@ from jaxtyping import Array
 
 from pim import crossbar
 from pim.crossbar import Crossbar
+from pim.devices.digital_macro import DigitalMacro
 from pim.devices.macro import AnalogMacro
-from pim.emulation import macros, program_model
+from pim.digital_operands import DigitalOperands, measure_digital_operands
+from pim.emulation import Held, emulated, macros, program_model
 from pim.errors import StudyError
 from pim.llm_workloads import llama
 from pim.llm_workloads.config import LlamaConfig
@@ -27,6 +30,9 @@ from pim.operands import Operands, measure_operands
 from pim.ranges import Ranges
 
 CALIBRATION_TOKENS = 1024
+
+Found = tuple[Ranges | None, Operands | DigitalOperands]
+"""What is found for a matrix."""
 
 
 def calibrate(plan: Plan, text: str | ScoredText, *, context: int = 256, tokens: int = CALIBRATION_TOKENS) -> Plan:
@@ -44,8 +50,8 @@ def calibrate(plan: Plan, text: str | ScoredText, *, context: int = 256, tokens:
         raise StudyError("this plan was placed from a config alone; calibration needs the model's weights")
     sample = as_scored(text, plan.model.tokenizer, context=context, max_tokens=tokens)
     nominal = program_model(plan, None)
-    devices = macros(plan)
-    found: dict[str, tuple[Ranges, Operands]] = {}
+    devices = emulated(plan)
+    found: dict[str, Found] = {}
     x = plan.model.params["embed"][sample.tokens]
     valid = jnp.asarray(sample.valid_tokens())
     layer_index = 0
@@ -56,9 +62,9 @@ def calibrate(plan: Plan, text: str | ScoredText, *, context: int = 256, tokens:
             x, stats = _layer(plan.config, layer, digital, devices, x, valid)
             found |= {layer_path(layer_index, operator): stat for operator, stat in stats.items()}
             layer_index += 1
-    if isinstance(nominal.get("head"), Crossbar):
+    if (head := nominal.get("head")) is not None and _has_statistics(head, devices):
         hidden = llama.rms_norm(x, nominal["norm"], plan.config.rms_norm_eps)
-        found["head"] = _measure(nominal["head"], devices[nominal["head"].device], hidden, valid)
+        found["head"] = _measure(head, devices[head.device], hidden, valid)
     record = {
         "sha256": sample.sha256,
         "tokens": int(valid.sum()),
@@ -68,7 +74,7 @@ def calibrate(plan: Plan, text: str | ScoredText, *, context: int = 256, tokens:
     }
     return replace(
         plan,
-        ranges={path: ranges for path, (ranges, _) in found.items()},
+        ranges={path: ranges for path, (ranges, _) in found.items() if ranges is not None},
         operands={path: operands for path, (_, operands) in found.items()},
         calibration={**record, "text": sample},
     )
@@ -94,7 +100,7 @@ def _layer(config: LlamaConfig, nominal: Any, digital: Any, devices: Any, x: Arr
 
     def observe(operator: str, w: Array, inputs: Array, ids: Array) -> Array:
         programmed = nominal.get(operator)
-        if isinstance(programmed, Crossbar):
+        if _has_statistics(programmed, devices):
             stats[operator] = _measure(programmed, devices[programmed.device], inputs, valid)
         return llama.digital_matmul(operator, w, inputs, ids)
 
@@ -103,9 +109,21 @@ def _layer(config: LlamaConfig, nominal: Any, digital: Any, devices: Any, x: Arr
     return y, stats
 
 
-def _measure(programmed: Crossbar, macro: AnalogMacro, x: Array, valid: Array) -> tuple[Ranges, Operands]:
-    """Ranges and statistics on the valid tokens: padding is replaced by copies of the first token."""
+def _has_statistics(programmed: Any, devices: Mapping[str, Any]) -> bool:
+    """Whether the cost of a matrix depends on what it multiplies: in analog arrays and in digital macros."""
+    return isinstance(programmed, Crossbar) or (
+        isinstance(programmed, Held) and isinstance(devices[programmed.device], DigitalMacro)
+    )
+
+
+def _measure(programmed: Any, macro: AnalogMacro | DigitalMacro, x: Array, valid: Array) -> Found:
+    """Ranges and statistics on the valid tokens: padding is replaced by copies of the first token.
+
+    A digital macro has no ranges.
+    """
     flat = x.reshape(-1, x.shape[-1])
     flat = jnp.where(valid.reshape(-1)[:, None], flat, flat[:1])
+    if isinstance(macro, DigitalMacro):
+        return None, measure_digital_operands(programmed.content, macro, flat)
     ranges = crossbar.calibrate(programmed, macro, flat)
     return ranges, measure_operands(replace(programmed, ranges=ranges), macro, flat)

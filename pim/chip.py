@@ -14,11 +14,14 @@ from jaxtyping import Array, Float, Int, Key, UInt32
 from pim import crossbar as engine
 from pim.compensation import compensate
 from pim.crossbar import Crossbar
+from pim.devices.arithmetic import Codes
+from pim.devices.digital_macro import DigitalMacro
 from pim.devices.errors import DeviceError
 from pim.devices.macro import AnalogMacro
 from pim.devices.random import chip_keys, is_many
 from pim.devices.record import leaf, part, record
 from pim.diagnosis import Diagnosis, diagnose
+from pim.digital_operands import DigitalOperands, measure_digital_operands
 from pim.formulation import Formulation
 from pim.holding import check_matrix, hold_matrix, program_cells, reading_time
 from pim.inputs import check_inputs
@@ -246,8 +249,19 @@ class Chip:
         """
         export_spice(self, path, tile=tile, array=array, x=x, read=read)
 
-    def operands(self, x: Float[ArrayLike, "*batch n_in"]) -> Operands:
-        """Statistics of the inputs `x` on this chip's cells, for `pim.cost`."""
+    def operands(self, x: Float[ArrayLike, "*batch n_in"]) -> Operands | DigitalOperands:
+        """Statistics of the inputs `x` on this chip's cells, for `pim.cost`.
+
+        Of an analog macro these are `Operands`, of a digital one `DigitalOperands`.
+
+        Raises DeviceError for other devices, and for many chips.
+        """
+        if isinstance(self.model, DigitalMacro):
+            if is_many(self.key):
+                raise DeviceError("operands are measured on one chip: take chips[0].operands(x)")
+            flat, _ = self._vectors(jnp.asarray(x, jnp.float32), None)
+            assert isinstance(self.held, Codes), "what a digital macro holds"
+            return _digital_operands(self.held, self.model, flat)
         if self.crossbar is None:
             raise DeviceError("an exact device has no cells whose energy depends on its operands")
         if is_many(self.key):
@@ -269,6 +283,9 @@ def check_solved(y: Array, model: object) -> None:
             f"wires.tolerance = {float(model.wires.tolerance):g}: inputs that are not finite, a tolerance below what "
             "float32 can hold (1e-6 is safe), or cells that conduct far better than their wires"
         )
+
+
+_digital_operands = jax.jit(measure_digital_operands)
 
 
 @jax.jit

@@ -1,6 +1,6 @@
 """The verb `cost`: what a product, or a language model on a system, takes in energy, time and area."""
 
-from typing import Any, overload
+from typing import Any, TypeVar, overload
 
 import jax.numpy as jnp
 import numpy as np
@@ -15,6 +15,7 @@ from pim.devices.macro import AnalogMacro, Ideal
 from pim.devices.near_dram import NearDram
 from pim.devices.roofline import Roofline
 from pim.digital_cost import digital_cost, digital_notes, product_values, unit_cost
+from pim.digital_operands import DigitalOperands
 from pim.dram_trace import trace_of
 from pim.errors import StudyError
 from pim.ledger import FREE, Cost, join, ledger_of
@@ -23,6 +24,8 @@ from pim.mapping.plan import Plan
 from pim.operands import Operands, uniform_operands
 from pim.plan_cost import GENERATE, PROMPT, PlanCost, plan_cost
 
+Kind = TypeVar("Kind")
+
 
 @overload
 def cost(
@@ -30,7 +33,7 @@ def cost(
     shape: tuple[Any, Any],
     *,
     vectors: Any = 1,
-    operands: Operands | None = None,
+    operands: Operands | DigitalOperands | None = None,
     operation: str = "gemv",
     copies: Any = 1,
     trace: bool = False,
@@ -42,7 +45,7 @@ def cost(
     shape: tuple[Any, Any] | None = None,
     *,
     vectors: Any = 1,
-    operands: Operands | None = None,
+    operands: Operands | DigitalOperands | None = None,
     operation: str = "gemv",
     copies: Any = 1,
     batch: int = 1,
@@ -56,8 +59,8 @@ def cost(
         what: a device that holds a matrix of `shape`, or a plan.
         shape: (n_in, n_out), integers or arrays of them: 1e5 shapes are one call.
         vectors: input vectors, one after another; may be an array too.
-        operands: statistics of inputs and cells (`chip.operands(x)`); without them inputs and weights count as
-            uniform over their ranges, which the notes then say.
+        operands: statistics of inputs and cells (`chip.operands(x)`), of a macro; without them inputs and weights of an
+            analog one count as uniform over their ranges, and a digital one has its own; the notes say which.
         operation: what the banks of a near-DRAM device do: "gemv", a matrix of weights; "score", keys of `n_in` numbers
             for `n_out` tokens; "context", values of `n_out` numbers for `n_in` tokens. Other devices know "gemv" only.
         copies: matrices of that shape at the banks: heads; may be an array.
@@ -99,15 +102,16 @@ def cost(
     model = what.model if isinstance(what, Device) else what
     _check_operation(model, operation, copies)
     if isinstance(model, AnalogMacro):
-        return _on_arrays(model, n_in, n_out, vectors, operands)
+        return _on_arrays(model, n_in, n_out, vectors, _statistics(model, operands, Operands))
     if isinstance(model, DigitalUnit):
         return _on_digital(model, n_in, n_out, vectors)
     if isinstance(model, Ideal):
         zero = np.zeros(np.broadcast_shapes(np.shape(n_in), np.shape(n_out), np.shape(vectors)))
         return Cost(ledger_of([("ideal", zero, zero, zero)], "product"), (FREE,))
     if isinstance(model, DigitalMacro):
-        ledger = digital_macro_cost.matrix_cost(model, n_in, n_out, vectors)
-        return Cost(ledger, digital_macro_cost.notes(model))
+        given = _statistics(model, operands, DigitalOperands)
+        ledger = digital_macro_cost.matrix_cost(model, n_in, n_out, vectors, given)
+        return Cost(ledger, digital_macro_cost.notes(model, given))
     if isinstance(model, Roofline):
         return _on_roofline(model, n_in, n_out, vectors)
     if isinstance(model, NearDram):
@@ -126,6 +130,16 @@ def _check_operation(model: Any, operation: str, copies: Any) -> None:
         raise StudyError(
             f"operation and copies are for near-DRAM devices, not for a {type(model).__name__}: leave them away"
         )
+
+
+def _statistics(model: Any, operands: Any, kind: type[Kind]) -> Kind | None:
+    """The operand statistics, if they are of the kind that the cost of this model depends on."""
+    if operands is None or isinstance(operands, kind):
+        return operands
+    raise StudyError(
+        f"the cost of this {type(model).__name__} depends on {kind.__name__}, not on {type(operands).__name__}: take "
+        "those of a chip of this device, chip.operands(x)"
+    )
 
 
 def _on_arrays(macro: AnalogMacro, n_in, n_out, vectors, operands: Operands | None) -> Cost:

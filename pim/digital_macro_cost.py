@@ -5,89 +5,70 @@ along its outputs. All work in parallel; in an array the row groups take turns, 
 input has portions of `serial_bits`. Sums of the groups add up in a register, those of the arrays in a tree of adders.
 
 Counts are those of ZigZag-IMC (Houshmand et al., arXiv 2305.18335; its `DimcArrayUnit.py`): ripple-carry adders, energy
-C vdd^2 of what switches. Multipliers and trees switch with the data (`input_toggle` times `weight_density`),
-accumulators and registers with every cycle. Adders below inputs that the matrix does not have stand still. Silicon can
-be steeper in the supply: Colonnade (Kim et al., JSSC 2021, 65 nm) took 4 times as much at 0.8 V as at 0.6 V, not 1.8.
+C vdd^2 of what switches. Multipliers and adders switch with the data (toggle rate of the inputs times density of the
+weights), accumulators and registers with every cycle. Adders below inputs that the matrix does not have stand still.
+Silicon can be steeper in the supply: Colonnade (Kim et al., JSSC 2021, 65 nm) took 4 times as much at 0.8 V as at
+0.6 V, not 1.8, for which a device has a `supply`. Wires, drivers and clock are counted where a device has `wiring`; a
+wire that toggles costs C V^2 / 2, one that rises and falls in each cycle C V^2.
 
-Not counted: writing weights, wires, clock tree, control, and moving inputs and outputs to and from the arrays.
+Not counted: writing weights (see `pim.loading`), and moving inputs and outputs to and from the arrays.
 """
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
-from pim.devices.components.logic import tree_adders
+from pim.devices.adders import (
+    chain_bits,
+    multiplier_capacitance,
+    place_value_adders,
+    product_bits,
+    row_adders,
+    shortest_cycle,
+    sum_bits,
+    total_bits,
+    trees,
+)
 from pim.devices.digital_macro import DigitalMacro
+from pim.devices.digital_wiring import CLOCK_PATH, HORN
 from pim.devices.errors import DeviceError
 from pim.devices.gates import Gates
+from pim.digital_counts import Counts, areas, counts, registers, stages
+from pim.digital_operands import ASSUMED, DigitalOperands, assumed_operands
 from pim.ledger import Ledger, ledger_of
+from pim.stages import Row
 
-UNCOUNTED = "writing weights, wires, clock tree, control and moving vectors to and from the arrays are not counted"
-
-
-class Counts(NamedTuple):
-    """How much of a macro a matrix takes, and what happens there for one input vector."""
-
-    groups: Any  # groups of rows along the inputs
-    last: Any  # inputs of the last of them
-    arrays: Any  # all arrays
-    side: Any  # arrays side by side
-    turns: Any  # groups of an array, one after another
-    cycles: Any  # cycles of one turn
-    depth: Any  # additions, one after another, that sum up the arrays
+UNCOUNTED = "writing weights and moving vectors to and from the arrays are not counted"
+UNWIRED = "wires, drivers, clock tree and control are not counted: the device has no wiring"
 
 
-def counts(macro: DigitalMacro, n_in: Any, n_out: Any) -> Counts:
-    """The counts of an [n_in, n_out] matrix; both may be integer arrays of one shape."""
-    groups = -(-n_in // macro.rows)
-    along, side = -(-groups // macro.row_groups), -(-n_out // macro.outputs)
-    numbers = (groups, n_in - (groups - 1) * macro.rows, along * side, side, jnp.minimum(groups, macro.row_groups))
-    groups, last, arrays, side, turns = (jnp.asarray(number, jnp.float32) for number in numbers)
-    cycles = jnp.ceil(macro.input_bits / macro.serial_bits)
-    return Counts(groups, last, arrays, side, turns, cycles, depth=32 - jax.lax.clz(along - 1))
-
-
-def place_value_adders(macro: DigitalMacro) -> Float[Array, ""]:
-    """Full adders that sum the trees of `serial_bits` input bits, each shifted by its place.
-
-    q(B-1) + B(log2 B - 1/2) for B numbers of q bits.
-    """
-    portions = macro.serial_bits
-    if portions == 1:
-        return jnp.zeros(())
-    return _tree_bits(macro) * (portions - 1) + portions * (jnp.log2(portions) - 0.5)
-
-
-def _tree_bits(macro: DigitalMacro) -> Float[Array, ""]:
-    """Bits of what a tree gives."""
-    return macro.weight_bits + jnp.ceil(jnp.log2(macro.rows))
-
-
-def _sum_bits(macro: DigitalMacro) -> Float[Array, ""]:
-    """Bits of the whole sum of a row group."""
-    return macro.input_bits + _tree_bits(macro)
-
-
-def _total_bits(macro: DigitalMacro, n_in: Any) -> Float[Array, "..."]:
-    """Bits of the sum over all row groups, or as many as the accumulator has."""
-    if macro.accumulator_bits is not None:
-        return macro.accumulator_bits * jnp.ones(jnp.shape(n_in))
-    return macro.input_bits + macro.weight_bits + jnp.ceil(jnp.log2(n_in))
-
-
-def matrix_cost(macro: DigitalMacro, n_in: Any, n_out: Any, vectors: Any = 1, operator: str = "product") -> Ledger:
+def matrix_cost(
+    macro: DigitalMacro,
+    n_in: Any,
+    n_out: Any,
+    vectors: Any = 1,
+    operands: DigitalOperands | None = None,
+    operator: str = "product",
+) -> Ledger:
     """The ledger of `vectors` products with an [n_in, n_out] matrix that stays in its arrays.
 
-    `n_in`, `n_out` and `vectors` may be arrays that broadcast.
+    Args:
+        macro: the device.
+        n_in, n_out, vectors: integers or arrays that broadcast; one call prices them all.
+        operands: statistics of inputs and weights, which broadcast too; the device's own if none are given.
+        operator: name for the rows.
 
     Raises DeviceError where the macro names no gates or no area of its cells.
     """
     _check(macro)
+    figures, source = jax.tree.flatten(operands if operands is not None else assumed_operands(macro))
     shape = (jnp.asarray(size, jnp.int32) for size in (n_in, n_out))
-    sizes = jnp.broadcast_arrays(*shape, jnp.asarray(vectors, jnp.float32))
-    return _priced(macro, *sizes).named(operator)
+    amounts = (jnp.asarray(value, jnp.float32) for value in (vectors, *figures))
+    n_in, n_out, vectors, *figures = jnp.broadcast_arrays(*shape, *amounts)
+    return _priced(macro, n_in, n_out, vectors, jax.tree.unflatten(source, figures)).named(operator)
 
 
 def _check(macro: DigitalMacro) -> None:
@@ -98,36 +79,55 @@ def _check(macro: DigitalMacro) -> None:
 
 
 @jax.jit
-def _priced(macro: DigitalMacro, n_in, n_out, vectors) -> Ledger:
-    assert macro.gates is not None, "checked by `matrix_cost`"
-    n, gates = counts(macro, n_in, n_out), macro.gates
-    inputs, outputs = n_in.astype(jnp.float32), n_out.astype(jnp.float32)
-    cycles = vectors * n.cycles * macro.vdd**2  # each cycle of each vector, times V^2: capacitances become energies
-    active = cycles * macro.input_toggle * macro.weight_density
-    trees = (n.groups - 1) * tree_adders(macro.rows, macro.weight_bits) + tree_adders(n.last, macro.weight_bits)
-    serial, many = macro.serial_bits, n.cycles > 1
-    adder, register = gates.adder_capacitance(), gates.register_capacitance()
-    accumulators = jnp.where(many, n.groups * outputs * _sum_bits(macro), 0.0)
-    total_bits = _total_bits(macro, inputs)
-    stored = inputs * n.side * macro.input_bits + outputs * total_bits
-    weights = inputs * outputs * macro.weight_bits
+def _priced(macro: DigitalMacro, n_in, n_out, vectors, operands: DigitalOperands) -> Ledger:
+    n, inputs = counts(macro, n_in, n_out), n_in.astype(jnp.float32)
     area = areas(macro, n, inputs)
-    energies = {
-        "cells": vectors * macro.vdd**2 * jnp.where(n.turns > 1, weights, 0.0) * _selection(macro, gates),
-        "multipliers": active * serial * weights * gates.multiplier_capacitance(),
-        "adder_tree": active * serial * outputs * trees * adder,
-        "place_value": active * n.groups * outputs * place_value_adders(macro) * adder,
-        "accumulators": cycles * accumulators * (adder + register),
-        "group_sums": vectors * macro.vdd**2 * (n.groups - 1) * outputs * total_bits * (adder + register),
-        "registers": vectors * macro.vdd**2 * stored * register,
-    }
+    energies = gate_energies(macro, n, inputs, n_out.astype(jnp.float32), vectors, operands)
+    energies |= wiring_energies(macro, n, inputs, n_out.astype(jnp.float32), vectors, operands, area)
     latencies = {
-        "adder_tree": vectors * n.turns * n.cycles / macro.clock,
-        "group_sums": vectors * n.depth / macro.clock,
+        "adders": (vectors * n.turns * n.cycles + stages(macro, macro.rows)) / macro.frequency(),
+        "group_sums": vectors * n.depth / macro.frequency(),
     }
-    rows = [(name, energy, latencies.get(name, 0.0), area[name]) for name, energy in energies.items()]
-    leaking = leakage_power(macro, n_in, n_out) * sum(latencies.values())
-    return ledger_of([*rows, ("leakage", leaking, 0.0, 0.0)])
+    rows = [(name, energy, latencies.get(name, 0.0), area.get(name, 0.0)) for name, energy in energies.items()]
+    rows = _factored(macro, rows)
+    leaking = leakage_power(macro, n_in, n_out) * sum(row[2] for row in rows)
+    named = ((f"adder_{macro.adders}" if name == "adders" else name, *figures) for name, *figures in rows)
+    return ledger_of([*named, ("leakage", leaking, 0.0, 0.0)])
+
+
+def _factored(macro: DigitalMacro, rows: list[Row]) -> list[Row]:
+    factors = macro.cost_factors
+    if factors is None:
+        return rows
+    return [(name, e * factors.energy, t * factors.latency, area * factors.area) for name, e, t, area in rows]
+
+
+def gate_energies(
+    macro: DigitalMacro, n: Counts, inputs, outputs, vectors, operands: DigitalOperands
+) -> dict[str, Any]:
+    """Energy (J) of the gates by component."""
+    gates = macro.gates
+    assert gates is not None, "checked by `matrix_cost`"
+    adder, register = gates.adder_capacitance(), gates.register_capacitance()
+    once = vectors * macro.squared()  # what a capacitance that switches once a vector is multiplied by
+    each = once * n.cycles
+    active = operands.toggle * operands.density
+    total = total_bits(macro, inputs)
+    products = inputs * outputs * product_bits(macro) * trees(macro)
+    summing = (n.groups - 1) * row_adders(macro, macro.rows) + row_adders(macro, n.last)
+    passed = (n.groups - 1) * stages(macro, macro.rows) + stages(macro, n.last)
+    accumulators = jnp.where(n.cycles > 1, n.groups * outputs * sum_bits(macro), 0.0)
+    selected = jnp.where(n.turns > 1, inputs * outputs * macro.weight_bits, 0.0)
+    return {
+        "cells": once * selected * _selection(macro, gates),
+        "multipliers": each * active * products * multiplier_capacitance(macro, gates),
+        "adders": each * active * macro.glitches * trees(macro) * outputs * summing * adder,
+        "place_value": each * active * n.groups * outputs * place_value_adders(macro) * adder,
+        "pipeline": each * trees(macro) * outputs * passed * chain_bits(macro) * register,
+        "accumulators": each * accumulators * (adder + register),
+        "group_sums": once * (n.groups - 1) * outputs * total * (adder + register),
+        "registers": once * (inputs * n.side * macro.input_bits + outputs * total) * register,
+    }
 
 
 def _selection(macro: DigitalMacro, gates: Gates) -> Float[Array, ""]:
@@ -138,23 +138,44 @@ def _selection(macro: DigitalMacro, gates: Gates) -> Float[Array, ""]:
     return gates.capacitance / 2 * (1 + macro.row_groups)
 
 
-def areas(macro: DigitalMacro, n: Counts, n_in: Any) -> dict[str, Any]:
-    """Area (m^2) by component, of whole arrays."""
-    assert macro.gates is not None and macro.cell_area is not None, "checked by `matrix_cost`"
-    gates, serial = macro.gates, macro.serial_bits
-    adder, register = gates.adder_area(), gates.register_area()
-    columns = n.arrays * macro.outputs
-    weights = columns * macro.rows * macro.weight_bits
-    total_bits = _total_bits(macro, n_in)
+def wiring_energies(
+    macro: DigitalMacro, n: Counts, inputs, outputs, vectors, operands: DigitalOperands, area: dict[str, Any]
+) -> dict[str, Any]:
+    """Energy (J) of wires between adders, of drivers and wires of input lines, of the clock's tree, and of control."""
+    wiring, gates = macro.wiring, macro.gates
+    if wiring is None:
+        return dict.fromkeys(("wires", "drivers", "clock", "control"), jnp.zeros_like(vectors))
+    assert gates is not None, "checked by `matrix_cost`"
+    array = sum(area.values()) / n.arrays
+    side, pitch = jnp.sqrt(array), jnp.sqrt(array / (macro.rows * macro.outputs))
+    each = vectors * n.cycles * macro.squared()
+    bits = product_bits(macro) if macro.adders == "tree" else chain_bits(macro)
+    pins = inputs * outputs * product_bits(macro) * gates.capacitance / 2  # which count as multipliers
+    lines = inputs * (n.side * side * wiring.capacitance + outputs * bits * wiring.line_load * gates.capacitance)
+    driven = macro.serial_bits * (lines * (1 + HORN) + pins * HORN)
+    between = inputs * outputs * trees(macro) * pitch * _crossings(macro) * wiring.capacitance
+    active = operands.toggle * operands.density * macro.glitches
+    flip_flops = sum(registers(macro, n, inputs).values())
+    clocked = flip_flops * wiring.clock_pin * gates.capacitance
+    clocked = clocked + CLOCK_PATH * jnp.sqrt(flip_flops * array) * wiring.capacitance
     return {
-        "cells": weights * macro.row_groups * macro.cell_area,
-        "multipliers": weights * serial * gates.area,
-        "adder_tree": columns * serial * tree_adders(macro.rows, macro.weight_bits) * adder,
-        "place_value": columns * place_value_adders(macro) * adder,
-        "accumulators": jnp.where(n.cycles > 1, columns * _sum_bits(macro), 0.0) * (adder + register),
-        "group_sums": jnp.where(n.groups > 1, columns * total_bits, 0.0) * (adder + register),
-        "registers": (n.arrays * macro.rows * macro.input_bits + columns * total_bits) * register,
+        "wires": each / 2 * active * between,
+        "drivers": each / 2 * operands.toggle * driven,
+        "clock": each * n.turns * n.arrays * clocked * (1 + HORN),
+        "control": each * n.turns * n.arrays * wiring.control_gates * gates.capacitance,
     }
+
+
+def _crossings(macro: DigitalMacro) -> Any:
+    """Pitches of wire behind a row of an output, over all bits of sums.
+
+    In a chain each bit of the sum goes on to the next row, in a square of cells. At level k of an H-tree of n inputs
+    n / 2^k sums of p + k bits go half the distance to their neighbour, 2^(k/2) pitches.
+    """
+    if macro.adders == "chain":
+        return jnp.sqrt(chain_bits(macro))
+    levels = jnp.arange(np.ceil(np.log2(macro.rows)), dtype=jnp.float32)
+    return jnp.sum((product_bits(macro) + levels) * 2.0 ** (-levels / 2) / 2)
 
 
 @jax.jit
@@ -168,39 +189,31 @@ def leakage_power(macro: DigitalMacro, n_in: Any, n_out: Any) -> Float[Array, ".
     if macro.facts is not None and macro.facts.leakage is not None:
         cells = n.arrays * macro.outputs * macro.rows * macro.row_groups * macro.weight_bits
         power = power + cells * macro.facts.leakage
+    if macro.cost_factors is not None:
+        power = power * macro.cost_factors.energy * macro.cost_factors.area
     return power
 
 
-@jax.jit
-def shortest_cycle(macro: DigitalMacro) -> Float[Array, ""]:
-    """Time (s) from the cells to the accumulator: multiplier, tree, place values, accumulator, all carries rippling.
-
-    After ZigZag-IMC (`DimcArrayUnit.get_delay`), at the supply for which the gates' delay is given.
-    """
-    gates = macro.gates
-    assert gates is not None, "checked by `matrix_cost`"
-    depth = jnp.ceil(jnp.log2(macro.rows))
-    tree = (depth - 1) * gates.to_sum() + gates.to_carry() + (_tree_bits(macro) - 2) * gates.ripple()
-    place, carried = jnp.zeros(()), _tree_bits(macro)
-    if macro.serial_bits > 1:
-        levels = jnp.ceil(jnp.log2(macro.serial_bits))
-        place = (levels - 1) * gates.to_sum() + gates.to_carry() + (macro.serial_bits - 1) * gates.ripple()
-        carried = carried + macro.serial_bits
-    accumulate = jnp.where(
-        macro.input_bits > macro.serial_bits, gates.to_carry() + (_sum_bits(macro) - carried) * gates.ripple(), 0.0
-    )
-    return gates.delay + tree + place + accumulate
-
-
-def notes(macro: DigitalMacro) -> tuple[str, ...]:
+def notes(macro: DigitalMacro, operands: DigitalOperands | None = None) -> tuple[str, ...]:
     """What a cost assumes and leaves out: to be told with every result."""
-    told = [
-        f"{float(macro.input_toggle):.0%} of the input bits toggle and {float(macro.weight_density):.0%} of the weight "
-        "bits are one (fields of the device, not measured on this model)",
-        UNCOUNTED,
-    ]
+    told = [UNCOUNTED]
+    if operands is None or operands.source == ASSUMED:
+        told.insert(
+            0,
+            f"{float(macro.input_toggle):.0%} of the input bits toggle and {float(macro.weight_density):.0%} of the "
+            "weight bits are one (fields of the device, not measured on this model)",
+        )
+    else:
+        told.insert(0, f"operand statistics {operands.source}")
+    if macro.wiring is None:
+        told.append(UNWIRED)
+    elif float(macro.wiring.control_gates) == 0:
+        told.append("control and decoders are not counted: wiring.control_gates is 0")
     if macro.facts is None or macro.facts.leakage is None:
         told.append("the leakage of the cells is unknown and not counted")
     if float(macro.clock * shortest_cycle(macro)) > 1.0 + 1e-3:
         told.append("the clock is faster than the gates' delays allow at the supply for which they are given")
+    if macro.cost_factors is not None:
+        factors = {name: float(getattr(macro.cost_factors, name)) for name in ("energy", "latency", "area")}
+        told.append("cost factors on every row: " + ", ".join(f"{name} x {f:.4g}" for name, f in factors.items()))
     return tuple(told)

@@ -14,6 +14,7 @@ from pim import crossbar
 from pim.crossbar import Crossbar
 from pim.devices.activation_table import ActivationTable
 from pim.devices.arithmetic import FloatArithmetic
+from pim.devices.digital_macro import DigitalMacro
 from pim.devices.errors import DeviceError
 from pim.devices.holder import Holder
 from pim.devices.macro import AnalogMacro
@@ -198,8 +199,14 @@ def _formulation(macro: AnalogMacro, n_in: int, key: Key[Array, ""] | None, rang
     return ANALOG if key is None else choose(macro, n_in, calibrated=ranges is not None)
 
 
-@jax.jit
 def _hold_layers(weights: Float[Array, "layers n_in n_out"], layers: Array, model: Any, key, operator) -> Any:
+    if isinstance(model, DigitalMacro):
+        model.check_bits()
+    return _held_layers(weights, layers, model, key, operator)
+
+
+@jax.jit
+def _held_layers(weights: Float[Array, "layers n_in n_out"], layers: Array, model: Any, key, operator) -> Any:
     def one(args):
         w, layer = args
         if key is None:

@@ -10,6 +10,7 @@ from jax.core import Tracer
 from jaxtyping import Array, Float
 
 from pim.crossbar import Crossbar
+from pim.devices.digital_macro import DigitalMacro
 from pim.devices.errors import DeviceError
 from pim.devices.macro import AnalogMacro
 from pim.devices.random import is_many, site_key
@@ -67,9 +68,18 @@ def _program_cells(weights, macro, key, time, temperature, ranges, cycle, formul
     return jax.lax.map(one, key) if is_many(key) else one(key)
 
 
-@jax.jit
 def hold_matrix(weights, model, key):
-    """What a digital device, or many of them, make of a matrix."""
+    """What a digital device, or many of them, make of a matrix.
+
+    Raises DeviceError for a digital macro whose codes are too narrow or too wide to compute with.
+    """
+    if isinstance(model, DigitalMacro):
+        model.check_bits()
+    return _hold_matrix(weights, model, key)
+
+
+@jax.jit
+def _hold_matrix(weights, model, key):
 
     def one(key):
         return model.hold(weights, lambda use: site_key(key, use=use))

@@ -17,6 +17,7 @@ Not counted: writing the cells (see `pim.loading`), what the drivers burn beyond
 at the read voltage, and clock and control.
 """
 
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import jax
@@ -107,7 +108,7 @@ def matrix_cost(
     if macro.cell.area is None:
         raise DeviceError("cell.area is unknown for this device; set it, in m^2, to get a cost: cell.area = 1e-13")
     operands = operands if operands is not None else uniform_operands(macro)
-    figures, source = jax.tree.flatten(operands)
+    figures, source = jax.tree.flatten(replace(operands, source=""))  # where they come from compiles nothing anew
     shape = (jnp.asarray(size, jnp.int32) for size in (n_in, n_out))
     amounts = (jnp.asarray(value, jnp.float32) for value in (vectors, *figures))
     n_in, n_out, vectors, *figures = jnp.broadcast_arrays(*shape, *amounts)
@@ -278,6 +279,11 @@ def uncounted(macro: AnalogMacro) -> tuple[str, ...]:
         factors = {name: float(getattr(macro.cost_factors, name)) for name in ("energy", "latency", "area")}
         told = ", ".join(f"{name} x {factor:.4g}" for name, factor in factors.items())
         notes.append(f"cost factors on every row: {told}")
+    if macro.hierarchy is not None:
+        notes.append(
+            f"each array pays its share of what {float(macro.hierarchy.arrays()):,.0f} arrays have in common, for as "
+            "long as it works: what others leave idle is not counted"
+        )
     if macro.shift_add != "digital":
         notes.append(f"shift_add = {macro.shift_add!r}: what adds sums in front of the converters is free of charge")
     return (*notes, *extrapolations(macro))

@@ -92,6 +92,12 @@ def columns_only(device: NearDram) -> tuple[Cost, Any]:
 
     Rows are opened behind the columns' back; vectors come, results go and refreshes fall due at no cost.
     """
+    ledger, macs = _columns(device)
+    return Cost(ledger, (COLUMNS, *_unknown(device))), 2.0 * macs
+
+
+@jax.jit
+def _columns(device: NearDram) -> tuple[Ledger, Any]:
     banks, values = device.banks, 8 / operand_bits(device.arithmetic)
     work = Work("gemv", FILLING * banks.row_bytes * values, FILLING * banks.channels * banks.banks)
     commands = device.kernel.commands(device.memory, work)
@@ -100,8 +106,7 @@ def columns_only(device: NearDram) -> tuple[Cost, Any]:
     ledger = commands_cost(device, replace(commands, cycles=cycles))
     for component in ("broadcast", "readout", "mode", "io", "refresh"):
         ledger = ledger.without(component)
-    ledger = join([ledger, standing(device, ledger.latency.sum(axis=0))]).named("columns")
-    return Cost(ledger, (COLUMNS, *_unknown(device))), 2.0 * commands.macs
+    return join([ledger, standing(device, ledger.latency.sum(axis=0))]).named("columns"), commands.macs
 
 
 def notes(

@@ -15,6 +15,7 @@ from pim.devices.macro import AnalogMacro
 from pim.devices.near_dram import NearDram
 from pim.devices.roofline import Roofline
 from pim.digital_cost import digital_cost, digital_notes, product_values, unit_cost
+from pim.digital_operands import assumed_operands
 from pim.emulation import takes_activations
 from pim.ledger import FREE, Ledger, kind, ledger_of
 from pim.llm_workloads.operators import DYNAMIC, Product, VectorWork
@@ -51,7 +52,7 @@ def device_part(plan: Plan, name: str, work: list[Product], vector: list[VectorW
     if isinstance(model, AnalogMacro):
         return _on_arrays(plan, name, model, work, steps)
     if isinstance(model, DigitalMacro):
-        return _on_digital_macro(name, model, work, steps)
+        return _on_digital_macro(plan, name, model, work, steps)
     if isinstance(model, DigitalUnit):
         return _on_digital(name, model, work, vector, steps)
     if isinstance(model, Roofline):
@@ -115,7 +116,7 @@ def _spread_kinds(ledger: Ledger, kinds: list[str], paths: list[str]) -> Ledger:
     return ledger.map(lambda values: values.sum(axis=-1)[:, column]).spread(paths)
 
 
-def _on_digital_macro(name: str, macro: DigitalMacro, work: list[Product], steps: int) -> Part:
+def _on_digital_macro(plan: Plan, name: str, macro: DigitalMacro, work: list[Product], steps: int) -> Part:
     """Matrices of weights in digital macros, priced in one call."""
     if not work:
         return Part(EMPTY, lambda latency: EMPTY, ())
@@ -123,14 +124,19 @@ def _on_digital_macro(name: str, macro: DigitalMacro, work: list[Product], steps
     n_in, n_out, vectors = (
         np.array([getattr(product, field) for product in work]) for field in ("n_in", "n_out", "vectors")
     )
-    ledger = digital_macro_cost.matrix_cost(macro, n_in, n_out, vectors * steps).without("leakage").spread(paths)
+    known, assumed = [plan.operands.get(path) for path in paths], assumed_operands(macro)
+    each = [replace(assumed if operands is None else operands, source="") for operands in known]
+    stacked = jax.tree.map(lambda *values: jnp.stack(values), *each)
+    ledger = digital_macro_cost.matrix_cost(macro, n_in, n_out, vectors * steps, stacked)
+    ledger = ledger.without("leakage").spread(paths)
     power = digital_macro_cost.leakage_power(macro, n_in, n_out)
     silent = jnp.zeros_like(power)
 
     def standing(latency) -> Ledger:
         return Ledger(tuple(paths), ("leakage",) * len(paths), power * latency, silent, silent)
 
-    return Part(ledger, standing, tuple(f"{name}: {note}" for note in digital_macro_cost.notes(macro)))
+    told = assumed if None in known else known[0]  # each that is not measured is assumed, which is then said
+    return Part(ledger, standing, tuple(f"{name}: {note}" for note in digital_macro_cost.notes(macro, told)))
 
 
 def _on_roofline(name: str, roofline: Roofline, work: list[Product], vector: list[VectorWork], steps: int) -> Part:

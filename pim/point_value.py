@@ -1,6 +1,7 @@
 """What our model has for a published figure, under the circumstances in which it was published."""
 
 from dataclasses import replace
+from typing import Any
 
 import jax.numpy as jnp
 
@@ -9,7 +10,7 @@ from pim.devices.device import Device
 from pim.devices.device import replace as replaced
 from pim.devices.errors import DeviceError
 from pim.devices.macro import AnalogMacro
-from pim.devices.published import Circumstances, Point
+from pim.devices.published import STATISTICS, Circumstances, Point
 from pim.errors import StudyError
 from pim.operands import Operands, uniform_operands
 
@@ -42,5 +43,7 @@ def _operands(device: Device, under: Circumstances) -> Operands | None:
         return None
     if not isinstance(device.model, AnalogMacro):
         raise DeviceError("operands are statistics of an analog macro's inputs and cells: leave them away, or use set")
-    given = {name: jnp.float32(value) for name, value in under.operands.items()}
-    return replace(uniform_operands(device.model), **given, source="of a published figure")
+    given: dict[str, Any] = {name: jnp.float32(value) for name, value in under.operands.items()}
+    if set(given) == set(STATISTICS):
+        return Operands(**given)
+    return replace(uniform_operands(device.model), **given, source="given, the others uniform")

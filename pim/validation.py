@@ -62,7 +62,6 @@ class ValidationRow:
     why: str = ""
 
 
-
 @dataclass(frozen=True, repr=False)
 class Validation:
     """All rows, and the free constants of each device: values that were set from published figures.

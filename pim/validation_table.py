@@ -18,20 +18,27 @@ HEADS = ("published", "ours", "", "ratio", "tolerance", "")
 INDENT = 4
 
 
-def figure_cells(row: "ValidationRow") -> tuple[str, str, str, str, str]:
+def figure_cells(row: "ValidationRow", digits: int = 4) -> tuple[str, str, str, str, str]:
     """Published, ours, their unit, the ratio (of shares the difference, in points), and the tolerance."""
     share = row.figure.startswith("share.")
     relative = row.unit == "1" and not share
     scale, unit = (1.0, "") if relative else headline_scale(row.figure, row.published)
     known = not np.isnan(row.ours)
-    ratio = f"{100 * (row.ours - row.published):+.1f} pt" if share else f"{row.ratio:.2f}"
+    ratio = f"{100 * (row.ours - row.published):+z.1f} pt" if share else f"{row.ratio:.2f}"
     return (
-        f"{row.published / scale:.4g}",
-        f"{row.ours / scale:.4g}" if known else "unknown",
+        _digits(row.published / scale, digits),
+        _digits(row.ours / scale, digits),
         unit,
         ratio if known else "unknown",
         f"{100 * row.tolerance:.3g} {'pt' if share else '%'}",
     )
+
+
+def _digits(value: float, digits: int) -> str:
+    """In plain notation, with that many digits that say something."""
+    if np.isnan(value):
+        return "unknown"
+    return np.format_float_positional(value, digits, unique=False, fractional=False, trim="-")
 
 
 def verdict(row: "ValidationRow") -> str:

@@ -13,8 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pim.costing import cost
+from pim.devices.adders import place_value_adders, shortest_cycle
 from pim.devices.bit_errors import BitErrorTable
 from pim.devices.catalogue import preset
+from pim.devices.components.logic import tree_adders
 from pim.devices.device import replace as changed
 from pim.devices.digital_macro import MOST_BITS, DigitalMacro, flipped
 from pim.devices.errors import DeviceError
@@ -22,7 +24,7 @@ from pim.devices.loader import load_device
 from pim.devices.random import fold, root_key, site_key
 from pim.devices.record import cast
 from pim.devices.survey import survey
-from pim.digital_macro_cost import leakage_power, matrix_cost, place_value_adders, shortest_cycle, tree_adders
+from pim.digital_macro_cost import leakage_power, matrix_cost
 from pim.evaluation import study
 from pim.llm_workloads.model import load_model
 from pim.llm_workloads.stories import story_text
@@ -286,7 +288,7 @@ def test_what_is_not_known_is_said_or_refused():
     with pytest.raises(DeviceError, match="gates of this digital macro are unknown"):
         cost(changed(device, {"gates": None}), (64, 64))
     with pytest.raises(DeviceError, match="out of range"):
-        changed(device, {"weight_bits": 1})
+        changed(device, {"weight_bits": 17})
     with pytest.raises(DeviceError, match="no law of ageing"):
         program(np.ones((2, 2)), device, key=root_key(0), time=1.0)
 

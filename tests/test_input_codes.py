@@ -281,3 +281,18 @@ def test_negative_inputs_to_an_unsigned_converter_are_not_cut_off_in_silence():
     with pytest.raises(DeviceError, match=r"x holds 3\d negative values"):
         chip.matmul(X, key=None)
     assert np.isfinite(np.asarray(chip.matmul(np.abs(X), key=None))).all()
+
+
+def test_levels_of_a_step_may_be_as_many_pulses():
+    """The same products as with voltages; time by the pulses, energy of cells by the level and not by its square."""
+    voltage, pulsed = serial(6, slice_bits=3), serial(6, slice_bits=3, levels_as="pulses")
+    levels = jnp.asarray([[-1.0, -3 / 7, 0.0, 1 / 7]])
+    np.testing.assert_array_equal(pulsed.pulse(levels)[0] * pulsed.pulse(levels)[1], levels)
+    np.testing.assert_allclose(voltage.exposure(levels), levels**2, rtol=1e-6)
+    np.testing.assert_allclose(pulsed.exposure(levels), jnp.abs(levels), rtol=1e-6)
+    assert (voltage.durations, pulsed.durations) == (2, 7 + 3)  # five bits of magnitude: slices of three and of two
+    assert (voltage.full_duration, pulsed.full_duration) == (2, 2 * 7)
+    y = [np.asarray(product(calibrated(W, macro(dac), X), macro(dac), X)) for dac in (voltage, pulsed)]
+    np.testing.assert_array_equal(*y)
+    twos = serial(6, slice_bits=2, code="twos_complement", levels_as="pulses")
+    assert twos.durations == 3 + 3 + 1 + 2  # the sign is two pulses of a step's three

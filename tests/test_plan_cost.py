@@ -10,8 +10,8 @@ import pytest
 from pim.costing import cost
 from pim.devices.buffer import Buffer
 from pim.devices.cells.cell import Cell
-from pim.devices.converters.adc import ADC
 from pim.devices.components.adc_zigzag import ZigzagADCCost
+from pim.devices.converters.adc import ADC
 from pim.devices.converters.dac import MultibitDAC
 from pim.devices.device import Device
 from pim.devices.digital_unit import DigitalUnit

@@ -95,7 +95,7 @@ class BitSerialDAC(DAC):
             places.append(-(2.0 ** (self.bits - self.slice_bits)))
         return jnp.stack(levels), jnp.asarray(places)
 
-    def pulse(self, levels: Float[Array, "*n"]) -> tuple[Float[Array, "*n"], Float[Array, ""]]:
+    def pulse(self, levels: Float[Array, "*n"]) -> tuple[Float[Array, "*n"], Float[Array, "..."]]:
         """A voltage, for the whole step; or the full voltage, for a share of it."""
         if self.levels_as == "pulses":
             return jnp.sign(levels), jnp.abs(levels)
