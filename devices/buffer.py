@@ -32,6 +32,9 @@ class Memory(Protocol):
 class Buffer:
     """A buffer of `bytes` in equal banks, each scaled from a reference size by a fitted exponent for each figure.
 
+        r = bytes / (banks reference_bytes)      E = reference_energy r^e      A = banks reference_area r^a
+        P = banks reference_leakage r^l
+
     An access goes to one bank, and costs no way to another: what uses a bank stands beside it.
 
     A fit to CACTI 7 (ITRS-HP, 256-bit port, 22 to 65 nm, 2 KB to 1 MB; its energy scatters by 0.18 in ln) has

@@ -25,7 +25,12 @@ from pim.devices.supply import Supply
 
 @record
 class AnalogMacro:
-    """What `pim.program` puts a matrix on: `rows` x `columns` arrays, as many as the matrix needs."""
+    """What `pim.program` puts a matrix on: `rows` x `columns` arrays, as many as the matrix needs.
+
+    The cells of an array take, for word-line levels u in [-1, 1] and conductances G,
+
+        E_cells = duty t_read v_read^2 sum(u^2 G)      a read
+    """
 
     rows: int = static("word lines of an array", low=1)
     columns: int = static("bit lines of an array", low=1)

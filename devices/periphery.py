@@ -11,7 +11,14 @@ class Periphery:
     """Costs of the parts around the array; the laws that use them are in `pim.macro_cost`.
 
     Three lines pass a cell: the word line that brings the input, the select line that opens its transistor, and
-    the bit line that gathers its current. Selecting is not free: in NeuRRAM it is a third of the energy.
+    the bit line that gathers its current. Selecting is not free: in NeuRRAM it is a third of the energy. Of a read:
+
+        E_lines = cells (wordline_capacitance V_line^2 + select_capacitance select_voltage^2 active
+                         + bitline_capacitance V_line^2)
+        E_amplifiers = sums amplifier_power (t_read + settle + t_convert)      E_hold = sums sample_hold_energy
+        E_add = conversions shift_add_energy      t = settle + t_read + t_convert + shift_add_latency
+        E_bus = bus_energy_per_byte (inputs input_bytes + outputs output_bytes)
+        P_leakage = leakage_density (areas of converters, amplifiers, sample_hold_area, shift_add_area)
     """
 
     wordline_capacitance: Float[Array, ""] = leaf("F", "word-line capacitance a cell it passes", low=0)

@@ -1,5 +1,6 @@
 """What a device's fields are, in rows: value, unit, meaning, and where each value comes from."""
 
+import inspect
 from dataclasses import asdict
 from typing import Any
 
@@ -9,6 +10,9 @@ from pim.devices.device import GRADES, Device, named
 from pim.devices.errors import DeviceError, nearest
 from pim.devices.record import walk
 from pim.devices.survey import survey
+
+HEADINGS = ("Example:", "Attributes:", "Args:", "Raises:")
+"""Of a docstring: what is indented below them is no formula."""
 
 
 def field_rows(device: Device) -> list[dict[str, Any]]:
@@ -29,6 +33,30 @@ def explain(device: Device, path: str) -> list[dict[str, Any]]:
     found = [row for row in rows if row["field"] == path or row["field"].startswith(f"{path}.")]
     if not found:
         raise DeviceError(f"{device.name} has no field {path!r}; {nearest(path, [row['field'] for row in rows])}")
+    return [row | _law(device.model, row["field"]) for row in found]
+
+
+def _law(model: Any, path: str) -> dict[str, Any]:
+    """The law that owns a field, the class of its record, and the equations of its docstring."""
+    for name in path.split(".")[:-1]:
+        model = getattr(model, name)
+    return {"law": type(model).__name__, "equation": equations(type(model))}
+
+
+def equations(law: type) -> list[str]:
+    """The formulas of a record's docstring, which stand there as indented lines.
+
+    >>> equations(FlashADCCost)[0]
+    'E = (2^b - 1) C vdd^2 + ladder_power t      t = decision_time      A = (2^b - 1) comparator_area'
+    """
+    found, heading, before, within = [], "", "", False
+    for line in inspect.cleandoc(law.__doc__ or "").splitlines():
+        within = line.startswith("    ") and (within or before == "")
+        if line and not line.startswith(" "):
+            heading = line
+        elif within and heading not in HEADINGS:
+            found.append(line.strip())
+        before = line
     return found
 
 
@@ -61,8 +89,10 @@ def row_text(device: Device, row: dict[str, Any]) -> str:
         "grade": f"{row['grade']}: {GRADES.get(row['grade'], '')}",
         "source": f"{row['citation']} {row['url']}".rstrip(),
         "note": row["note"],
+        "law": row.get("law", ""),
     }
-    return "\n".join([*lines, *(f"  {name:<8}{text}" for name, text in details.items() if text)])
+    lines_of_law = [f"          {line}" for line in row.get("equation", ())]
+    return "\n".join([*lines, *(f"  {name:<8}{text}" for name, text in details.items() if text), *lines_of_law])
 
 
 def printed(value: Any) -> str:

@@ -14,8 +14,11 @@ from pim.devices.record import leaf, record, static
 from pim.inputs import drive, driven_planes
 from pim.mapping.encoding import encoding_of
 from pim.mapping.tiles import column_arrays, cut_inputs
+from pim.measured_codes import mean_code
 
-UNIFORM = "assumed: inputs and weights uniform over their ranges"
+HALF = "assumed: on average half of the largest"
+UNIFORM = f"assumed: inputs and weights uniform over their ranges; output codes {HALF}"
+MEASURED = "measured on inputs"
 
 
 @record
@@ -40,14 +43,17 @@ class Operands:
 def uniform_operands(macro: AnalogMacro) -> Operands:
     """What a macro would see of inputs and weights that are uniform over their ranges and independent.
 
-    An assumption to fall back on: real activations and weights are smaller, and cost less.
+    An assumption to fall back on: real activations and weights are smaller, and cost less. Codes are rounded, and
+    nearly uniform whatever the bits: derivatives see the voltages and conductances, not the rounding.
     """
     encoding = encoding_of(macro)
     grid = jnp.linspace(-1.0, 1.0, 2001)
     levels, _ = driven_planes(macro, jnp.abs(grid) if macro.dac.code == "unsigned" else grid)
+    levels = jax.lax.stop_gradient(levels)
     slices = 1 if macro.slicing == "residual" else macro.slices
     digits = encoding.digits(grid[:, None], macro.weight_bits, slices).digits
-    targets = jnp.stack([macro.cell.targets(encoding.fractions(digit, 1)).mean() for digit in digits])
+    fractions = (jax.lax.stop_gradient(encoding.fractions(digit, 1)) for digit in digits)
+    targets = jnp.stack([macro.cell.targets(share).mean() for share in fractions])
     active = jnp.mean(levels != 0) * macro.input_phases  # of the reads by sign a line takes part in one
     return Operands(jnp.mean(macro.dac.exposure(levels)), targets.mean(), active, jnp.float32(0.5), source=UNIFORM)
 
@@ -65,4 +71,6 @@ def measure_operands(crossbar: Crossbar, macro: AnalogMacro, x: Float[Array, "ba
     silent = total == 0
     weighted = (square * crossbar.conductance).sum() / (jnp.where(silent, 1.0, total) * cells)
     g = jnp.where(silent, crossbar.conductance.sum() / (tiles * rows * cells), weighted)
-    return Operands(total / crossbar.n_in, g, active, jnp.float32(0.5), source="measured on inputs")
+    code = mean_code(crossbar, macro, x)
+    source = MEASURED if code is not None or macro.adc is None else f"{MEASURED}, but output codes {HALF}"
+    return Operands(total / crossbar.n_in, g, active, jnp.float32(0.5) if code is None else code, source=source)

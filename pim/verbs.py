@@ -82,6 +82,7 @@ def cost(options: Namespace) -> int:
     """Price a product on a device, or a model on a system."""
     from pim.costing import cost
     from pim.devices.device import replace
+    from pim.elasticities import sensitivity
     from pim.mapping.plan import place
     from pim.study import find_device, find_system
 
@@ -99,7 +100,10 @@ def cost(options: Namespace) -> int:
         device = replace(find_device(options.device), changes)
         shape = (options.n_in, options.n_out)
         found = cost(device, shape, vectors=options.vectors, operation=options.operation, copies=options.copies)
-    return _print_json(found.to_dict()) if options.json else _print(str(found))
+    told = sensitivity(found, options.sensitivity) if options.sensitivity is not None else None
+    if options.json:
+        return _print_json({**found.to_dict(), **({} if told is None else {"sensitivity": told.to_dict()})})
+    return _print(str(found) if told is None else f"{found}\n\n{told}")
 
 
 def _config(model: str) -> Any:

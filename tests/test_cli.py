@@ -328,6 +328,17 @@ def test_explain_says_what_and_where_from(capsys):
     assert row["url"].startswith("https://")
 
 
+def test_explain_gives_the_law_and_its_equation(capsys):
+    assert main(["explain", "rram-techC.adc.cost.latency_per_bit"]) == 0
+    printed = capsys.readouterr().out
+    assert "law     ZigzagADCCost" in printed and "t = b (t_bit + t_row rows)" in printed
+    assert main(["explain", "rram-techC.adc.cost.latency_per_bit", "--json"]) == 0
+    row = json.loads(capsys.readouterr().out)
+    assert row["law"] == "ZigzagADCCost" and row["equation"][0].startswith("E = (c_bit b + c_exp 4^b) vdd^2")
+    assert main(["explain", "rram-techC.rows", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["law"] == "AnalogMacro"
+
+
 def test_explain_a_part(capsys):
     assert main(["explain", "rram-techC.adc", "--json"]) == 0
     fields = [row["field"] for row in json.loads(capsys.readouterr().out)]
