@@ -25,7 +25,9 @@ if TYPE_CHECKING:
     from pim.fitted import fit as fit
     from pim.health import doctor as doctor
     from pim.layer_noise import layer_snr as layer_snr
+    from pim.lifetime import kv_lifetime as kv_lifetime
     from pim.llm_workloads.model import load_model as load_model
+    from pim.loading_cost import loading as loading
     from pim.mapping.plan import place as place
     from pim.mapping.system import System as System
     from pim.mapping.system import inference_system as inference_system
@@ -44,6 +46,8 @@ _HOME = {
     "root_key": "pim.devices.random",
     "program": "pim.programming",
     "cost": "pim.costing",
+    "loading": "pim.loading_cost",
+    "kv_lifetime": "pim.lifetime",
     "load_model": "pim.llm_workloads.model",
     "System": "pim.mapping.system",
     "inference_system": "pim.mapping.system",
