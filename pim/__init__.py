@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pim.devices.corner import at_corner as at_corner
     from pim.devices.loader import load_device as load_device
     from pim.devices.random import root_key as root_key
+    from pim.elasticities import sensitivity as sensitivity
     from pim.evaluation import evaluate as evaluate
     from pim.evaluation import sweep as sweep
     from pim.fitted import fit as fit
@@ -48,6 +49,7 @@ _HOME = {
     "cost": "pim.costing",
     "loading": "pim.loading_cost",
     "kv_lifetime": "pim.lifetime",
+    "sensitivity": "pim.elasticities",
     "load_model": "pim.llm_workloads.model",
     "System": "pim.mapping.system",
     "inference_system": "pim.mapping.system",

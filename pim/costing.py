@@ -1,11 +1,11 @@
 """The verb `cost`: what a product, or a language model on a system, takes in energy, time and area."""
 
-from typing import Any, TypeVar, overload
+from collections.abc import Mapping
+from typing import Any, overload
 
-import jax.numpy as jnp
 import numpy as np
 
-from pim import digital_macro_cost, near_dram_cost, roofline_cost
+from pim.configurations import many
 from pim.counts import check_count
 from pim.devices.device import Device
 from pim.devices.digital_macro import DigitalMacro
@@ -14,17 +14,14 @@ from pim.devices.dram.work import OPERATIONS, Work
 from pim.devices.macro import AnalogMacro, Ideal
 from pim.devices.near_dram import NearDram
 from pim.devices.roofline import Roofline
-from pim.digital_cost import digital_cost, digital_notes, product_values, unit_cost
 from pim.digital_operands import DigitalOperands
 from pim.dram_trace import trace_of
 from pim.errors import StudyError
-from pim.ledger import FREE, Cost, join, ledger_of
-from pim.macro_cost import matrix_cost, uncounted
+from pim.ledger import Cost
 from pim.mapping.plan import Plan
-from pim.operands import Operands, uniform_operands
+from pim.operands import Operands
 from pim.plan_cost import GENERATE, PROMPT, PlanCost, plan_cost
-
-Kind = TypeVar("Kind")
+from pim.subject import Subject, notes, product_ledger
 
 
 @overload
@@ -36,6 +33,7 @@ def cost(
     operands: Operands | DigitalOperands | None = None,
     operation: str = "gemv",
     copies: Any = 1,
+    over: Mapping[str, Any] | None = None,
     trace: bool = False,
 ) -> Cost: ...
 @overload
@@ -48,6 +46,7 @@ def cost(
     operands: Operands | DigitalOperands | None = None,
     operation: str = "gemv",
     copies: Any = 1,
+    over: Mapping[str, Any] | None = None,
     batch: int = 1,
     prompt: int = PROMPT,
     generate: int = GENERATE,
@@ -64,17 +63,20 @@ def cost(
         operation: what the banks of a near-DRAM device do: "gemv", a matrix of weights; "score", keys of `n_in` numbers
             for `n_out` tokens; "context", values of `n_out` numbers for `n_in` tokens. Other devices know "gemv" only.
         copies: matrices of that shape at the banks: heads; may be an array.
+        over: many configurations of the device in one call: arrays of values, all of one length, by the dotted paths of
+            continuous fields ("adc.bits", "vdd"). Sizes are single then, or one for each configuration.
         batch: sequences of a plan's run.
         prompt: tokens that each is given, read in one go.
         generate: tokens that each then writes, one at a time.
         trace: whether the commands of a near-DRAM device are listed too, one by one, as `cost.trace`; of one shape.
 
     Returns:
-        For a device a `Cost`, whose figures have the common shape of `shape`, `vectors` and `operands`; for a plan a
-        `PlanCost`, with prefill and decode apart.
+        For a device a `Cost`, whose figures have the common shape of `shape`, `vectors` and `operands`, or that of the
+        values in `over`; for a plan a `PlanCost`, with prefill and decode apart.
 
     Raises:
-        DeviceError: a trace of several shapes, or of more commands than can be listed.
+        DeviceError: a trace of several shapes, or of more commands than can be listed; a path in `over` that is not
+            continuous, or a value there that is out of range.
         StudyError: a size that is not positive and whole, an operation that the device does not know, or a device whose
             cost is not known.
 
@@ -82,6 +84,7 @@ def cost(
         >>> pim.cost(pim.preset("rram-techC"), (128, 128)).energy
         >>> pim.cost(pim.preset("dram-attacc"), (128, 2048), operation="score", copies=96).latency
         >>> pim.cost(pim.preset("dram-aim"), (4096, 4096), trace=True).trace.save("gemv.aim", format="aim")
+        >>> pim.cost(device, (128, 128), over={"adc.bits": bits, "vdd": supplies}).energy
         >>> pim.cost(plan, prompt=512, generate=128).energy_per_token
     """
     if trace and not isinstance(what.model if isinstance(what, Device) else what, NearDram):
@@ -89,6 +92,8 @@ def cost(
     if isinstance(what, Plan):
         if shape is not None:
             raise StudyError("a plan has matrices of its own: leave the shape away, or give a device")
+        if over is not None:
+            raise StudyError("`over` runs over the values of one device: price a plan for each, plan.replace(changes)")
         if operation != "gemv" or np.size(copies) != 1 or copies != 1 or np.size(vectors) != 1 or vectors != 1:
             raise StudyError("a plan has products of its own: leave operation, copies and vectors away")
         for name, value in (("batch", batch), ("prompt", prompt), ("generate", generate)):
@@ -101,26 +106,15 @@ def cost(
         check_count(name, value)
     model = what.model if isinstance(what, Device) else what
     _check_operation(model, operation, copies)
-    if isinstance(model, AnalogMacro):
-        return _on_arrays(model, n_in, n_out, vectors, _statistics(model, operands, Operands))
-    if isinstance(model, DigitalUnit):
-        return _on_digital(model, n_in, n_out, vectors)
-    if isinstance(model, Ideal):
-        zero = np.zeros(np.broadcast_shapes(np.shape(n_in), np.shape(n_out), np.shape(vectors)))
-        return Cost(ledger_of([("ideal", zero, zero, zero)], "product"), (FREE,))
-    if isinstance(model, DigitalMacro):
-        given = _statistics(model, operands, DigitalOperands)
-        ledger = digital_macro_cost.matrix_cost(model, n_in, n_out, vectors, given)
-        return Cost(ledger, digital_macro_cost.notes(model, given))
-    if isinstance(model, Roofline):
-        return _on_roofline(model, n_in, n_out, vectors)
-    if isinstance(model, NearDram):
-        ledger = near_dram_cost.matrix_cost(model, n_in, n_out, vectors, copies, operation)
-        listed = trace_of(model, Work(operation, n_in, n_out, vectors, copies)) if trace else None
-        return Cost(ledger, near_dram_cost.notes(model, n_in, n_out, vectors, copies, operation), listed)
-    raise StudyError(
-        f"no cost is known for a {type(model).__name__}; give a device, such as pim.preset('sram-digital28')"
-    )
+    given = _statistics(model, operands)
+    subject = Subject(what, n_in, n_out, vectors, given, operation, copies)
+    if over is not None:
+        if trace:
+            raise StudyError("a trace lists the commands of one device: leave trace or `over` away")
+        return many(subject, over)
+    ledger = product_ledger(model, *subject.sizes, operands=given, operation=operation)
+    listed = trace_of(model, Work(operation, *subject.sizes)) if trace else None
+    return Cost(ledger, notes(subject), listed, subject)
 
 
 def _check_operation(model: Any, operation: str, copies: Any) -> None:
@@ -132,36 +126,12 @@ def _check_operation(model: Any, operation: str, copies: Any) -> None:
         )
 
 
-def _statistics(model: Any, operands: Any, kind: type[Kind]) -> Kind | None:
+def _statistics(model: Any, operands: Any) -> Operands | DigitalOperands | None:
     """The operand statistics, if they are of the kind that the cost of this model depends on."""
-    if operands is None or isinstance(operands, kind):
-        return operands
+    kind = Operands if isinstance(model, AnalogMacro) else DigitalOperands if isinstance(model, DigitalMacro) else None
+    if operands is None or kind is None or isinstance(operands, kind):
+        return None if kind is None else operands
     raise StudyError(
         f"the cost of this {type(model).__name__} depends on {kind.__name__}, not on {type(operands).__name__}: take "
         "those of a chip of this device, chip.operands(x)"
     )
-
-
-def _on_arrays(macro: AnalogMacro, n_in, n_out, vectors, operands: Operands | None) -> Cost:
-    operands = operands if operands is not None else uniform_operands(macro)
-    ledger = matrix_cost(macro, n_in, n_out, vectors, operands)
-    return Cost(ledger, (f"operand statistics {operands.source}", *uncounted(macro)))
-
-
-def _on_digital(unit: DigitalUnit, n_in, n_out, vectors) -> Cost:
-    n_in, n_out, vectors = np.broadcast_arrays(*(np.asarray(value, np.float64) for value in (n_in, n_out, vectors)))
-    values = product_values(unit, n_in * n_out, vectors, (n_in + n_out) * vectors)
-    work = digital_cost(unit, macs=n_in * n_out * vectors, values=values, operator="product")
-    return Cost(join([work, unit_cost(unit, work.latency.sum(axis=0), "product")]), digital_notes(unit, n_in * n_out))
-
-
-def _on_roofline(roofline: Roofline, n_in, n_out, vectors) -> Cost:
-    n_in, n_out, vectors = np.broadcast_arrays(*(np.asarray(value, np.float64) for value in (n_in, n_out, vectors)))
-    values = n_in * n_out + (n_in + n_out) * vectors
-    work = roofline_cost.roofline_cost(
-        roofline, operations=2 * n_in * n_out * vectors, values=values, operator="product"
-    )
-    die = roofline_cost.die_cost(roofline, "product").map(
-        lambda figure: jnp.broadcast_to(figure.reshape(1, *[1] * values.ndim), (1, *values.shape))
-    )
-    return Cost(join([work, die]), roofline_cost.notes(roofline))

@@ -131,6 +131,7 @@ class Cost:
     ledger: Ledger = part("energy, latency and area by operator and component")
     notes: tuple[str, ...] = static("assumptions, and what is left out")
     trace: Any = told("commands one by one (`pim.dram_trace.Trace`), if they were asked for", default=None)
+    subject: Any = told("what it is the cost of: a `pim.subject.Subject`, or a plan's run", default=None)
 
     @property
     def energy(self) -> Float[Array, "*shape"]:

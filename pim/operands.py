@@ -40,14 +40,17 @@ class Operands:
 def uniform_operands(macro: AnalogMacro) -> Operands:
     """What a macro would see of inputs and weights that are uniform over their ranges and independent.
 
-    An assumption to fall back on: real activations and weights are smaller, and cost less.
+    An assumption to fall back on: real activations and weights are smaller, and cost less. Codes are rounded, and
+    nearly uniform whatever the bits: derivatives see the voltages and conductances, not the rounding.
     """
     encoding = encoding_of(macro)
     grid = jnp.linspace(-1.0, 1.0, 2001)
     levels, _ = driven_planes(macro, jnp.abs(grid) if macro.dac.code == "unsigned" else grid)
+    levels = jax.lax.stop_gradient(levels)
     slices = 1 if macro.slicing == "residual" else macro.slices
     digits = encoding.digits(grid[:, None], macro.weight_bits, slices).digits
-    targets = jnp.stack([macro.cell.targets(encoding.fractions(digit, 1)).mean() for digit in digits])
+    fractions = (jax.lax.stop_gradient(encoding.fractions(digit, 1)) for digit in digits)
+    targets = jnp.stack([macro.cell.targets(share).mean() for share in fractions])
     active = jnp.mean(levels != 0) * macro.input_phases  # of the reads by sign a line takes part in one
     return Operands(jnp.mean(macro.dac.exposure(levels)), targets.mean(), active, jnp.float32(0.5), source=UNIFORM)
 

@@ -68,9 +68,9 @@ class Wear:
         return -jnp.expm1(-power)
 
     def writes_until(self, share: float) -> Float[Array, ""] | None:
-        """Writes, those before the chip was programmed among them, by which a share of the cells is dead: life (-ln(1 - share))^(1/shape).
+        """Writes, those before the chip was programmed among them, by which a share of the cells is dead.
 
-        None if none dies.
+        That is life (-ln(1 - share))^(1/shape); None if none dies.
 
         >>> wear.writes_until(0.01)
         """
