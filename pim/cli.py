@@ -131,6 +131,10 @@ def _parser() -> argparse.ArgumentParser:
     cost.add_argument("--batch", type=int, default=1, metavar="N", help="with --model: sequences (1)")
     cost.add_argument("--prompt", type=int, default=128, metavar="N", help="with --model: tokens read (128)")
     cost.add_argument("--generate", type=int, default=128, metavar="N", help="with --model: tokens written (128)")
+    cost.add_argument(
+        "--weights", choices=("resident", "streamed"), default="resident",
+        help="resident: loaded once and for good; streamed: loaded for these vectors, or for every step of --model",
+    )  # fmt: skip
     _finish(cost, verbs.cost, settable=True)
 
     fit = add("fit", help="a device from measurements: its laws with bands, a device file, a report")

@@ -19,15 +19,12 @@ from pim.devices.components.memory_interface import MemoryInterface
 from pim.devices.components.write_driver import WriteDriver
 from pim.devices.device import Device
 from pim.errors import StudyError
-from pim.ledger import Ledger, ledger_of, quantity
+from pim.ledger import LOADING, Ledger, ledger_of, quantity
 from pim.lifetime import Endurance, Lifetime, endurance_of, lifetime
 from pim.mapping.plan import Plan
 from pim.matrix_writing import Shape, written
 from pim.plan_loading import PlanLoading, plan_loading
 from pim.units import plain
-
-LOADING = "loading"
-"""Operator of the rows of a loading."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -193,6 +190,28 @@ def loading(
     return load(what, *shape, copies, parallel, arrays, source, pulses)
 
 
+@dataclass(frozen=True, eq=False)
+class Load:
+    """The loading of the weights of a product, found when it is asked for: many costs never need it."""
+
+    device: Any
+    n_in: Any
+    n_out: Any
+    vectors: Any
+    copies: Any
+    memory: MemoryInterface
+
+    def __call__(self) -> Loading:
+        """Find it."""
+        return loading(self.device, (self.n_in, self.n_out), copies=self.copies, memory=self.memory)
+
+    @property
+    def told(self) -> str:
+        """For what the weights are loaded."""
+        vectors = float(self.vectors)
+        return "loaded for this vector" if vectors == 1 else f"loaded once for these {vectors:,.0f} vectors"
+
+
 def load(
     what: Any,
     n_in: Any,
@@ -204,9 +223,9 @@ def load(
     driver: WriteDriver | None,
 ) -> Loading:
     """The loading of matrices, of sizes that are checked; see `loading`."""
-    sizes = np.broadcast_arrays(*(np.asarray(size, np.float64) for size in (n_in, n_out, copies)))
-    found = written(what, Shape(*sizes, parallel, arrays, driver))
-    zero = np.zeros(np.shape(sizes[0]))
+    n_in, n_out, copies = np.broadcast_arrays(*(np.asarray(size, np.float64) for size in (n_in, n_out, copies)))
+    found = written(what, Shape(n_in, n_out, copies, parallel, arrays, driver))
+    zero = np.zeros(np.shape(n_in))
     cells, pulses, energy, time, bits = (np.asarray(figure + zero) for figure in found[:5])
     from_memory = np.where(bits > 0, float(memory.latency) + bits / 8 / float(memory.bytes_per_second), 0.0)
     told = (
