@@ -112,9 +112,7 @@ def cost(options: Namespace) -> int:
     told = sensitivity(found, options.sensitivity) if options.sensitivity is not None else None
     if options.json:
         return _print_json({**found.to_dict(), **({} if told is None else {"sensitivity": told.to_dict()})})
-    return _print(str(found) if told is None else f"{found}
-
-{told}")
+    return _print(str(found) if told is None else f"{found}\n\n{told}")
 
 
 def _config(model: str) -> Any:
