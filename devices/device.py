@@ -204,7 +204,7 @@ def _fitting(component: Device, field: dataclasses.Field, where: str) -> Any:
         raise DeviceError(f"{where} is a value, and {found}: give a number or a text")
     wanted = [kind for kind in (get_args(field.type) or (field.type,)) if kind is not NoneType]
     if not any(_is_such(record, kind) for kind in wanted):
-        names = " or ".join(kind.__name__ for kind in wanted)
+        names = " or ".join(getattr(kind, "__name__", str(kind)) for kind in wanted)
         raise DeviceError(f"{where} takes a {names}, and {found}: give another component (pim.components() lists them)")
     return record
 
@@ -238,7 +238,7 @@ def cast_leaf(value: Any, where: str, unit: str, shape: tuple[int, ...] | None =
         return None
     if not isinstance(value, jax.Array):
         try:
-            value = np.asarray(value, dtype=np.float64)
+            value = np.asarray(value).astype(np.float64, casting="same_kind")  # "1e-9" in quotes is a text
         except (TypeError, ValueError):
             raise DeviceError(f"{where} = {value!r} is not a number; give one{in_unit(unit)}") from None
         if not np.isfinite(value).all():

@@ -236,7 +236,6 @@ def generic(
 def _common(c: Asked) -> Table:
     """What macros of all kinds share: converters, and adders behind them."""
     logic = float(energy_ratio(32e-9, 0.9, c.node, min(max(c.vdd, supply_range(c.node)[0]), supply_range(c.node)[1])))
-    nothing = {"reference_energy": 0.0, "reference_area": 0.0, "reference_leakage": 0.0}
     return {
         "rows": c.rows,
         "columns": c.columns,
@@ -253,7 +252,7 @@ def _common(c: Asked) -> Table:
             "bus_energy_per_byte": 0.0,
             "bus_area": 0.0,
             "leakage_density": 0.0,
-            "buffer": nothing,
+            "buffer": "none",
         },
     }
 

@@ -12,6 +12,7 @@ from pim.devices.cells.cell_facts import CellFacts
 from pim.devices.dram.append import append
 from pim.devices.dram.banks import Banks
 from pim.devices.dram.energy import LEVELS, CommandEnergy
+from pim.devices.dram.fill import fill
 from pim.devices.dram.fit import check_fit
 from pim.devices.dram.kernel import Kernel, Memory
 from pim.devices.dram.refresh import Refresh
@@ -78,6 +79,10 @@ class NearDram:
         else:
             commands = self.kernel_of(work).commands(self.memory, work)
         return commands.refreshed(self.refresh, self.banks.channels, alone=alone)
+
+    def filling(self, values: Any) -> Commands:
+        """The commands of writing so many weights into the rows, refreshes among them."""
+        return fill(self.memory, values).refreshed(self.refresh, self.banks.channels)
 
     def schedule(self, work: Work) -> Schedule:
         """The commands of one product, one by one, in the busiest channel, whole refreshes among them.

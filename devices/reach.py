@@ -29,6 +29,11 @@ def extrapolations(model: Any) -> tuple[str, ...]:
     return tuple(_notes(model, "", {}))
 
 
+def effective_bits(around: Mapping[str, Any], loss: Any) -> dict[str, Any]:
+    """What `derived` gives for a converter: the bits of the record around it less a loss; {} with none around."""
+    return {"enob": around["bits"] - loss} if "bits" in around else {}
+
+
 def _notes(node: Any, path: str, around: Mapping[str, Any]) -> Iterator[str]:
     fields = fields_of(node)
     known = {**around, **{n: getattr(node, n) for n, f in fields.items() if f.metadata["kind"] != "part"}}

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pim.devices.catalogue import preset as preset
     from pim.devices.catalogue import presets as presets
     from pim.devices.corner import at_corner as at_corner
+    from pim.devices.generic import generic as generic
     from pim.devices.loader import load_device as load_device
     from pim.devices.random import root_key as root_key
     from pim.elasticities import sensitivity as sensitivity
@@ -26,7 +27,9 @@ if TYPE_CHECKING:
     from pim.fitted import fit as fit
     from pim.health import doctor as doctor
     from pim.layer_noise import layer_snr as layer_snr
+    from pim.lifetime import kv_lifetime as kv_lifetime
     from pim.llm_workloads.model import load_model as load_model
+    from pim.loading_cost import loading as loading
     from pim.mapping.plan import place as place
     from pim.mapping.system import System as System
     from pim.mapping.system import inference_system as inference_system
@@ -40,11 +43,14 @@ _HOME = {
     "components": "pim.devices.catalogue",
     "component": "pim.devices.catalogue",
     "load_device": "pim.devices.loader",
+    "generic": "pim.devices.generic",
     "replace": "pim.replacing",
     "at_corner": "pim.devices.corner",
     "root_key": "pim.devices.random",
     "program": "pim.programming",
     "cost": "pim.costing",
+    "loading": "pim.loading_cost",
+    "kv_lifetime": "pim.lifetime",
     "sensitivity": "pim.elasticities",
     "load_model": "pim.llm_workloads.model",
     "System": "pim.mapping.system",

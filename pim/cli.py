@@ -134,6 +134,10 @@ def _parser() -> argparse.ArgumentParser:
     cost.add_argument(
         "--sensitivity", choices=("energy", "latency", "area"), metavar="FIGURE", help="and the values it hangs on most"
     )
+    cost.add_argument(
+        "--weights", choices=("resident", "streamed"), default="resident",
+        help="resident: loaded once and for good; streamed: loaded for these vectors, or for every step of --model",
+    )  # fmt: skip
     _finish(cost, verbs.cost, settable=True)
 
     fit = add("fit", help="a device from measurements: its laws with bands, a device file, a report")

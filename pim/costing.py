@@ -7,6 +7,7 @@ import numpy as np
 
 from pim.configurations import many
 from pim.counts import check_count
+from pim.devices.components.memory_interface import MemoryInterface
 from pim.devices.device import Device
 from pim.devices.digital_macro import DigitalMacro
 from pim.devices.digital_unit import DigitalUnit
@@ -18,6 +19,7 @@ from pim.digital_operands import DigitalOperands
 from pim.dram_trace import trace_of
 from pim.errors import StudyError
 from pim.ledger import Cost
+from pim.loading_cost import Load, memory_interface
 from pim.mapping.plan import Plan
 from pim.operands import Operands
 from pim.plan_cost import GENERATE, PROMPT, PlanCost, plan_cost
@@ -35,9 +37,19 @@ def cost(
     copies: Any = 1,
     over: Mapping[str, Any] | None = None,
     trace: bool = False,
+    weights: str = "resident",
+    memory: Device | MemoryInterface | None = None,
 ) -> Cost: ...
 @overload
-def cost(what: Plan, *, batch: int = 1, prompt: int = PROMPT, generate: int = GENERATE) -> PlanCost: ...
+def cost(
+    what: Plan,
+    *,
+    batch: int = 1,
+    prompt: int = PROMPT,
+    generate: int = GENERATE,
+    weights: str = "resident",
+    memory: Device | MemoryInterface | None = None,
+) -> PlanCost: ...
 def cost(
     what: Any,
     shape: tuple[Any, Any] | None = None,
@@ -51,6 +63,8 @@ def cost(
     prompt: int = PROMPT,
     generate: int = GENERATE,
     trace: bool = False,
+    weights: str = "resident",
+    memory: Device | MemoryInterface | None = None,
 ) -> Any:
     """What products with a matrix cost on a device, or what a language model costs on a system.
 
@@ -69,6 +83,10 @@ def cost(
         prompt: tokens that each is given, read in one go.
         generate: tokens that each then writes, one at a time.
         trace: whether the commands of a near-DRAM device are listed too, one by one, as `cost.trace`; of one shape.
+        weights: "resident", in the device for good (what loading them takes stands beside: `cost.loading`,
+            `cost.streamed`), or "streamed": loaded once for all vectors, of a plan once for every step, and in the
+            ledger.
+        memory: where weights come from: a `MemoryInterface` or a component; by default DRAM at 3.7 pJ a bit.
 
     Returns:
         For a device a `Cost`, whose figures have the common shape of `shape`, `vectors` and `operands`, or that of the
@@ -77,18 +95,22 @@ def cost(
     Raises:
         DeviceError: a trace of several shapes, or of more commands than can be listed; a path in `over` that is not
             continuous, or a value there that is out of range.
-        StudyError: a size that is not positive and whole, an operation that the device does not know, or a device whose
-            cost is not known.
+        StudyError: a size that is not positive and whole, an operation that the device does not know, a device whose
+            cost is not known, or streamed weights where there are none.
 
     Example:
         >>> pim.cost(pim.preset("rram-techC"), (128, 128)).energy
         >>> pim.cost(pim.preset("dram-attacc"), (128, 2048), operation="score", copies=96).latency
         >>> pim.cost(pim.preset("dram-aim"), (4096, 4096), trace=True).trace.save("gemv.aim", format="aim")
         >>> pim.cost(device, (128, 128), over={"adc.bits": bits, "vdd": supplies}).energy
+        >>> pim.cost(pim.preset("sram-qs28"), (4096, 4096), vectors=16).streamed.energy
         >>> pim.cost(plan, prompt=512, generate=128).energy_per_token
     """
     if trace and not isinstance(what.model if isinstance(what, Device) else what, NearDram):
         raise StudyError("a trace lists the commands of a product on a near-DRAM device: leave trace away for others")
+    if weights not in WEIGHTS:
+        raise StudyError(f"weights = {weights!r} is none of {', '.join(WEIGHTS)}")
+    source = memory_interface(memory)
     if isinstance(what, Plan):
         if shape is not None:
             raise StudyError("a plan has matrices of its own: leave the shape away, or give a device")
@@ -98,7 +120,7 @@ def cost(
             raise StudyError("a plan has products of its own: leave operation, copies and vectors away")
         for name, value in (("batch", batch), ("prompt", prompt), ("generate", generate)):
             check_count(name, value)
-        return plan_cost(what, batch=batch, prompt=prompt, generate=generate)
+        return plan_cost(what, batch=batch, prompt=prompt, generate=generate, weights=weights, memory=source)
     if shape is None:
         raise StudyError("the cost of a device needs the shape of a matrix: pim.cost(device, (n_in, n_out))")
     n_in, n_out = shape
@@ -111,10 +133,17 @@ def cost(
     if over is not None:
         if trace:
             raise StudyError("a trace lists the commands of one device: leave trace or `over` away")
+        if weights == "streamed":
+            raise StudyError("weights are streamed into one device: leave weights or `over` away")
         return many(subject, over)
     ledger = product_ledger(model, *subject.sizes, operands=given, operation=operation)
     listed = trace_of(model, Work(operation, *subject.sizes)) if trace else None
-    return Cost(ledger, notes(subject), listed, subject)
+    load = Load(what, *subject.sizes, source) if operation == "gemv" else None
+    found = Cost(ledger, notes(subject), listed, subject, load)
+    return found.streamed if weights == "streamed" else found
+
+
+WEIGHTS = ("resident", "streamed")
 
 
 def _check_operation(model: Any, operation: str, copies: Any) -> None:

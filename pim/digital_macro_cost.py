@@ -41,7 +41,7 @@ from pim.digital_operands import ASSUMED, DigitalOperands, assumed_operands
 from pim.ledger import Ledger, ledger_of
 from pim.stages import Row
 
-UNCOUNTED = "writing weights and moving vectors to and from the arrays are not counted"
+UNCOUNTED = "moving vectors to and from the arrays is not counted; writing weights stands apart (`cost.loading`)"
 UNWIRED = "wires, drivers, clock tree and control are not counted: the device has no wiring"
 
 

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from functools import cached_property
 from html import escape
 from typing import Any
 
@@ -71,7 +72,24 @@ class Ledger:
 
     def without(self, component: str) -> "Ledger":
         """The ledger less the rows of one component."""
-        kept = np.array([i for i, name in enumerate(self.components) if name != component], np.int32)
+        return self._kept([i for i, name in enumerate(self.components) if name != component])
+
+    def without_operator(self, operator: str) -> "Ledger":
+        """The ledger less the rows of one operator."""
+        return self._kept([i for i, name in enumerate(self.operators) if name != operator])
+
+    def over(self, shape: tuple[int, ...]) -> "Ledger":
+        """The ledger over the axes of a wider sweep, whose last ones are its own."""
+        rows = len(self.operators)
+
+        def widened(values):
+            ones = (1,) * (len(shape) + 1 - values.ndim)
+            return jnp.broadcast_to(values.reshape(rows, *ones, *values.shape[1:]), (rows, *shape))
+
+        return self.map(widened)
+
+    def _kept(self, rows: list[int]) -> "Ledger":
+        kept = np.array(rows, np.int32)
         rest = self.map(lambda values: values[kept])
         names = ((self.operators[i], self.components[i]) for i in kept)
         operators, components = zip(*names, strict=True)
@@ -132,6 +150,7 @@ class Cost:
     notes: tuple[str, ...] = static("assumptions, and what is left out")
     trace: Any = told("commands one by one (`pim.dram_trace.Trace`), if they were asked for", default=None)
     subject: Any = told("what it is the cost of: a `pim.subject.Subject`, or a plan's run", default=None)
+    load: Any = told("finds what loading the weights takes (`pim.loading_cost.Load`)", default=None)
 
     @property
     def energy(self) -> Float[Array, "*shape"]:
@@ -148,19 +167,65 @@ class Cost:
         """Area in m^2."""
         return self.ledger.area.sum(axis=0)
 
+    @cached_property
+    def loading(self) -> Any:
+        """What writing the matrix into its device takes, once: a `pim.loading_cost.Loading`, beside the cost itself.
+
+        None where there is no matrix of weights to write (keys and values, many configurations, inside jit).
+        """
+        return None if self.load is None else self.load()
+
+    @property
+    def resident(self) -> "Cost":
+        """The cost with weights that lie in the device for good."""
+        if LOADING not in self.ledger.operators:
+            return self
+        return replace(self, ledger=self.ledger.without_operator(LOADING))
+
+    @cached_property
+    def streamed(self) -> "Cost":
+        """The cost with weights that are loaded once, for these vectors: rows "memory" and "write" of the loading too.
+
+        Raises StudyError where there is no matrix of weights to load.
+        """
+        if LOADING in self.ledger.operators:
+            return self
+        if self.loading is None:
+            raise StudyError("there are no weights to load here: ask for one matrix of weights on one device")
+        rows = self.loading.ledger.over(self.ledger.energy.shape[1:])
+        notes = tuple(dict.fromkeys([*self.notes, *self.loading.notes]))
+        return replace(self, ledger=join([self.ledger, rows]), notes=notes, subject=None)  # no slopes of the loading
+
     def to_dict(self) -> dict[str, Any]:
         """Totals, rows and notes as plain values, ready for JSON."""
-        return {**self.ledger.to_dict(), "notes": list(self.notes)}
+        found = {**self.ledger.to_dict(), "notes": list(self.notes)}
+        if self.loading is None:
+            return found
+        both = {
+            name: {figure: plain(np.asarray(getattr(cost, figure), np.float64)) for figure in ("energy", "latency")}
+            for name, cost in (("resident", self.resident), ("streamed", self.streamed))
+        }
+        return {**found, **both, "loading": self.loading.to_dict()}
+
+    def _weights(self) -> list[str]:
+        """A line that sets resident and streamed weights side by side."""
+        if self.load is None or self.ledger.energy.ndim > 1:
+            return []
+        once, (resident, streamed) = self.load.told, (float(cost.energy) for cost in (self.resident, self.streamed))
+        return [f"weights resident: {quantity(resident, 'J')}; streamed ({once}): {quantity(streamed, 'J')}"]
 
     def __str__(self) -> str:
-        return "\n".join([str(self.ledger), *(f"note: {note}" for note in self.notes)])
+        return "\n".join([str(self.ledger), *self._weights(), *(f"note: {note}" for note in self.notes)])
 
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        notes = "".join(f"<li>{escape(note)}</li>" for note in self.notes)
+        notes = "".join(f"<li>{escape(note)}</li>" for note in (*self._weights(), *self.notes))
         return f"{self.ledger._repr_html_()}<ul>{notes}</ul>"
 
+
+LOADING = "loading"
+"""Operator of the rows of a loading of weights."""
 
 FREE = "the ideal device is the exact reference and costs nothing: a multiple of its cost means nothing"
 UNKNOWN = float("nan")

@@ -1,20 +1,25 @@
 """What a language model costs on a system: prefill of a prompt, then decoding, token by token.
 
 The operators of a token run one after another, and the vectors of an operator too; each device is there, leaks and
-takes area all the while. Matrices of weights lie in their arrays for good: writing them is not counted, their area
-counts once. Vector work runs where the attention of its layer does. Looking up embeddings is left out.
+takes area all the while. Matrices of weights lie in their arrays for good, and their area counts once: what loading
+them takes stands beside the cost, unless they are streamed, loaded anew for every step. Vector work runs where the
+attention of its layer does. Looking up embeddings is left out.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 
+from pim.devices.components.memory_interface import MemoryInterface
 from pim.ledger import Cost, Ledger, join, kind, quantity, square_millimetres
 from pim.llm_workloads.operators import DYNAMIC, Phase, products, vector_work
+from pim.loading_cost import loading
 from pim.mapping.plan import Plan
+from pim.plan_loading import PlanLoading
 from pim.plan_parts import PRODUCTS_ONLY, device_part
 from pim.units import plain, significant
 
@@ -32,6 +37,8 @@ class PlanCost:
         batch: sequences.
         prompt: tokens read, of each.
         generate: tokens written, of each.
+        load: finds `loading`, what loading all weights once takes.
+        weights: "resident", or "streamed": loaded for every step, once for all prompts.
 
     Example:
         >>> run = pim.cost(plan, prompt=512, generate=128)
@@ -43,6 +50,13 @@ class PlanCost:
     batch: int
     prompt: int
     generate: int
+    load: Callable[[], PlanLoading] | None = None
+    weights: str = "resident"
+
+    @cached_property
+    def loading(self) -> PlanLoading | None:
+        """What loading the whole model once takes; None where that is not known of the run."""
+        return None if self.load is None else self.load()
 
     @cached_property
     def ledger(self) -> Ledger:
@@ -110,7 +124,9 @@ class PlanCost:
         names = ("energy", "latency", "area", "energy_per_token", "prefill_energy_per_token", "prefill_latency",
                  "decode_latency", "tokens_per_second", "batch", "prompt", "generate")  # fmt: skip
         phases = {name: getattr(self, name).ledger.to_dict() for name in ("prefill", "decode")}
-        return {**{name: plain(getattr(self, name)) for name in names}, **phases, "notes": list(self.notes)}
+        loading = {} if self.loading is None else {"loading": self.loading.to_dict()}
+        totals = {name: plain(getattr(self, name)) for name in names}
+        return {**totals, **phases, "notes": list(self.notes), "weights": self.weights, **loading}
 
     def summary(self) -> list[tuple[str, str]]:
         """The figures that matter, named and printed."""
@@ -121,6 +137,17 @@ class PlanCost:
             ("time between tokens", quantity(self.decode_latency, "s")),
             ("tokens per second", significant(self.tokens_per_second)),
             ("area", square_millimetres(self.area)),
+            *self._weights(),
+        ]
+
+    def _weights(self) -> list[tuple[str, str]]:
+        """What loading the model takes, and a token if it is loaded for every step."""
+        if self.loading is None:
+            return []
+        each = 0.0 if self.weights == "streamed" else self.loading.energy / self.batch
+        return [
+            ("loading the model", self.loading.summary()),
+            ("energy per written token, streamed", quantity(self.energy_per_token + each, "J")),
         ]
 
     def __str__(self) -> str:
@@ -136,14 +163,33 @@ class PlanCost:
         return f"<table>{lines}</table>{self.decode.ledger.by_component()._repr_html_()}{decode._repr_html_()}"
 
 
-def plan_cost(plan: Plan, *, batch: int = 1, prompt: int = PROMPT, generate: int = GENERATE) -> PlanCost:
+def plan_cost(
+    plan: Plan,
+    *,
+    batch: int = 1,
+    prompt: int = PROMPT,
+    generate: int = GENERATE,
+    weights: str = "resident",
+    memory: MemoryInterface | None = None,
+) -> PlanCost:
     """The cost of a plan; see `pim.cost`."""
     prefill = Phase(batch=batch, tokens=prompt, context=prompt)
     decode = Phase(batch=batch, tokens=1, context=prompt + np.arange(1, generate + 1))
     longest = plan.config.max_position_embeddings
     beyond = f"{prompt + generate} tokens exceed the {longest} that the model was made for"
     notes = (beyond,) if prompt + generate > longest else ()
-    return PlanCost(_phase(plan, prefill, 1, notes), _phase(plan, decode, generate, notes), batch, prompt, generate)
+    load = partial(loading, plan, memory=memory)
+    phases = (_phase(plan, prefill, 1, notes), _phase(plan, decode, generate, notes))
+    if weights == "streamed":
+        once = load()
+        phases = (_streamed(phases[0], once, 1), _streamed(phases[1], once, generate))
+    return PlanCost(*phases, batch, prompt, generate, load, weights)
+
+
+def _streamed(phase: Cost, once: PlanLoading, steps: int) -> Cost:
+    """A phase with all weights loaded for each of its steps."""
+    rows = once.ledger.map(lambda figures: figures * steps)
+    return Cost(join([phase.ledger, rows]), (*phase.notes, *once.notes))
 
 
 NO_VECTOR_WORK = "vector work (norms, softmax, activations) is not counted: no device of the system does it"

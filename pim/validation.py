@@ -16,8 +16,9 @@ from pim.devices.device import Device
 from pim.devices.loader import load_device
 from pim.devices.published import Point, published
 from pim.point_value import point_value
+from pim.uncalibrated import FACTOR, UncalibratedRow, uncalibrated
 from pim.units import plain
-from pim.validation_table import WIDTH, validation_table
+from pim.validation_table import WIDTH, uncalibrated_table, validation_table
 
 STATUSES = ("predicted", "calibrated", "recalled")
 
@@ -74,6 +75,8 @@ class Validation:
 
     rows: tuple[ValidationRow, ...]
     free_constants: Mapping[str, int]
+    uncalibrated: tuple[UncalibratedRow, ...] = ()
+    """Generic macros against published ones, where all chips were asked for."""
 
     @property
     def predicted(self) -> tuple[ValidationRow, ...]:
@@ -96,6 +99,16 @@ class Validation:
             f"{count('recalled')} recalled; free constants: {free}"
         )
 
+    @property
+    def closing_uncalibrated(self) -> str:
+        """How many chips come out of their node, cell, array, bits and supply alone."""
+        trusted = [row for row in self.uncalibrated if row.macro.confidence == "high"]
+        near = sum(row.within for row in trusted)
+        return (
+            f"without any calibration, from node, cell, array, bits and supply alone: {near} of {len(trusted)} energies "
+            f"within a factor of {FACTOR:g}, of figures of high confidence"
+        )
+
     def to_dict(self) -> dict[str, Any]:
         """Rows and counts as plain values, ready for JSON; what is unknown is None."""
         rows = [asdict(row) | {key: plain(getattr(row, key)) for key in ("ours", "ratio")} for row in self.rows]
@@ -105,10 +118,17 @@ class Validation:
             **counts,
             "within": sum(row.within for row in self.predicted),
             "free_constants": dict(self.free_constants),
+            "uncalibrated": [
+                {**asdict(row.macro), "ours": row.efficiency, "energy_ratio": row.energy_ratio, "within": row.within}
+                for row in self.uncalibrated
+            ],
         }
 
     def __str__(self) -> str:
-        return "\n".join([*validation_table(self.rows), "", *wrap(self.closing, WIDTH)])
+        lines = validation_table(self.rows)
+        if self.uncalibrated:
+            lines += ["", *uncalibrated_table(self.uncalibrated), "", *wrap(self.closing_uncalibrated, WIDTH)]
+        return "\n".join([*lines, "", *wrap(self.closing, WIDTH)])
 
     __repr__ = __str__
 
@@ -134,7 +154,7 @@ def validate(names: str | Iterable[str] | None = None, *, progress: bool = True)
     bar = tqdm(points, desc="published figures", unit="figure", disable=not progress, delay=2)
     rows = tuple(_row(point, devices[point.device_file]) for point in bar)
     free = {device.name: sum(p.grade == "fitted" for p in device.provenance.values()) for device in devices.values()}
-    return Validation(rows, free)
+    return Validation(rows, free, uncalibrated() if names is None else ())
 
 
 def _row(point: Point, device: Device) -> ValidationRow:

@@ -10,6 +10,7 @@ import numpy as np
 from pim.headline import headline_scale
 
 if TYPE_CHECKING:
+    from pim.uncalibrated import UncalibratedRow
     from pim.validation import ValidationRow
 
 WIDTH = 118
@@ -70,3 +71,26 @@ def validation_table(rows: Sequence["ValidationRow"]) -> list[str]:
 
 def _where(row: "ValidationRow") -> tuple[str, str]:
     return row.chip, row.device
+
+
+def uncalibrated_table(rows: Sequence["UncalibratedRow"]) -> list[str]:
+    """Lines of a table of generic macros: efficiencies, and energies as a ratio."""
+    head = ("", "measured", "ours", "TOPS/W, energy", "")
+    cells = [
+        (
+            row.macro.chip,
+            _digits(row.macro.efficiency * 1e-12, 3),
+            _digits(row.efficiency * 1e-12, 3),
+            f"{row.energy_ratio:.2f}",
+            ("within" if row.within else "MISSED") + ("" if row.macro.confidence == "high" else ", data uncertain"),
+        )
+        for row in rows
+    ]
+    widths = [max(map(len, column)) for column in zip(head, *cells, strict=True)]
+    form = lambda line: "  ".join(f"{c:{a}{w}}" for c, a, w in zip(line, "<>>><", widths, strict=True)).rstrip()
+    lines = ["generic macros, nothing fitted", " " * INDENT + form(head)]
+    for row, line in zip(rows, cells, strict=True):
+        lines.append(" " * INDENT + form(line))
+        told = f"why: {row.macro.why}" if row.macro.why and not row.within else ""
+        lines += wrap(told, WIDTH, initial_indent=" " * 2 * INDENT, subsequent_indent=" " * 2 * INDENT)
+    return lines

@@ -93,13 +93,22 @@ def cost(options: Namespace) -> int:
         if options.operation != "gemv" or options.copies != 1:
             raise StudyError("--operation and --copies are for a device with a shape: a model has its own")
         plan = place(_config(options.model), find_system(options.system or "rram-techC").replace(changes))
-        found = cost(plan, batch=options.batch, prompt=options.prompt, generate=options.generate)
+        found = cost(
+            plan, batch=options.batch, prompt=options.prompt, generate=options.generate, weights=options.weights
+        )
     elif options.device is None or options.n_in is None or options.n_out is None:
         raise StudyError("give a device and the shape of a matrix (pim cost rram-techC 128 128), or --model")
     else:
         device = replace(find_device(options.device), changes)
         shape = (options.n_in, options.n_out)
-        found = cost(device, shape, vectors=options.vectors, operation=options.operation, copies=options.copies)
+        found = cost(
+            device,
+            shape,
+            vectors=options.vectors,
+            operation=options.operation,
+            copies=options.copies,
+            weights=options.weights,
+        )
     told = sensitivity(found, options.sensitivity) if options.sensitivity is not None else None
     if options.json:
         return _print_json({**found.to_dict(), **({} if told is None else {"sensitivity": told.to_dict()})})

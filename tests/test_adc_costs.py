@@ -110,7 +110,7 @@ def test_zigzag_at_28_nm(bits, energy, area):
 def test_neurosim_holds_the_columns_current(ohm, energies):
     of = law("adc-neurosim-sar22", column_resistance=ohm)
     assert [pj(of, bits) for bits in (4.0, 6.0, 8.0)] == pytest.approx(energies, rel=1.5e-2)
-    assert "twice" in type(of).__doc__
+    assert "twice" in str(type(of).__doc__)
 
 
 @pytest.mark.parametrize(("percentile", "place"), [("p10", 0), ("median", 1)])

@@ -57,8 +57,14 @@ def error(y, exact) -> float:
     return float(np.linalg.norm(np.asarray(y) - exact) / np.linalg.norm(exact))
 
 
+QUICK = ("pcm_like", "wan2022_gmax40", "cmo_accept0.2")  # one of each kind of memory
 CASES = [
-    *[pytest.param("clip2.5", theirs, "1day", id=f"clipped-{theirs}-1day") for theirs in OURS],
+    *[
+        pytest.param(
+            "clip2.5", theirs, "1day", marks=() if theirs in QUICK else pytest.mark.slow, id=f"clipped-{theirs}-1day"
+        )
+        for theirs in OURS
+    ],
     *[
         pytest.param(w, theirs, time, marks=pytest.mark.slow, id=f"{w}-{theirs}-{time}")
         for w in ("gauss", "clip2.5")

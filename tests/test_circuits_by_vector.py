@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from covering import covering
 
 from pim.circuit.field import converged, polarities, solve_vectors
 from pim.circuit.gate import gate_currents
@@ -43,10 +44,13 @@ def column_by_column(g, volts, bit_line, source, sense, source_line, far=True) -
     return out
 
 
-@pytest.mark.parametrize("side", ["near", "far"])
-@pytest.mark.parametrize("lines", [1, 2])
 @pytest.mark.parametrize(
-    "resistances", [(30.0, 5.0, 7.0, 20.0), (30.0, 0.0, 0.0, 0.0), (0.0, 0.0, 0.0, 30.0), (0.0, 0.0, 0.0, 0.0)]
+    ("lines", "side", "resistances"),
+    covering(
+        [1, 2],
+        ["far", "near"],
+        [(30.0, 5.0, 7.0, 20.0), (0.0, 0.0, 0.0, 0.0), (0.0, 0.0, 0.0, 30.0), (30.0, 0.0, 0.0, 0.0)],
+    ),
 )
 def test_columns_with_gate_input(lines, side, resistances):
     g, volts = cells(lines, 12, 5), np.random.default_rng(0).choice([-0.2, 0.0, 0.2], size=(4, 12))
@@ -89,7 +93,13 @@ def golden(shared):
     return [(*(arrays[f"{name}_{c['key']}"] for name in "GVI"), c) for c in cases]
 
 
-@pytest.mark.parametrize(("dtype", "tolerance"), [(jnp.float32, 1e-6), (jnp.float64, 1e-9)], ids=["float32", "float64"])
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"),
+    [
+        pytest.param(jnp.float32, 1e-6, id="float32"),
+        pytest.param(jnp.float64, 1e-9, id="float64", marks=pytest.mark.slow),
+    ],
+)
 def test_cells_with_a_hyperbolic_sine_give_the_golden_currents(golden, dtype, tolerance):
     with jax.enable_x64(dtype == jnp.float64):
         for g, v, current, case in golden:

@@ -12,10 +12,12 @@ LINES = [line.split(" | ") for line in crosssim_page.PATH.read_text().splitlines
 NAMES = [cells[0].removeprefix("| ") for cells in LINES if cells[0] != "| record"]
 
 RANDOM = ("prog_", "read_", "device_")
-QUICK = (
-    "prog_prop_0.03_dac8_adc8", "prog_indep_0.05", "read_prop_0.01", "prog_prop_0.03_offset", "device_RRAMWan",
-    "device_SONOS_day5",
+QUICK = ("prog_prop_0.03_dac8_adc8", "prog_indep_0.05", "read_prop_0.01", "prog_prop_0.03_offset", "device_SONOS_day5")
+SLOW = (
+    "dac8_adc8_cal", "bitsliced2_balanced_noadc", "parasitics_0.1_array64", "parasitics_0.5_array64",
+    "parasitics_5_array64", "parasitics_1_array64_default_threshold",
 )  # fmt: skip
+"""Exact products whose every setting another quick one has too."""
 
 
 @pytest.fixture(scope="module")
@@ -25,8 +27,9 @@ def compared(shared):
 
 
 def chosen(name: str):
-    """Exact products, and of each kind of random error one; the others take a minute (`pytest -m slow`)."""
-    return pytest.param(name, marks=pytest.mark.slow) if name.startswith(RANDOM) and name not in QUICK else name
+    """Most exact products, and of each kind of random error one; the others take a minute (`pytest -m slow`)."""
+    slow = name in SLOW or (name.startswith(RANDOM) and name not in QUICK)
+    return pytest.param(name, marks=pytest.mark.slow) if slow else name
 
 
 @pytest.mark.parametrize("name", [chosen(name) for name in NAMES])

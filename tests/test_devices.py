@@ -81,6 +81,11 @@ def test_a_bad_change_names_the_field_and_the_remedy(change, words):
         replace(preset("rram-techC"), change)
 
 
+def test_a_number_in_quotes_is_a_text():
+    with pytest.raises(DeviceError, match=r"vdd = '0\.9' is not a number; give one in V"):
+        replace(preset("rram-techC"), {"vdd": "0.9"})
+
+
 def test_an_unknown_preset_names_the_nearest():
     with pytest.raises(DeviceError, match="did you mean rram-techC"):
         preset("rram-tecC")

@@ -70,7 +70,24 @@ def integer_product(w, x, bits: int, input_bits: int, scale) -> np.ndarray:
     return np.rint(x / full * input_top) @ (codes * scale) / top / input_top * full
 
 
-@settings(max_examples=12)  # each shape compiles
+# n_in, n_out, slices, bits, (rows, active_rows), scale
+SIZES = {
+    "differential": (70, 40, 4, 8, (16, 4), "column"),
+    "differential_two_sided": (33, 5, 2, 7, (33, 11), "matrix"),
+    "differential_digital": (20, 40, 1, 5, (16, None), "tile_column"),
+    "offset": (41, 23, 3, 8, (16, 8), "tile"),
+    "offset_reference": (9, 31, 2, 6, (7, None), "column"),
+    "offset_digital": (3, 1, 1, 5, (1, None), "matrix"),
+}
+
+
+@pytest.mark.parametrize("encoding", sorted(ENCODINGS))
+def test_every_encoding_is_the_integer_product(encoding):
+    is_the_integer_product(encoding, *SIZES[encoding])
+
+
+@pytest.mark.slow  # each shape compiles
+@settings(max_examples=25)
 @given(
     encoding=st.sampled_from(sorted(ENCODINGS)),
     n_in=st.integers(1, 70),
@@ -80,7 +97,13 @@ def integer_product(w, x, bits: int, input_bits: int, scale) -> np.ndarray:
     rows_and_active=st.sampled_from([(1, None), (7, None), (33, 11), (16, None), (16, 1), (16, 4), (16, 8)]),
     scale=st.sampled_from(["matrix", "column", "tile", "tile_column"]),
 )
-def test_every_encoding_is_the_integer_product(encoding, n_in, n_out, slices, bits, rows_and_active, scale):
+def test_every_encoding_of_any_sizes_is_the_integer_product(
+    encoding, n_in, n_out, slices, bits, rows_and_active, scale
+):
+    is_the_integer_product(encoding, n_in, n_out, slices, bits, rows_and_active, scale)
+
+
+def is_the_integer_product(encoding, n_in, n_out, slices, bits, rows_and_active, scale):
     (w, x), (tall, active) = matrix(n_in, n_out), rows_and_active
     m = macro(
         encoding=encoding,

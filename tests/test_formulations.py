@@ -1,11 +1,13 @@
 """Formulations of whole numbers against integer loops, against each other, and against the analog one."""
 
 import dataclasses
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from covering import covering
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -77,19 +79,37 @@ def matrix(n_in: int, n_out: int, seed: int = 0, batch: int = 5):
     return rng.normal(size=(n_in, n_out)).astype(np.float32), rng.normal(size=(batch, n_in)).astype(np.float32)
 
 
-def product(m: AnalogMacro, w, x, formulation, key=None) -> np.ndarray:
-    programmed = program_tiles(jnp.asarray(w), m, KEY, None, formulation=formulation)
+def _product(m, w, x, key, formulation):
+    programmed = program_tiles(w, m, KEY, None, formulation=formulation)
     ids = jnp.stack([jnp.zeros(len(x), jnp.uint32), jnp.arange(len(x), dtype=jnp.uint32)], axis=1)
-    return np.asarray(crossbar.matmul(programmed, m, jnp.asarray(x), ids, key))
+    return crossbar.matmul(programmed, m, x, ids, key)
+
+
+programming = jax.jit(program_tiles, static_argnames="formulation")
+compiled_product = jax.jit(_product, static_argnames="formulation")
+
+
+def product(m: AnalogMacro, w, x, formulation, key=None, compiled=compiled_product) -> np.ndarray:
+    return np.asarray(compiled(m, jnp.asarray(w), jnp.asarray(x), key, formulation=formulation))
+
+
+@jax.jit
+def input_codes(dac, x):
+    return dac.codes(x)
+
+
+@partial(jax.jit, static_argnames=("which", "rows"))
+def scale_of(w, which, rows):
+    return weight_scale(w, which, "largest", rows, w.shape[1])
 
 
 def integers(m: AnalogMacro, w, x) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Weights and inputs as the integers that they are rounded to, and what one of each other's products counts."""
     assert m.weight_bits is not None
     limit, top = 2 ** (int(m.weight_bits) - 1) - 1, float(m.dac.top)
-    scale = np.asarray(weight_scale(jnp.asarray(w), m.weight_scale, "largest", m.rows, w.shape[1]))
+    scale = np.asarray(scale_of(jnp.asarray(w), m.weight_scale, m.rows))
     full = np.abs(x).max(axis=1, keepdims=True)
-    levels, places = m.dac.codes(jnp.asarray(x / full))
+    levels, places = input_codes(m.dac, jnp.asarray(x / full))
     codes = np.einsum("s,sbi->bi", np.asarray(places, np.float64), np.asarray(levels, np.float64))
     w_codes = np.rint(np.asarray(jnp.asarray(w) / scale) * limit)
     return w_codes.astype(np.int64), codes.astype(np.int64), full * scale / (limit * top)
@@ -101,7 +121,7 @@ def slow(m: AnalogMacro, w, x) -> np.ndarray:
     assert m.weight_bits is not None
     bits = -(-(int(m.weight_bits) - 1) // m.slices)
     full = np.abs(x).max(axis=1, keepdims=True)
-    levels, places = (np.asarray(v).astype(np.int64) for v in m.dac.codes(jnp.asarray(x / full)))
+    levels, places = (np.asarray(v).astype(np.int64) for v in input_codes(m.dac, jnp.asarray(x / full)))
     unit = 1.0 / ((2**bits - 1) * float(m.dac.largest_level))
     total = np.zeros((len(x), w.shape[1]))
     for first in range(0, w.shape[0], m.rows):
@@ -118,6 +138,21 @@ def slow(m: AnalogMacro, w, x) -> np.ndarray:
     return total * count
 
 
+@partial(jax.jit, static_argnames="planes")
+def sums_of_bits(levels, digits, planes):
+    return packed_sums(*input_planes(levels), weight_planes(digits, planes))
+
+
+@jax.jit
+def sums_of_bytes(levels, digits):
+    return integer_sums(levels, as_bytes(digits))
+
+
+@partial(jax.jit, static_argnames="most")
+def by_limbs(w, x, most):
+    return exact_product(limbs(x, limbs_of(most[1])), limbs(w.T, limbs_of(most[0])))
+
+
 # Of shapes a few each, so that what has been compiled serves again.
 @settings(max_examples=4)
 @given(
@@ -131,12 +166,10 @@ def test_sums_of_bytes_and_of_bits_are_those_of_integers(rows, columns, batch, b
     rng = np.random.default_rng(seed)
     digits = rng.integers(1 - 2**bits, 2**bits, (rows, columns))
     levels = rng.integers(-1, 2, (batch, rows))
-    found = packed_sums(
-        *input_planes(jnp.asarray(levels, jnp.float32)), weight_planes(jnp.asarray(digits, jnp.float32), bits + 1)
-    )
+    found = sums_of_bits(jnp.asarray(levels, jnp.float32), jnp.asarray(digits, jnp.float32), bits + 1)
     np.testing.assert_array_equal(found, levels @ digits)
     wide = rng.integers(-127, 128, (batch, rows))
-    found = integer_sums(jnp.asarray(wide, jnp.int8), as_bytes(jnp.asarray(digits, jnp.float32)))
+    found = sums_of_bytes(jnp.asarray(wide, jnp.int8), jnp.asarray(digits, jnp.float32))
     np.testing.assert_array_equal(found, (wide @ digits).T)
 
 
@@ -153,11 +186,21 @@ def test_product_of_integers_of_any_size_is_exact(n_in, n_out, largest, seed):
         rng.integers(-most, most + 1, shape) for most, shape in zip(largest, ((n_in, n_out), (2, n_in)), strict=True)
     )
     w[0, 0], x[0, 0] = largest
-    parts = [limbs(jnp.asarray(v, jnp.float32), limbs_of(most)) for v, most in zip((w.T, x), largest, strict=True)]
-    np.testing.assert_array_equal(exact_product(parts[1], parts[0]), x @ w)
+    found = by_limbs(jnp.asarray(w, jnp.float32), jnp.asarray(x, jnp.float32), largest)
+    np.testing.assert_array_equal(found, x @ w)
 
 
-@settings(max_examples=5)
+# (n_in, n_out, rows, (weight_bits, slices), dac_bits, adc_bits): each drawn one compiles a dozen programs
+LOOPS = [(7, 1, 16, (2.0, 1), 2, 3.0), (50, 6, 32, (5.0, 2), 5, 6.0), (50, 6, 16, (9.0, 4), 2, None)]
+
+
+@pytest.mark.parametrize("sizes", LOOPS)
+def test_every_formulation_is_the_integer_loop(sizes):
+    is_the_integer_loop(*sizes, seed=0)
+
+
+@pytest.mark.slow
+@settings(max_examples=25)
 @given(
     st.sampled_from([7, 50]),
     st.sampled_from([1, 6]),
@@ -167,7 +210,11 @@ def test_product_of_integers_of_any_size_is_exact(n_in, n_out, largest, seed):
     st.sampled_from([None, 3.0, 6.0]),
     st.integers(0, 99),
 )
-def test_every_formulation_is_the_integer_loop(n_in, n_out, rows, weight, dac_bits, adc_bits, seed):
+def test_every_formulation_of_any_sizes_is_the_integer_loop(n_in, n_out, rows, weight, dac_bits, adc_bits, seed):
+    is_the_integer_loop(n_in, n_out, rows, weight, dac_bits, adc_bits, seed)
+
+
+def is_the_integer_loop(n_in, n_out, rows, weight, dac_bits, adc_bits, seed):
     w, x = matrix(n_in, n_out, seed)
     adc = None if adc_bits is None else given_range(adc_bits, rows / 4)
     m = macro(serial(dac_bits), adc, rows=rows, weight_bits=weight[0], slices=weight[1])
@@ -204,19 +251,18 @@ def test_all_kinds_of_macros(fields, adc):
         np.testing.assert_allclose(y, expected, rtol=1e-5, atol=1e-5, err_msg=kind)
 
 
-@pytest.mark.parametrize(
-    "adc",
-    [
-        None,
-        ADC(7.0, 100.0, 8.0, range_rule="granular"),
-        ADC(7.0, 100.0, 8.0, range_rule="full", reconstruct="integer"),
-        ADC(7.0, 100.0, 8.0, range_rule="granular", code="twos_complement"),
-    ],
-)
-@pytest.mark.parametrize("encoding", ["differential", "offset_reference"])
+LOSSLESS = {
+    "none": None,
+    "granular": ADC(7.0, 100.0, 8.0, range_rule="granular"),
+    "full": ADC(7.0, 100.0, 8.0, range_rule="full", reconstruct="integer"),
+    "twos_complement": ADC(7.0, 100.0, 8.0, range_rule="granular", code="twos_complement"),
+}
+
+
+@pytest.mark.parametrize(("encoding", "adc"), covering(["differential", "offset_reference"], [*LOSSLESS]))
 def test_lossless_is_the_integer_product(adc, encoding):
     w, x = matrix(100, 7)
-    m = macro(serial(8), adc, encoding=encoding)
+    m = macro(serial(8), LOSSLESS[adc], encoding=encoding)
     chip = program(w, device(m), key=KEY)
     assert chip.formulation is not None
     assert chip.formulation.kind == "lossless", chip.formulation
@@ -247,7 +293,8 @@ def test_vectors_do_not_know_of_each_other(kind, monkeypatch):
     together = product(m, w, x, how)
     np.testing.assert_allclose(product(m, w, x[:1], how), together[:1], rtol=2e-6, atol=1e-6)
     monkeypatch.setattr(crossbar, "_most_at_once", lambda _: 4)
-    np.testing.assert_allclose(product(m, w, x, how), together, rtol=2e-6, atol=1e-6)
+    anew = jax.jit(_product, static_argnames="formulation")  # what was compiled knows nothing of the change
+    np.testing.assert_allclose(product(m, w, x, how, compiled=anew), together, rtol=2e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -310,7 +357,7 @@ def test_a_structure_compiles_once(kind):
     ids = jnp.zeros((5, 2), jnp.uint32)
     for bits, high in ((4.0, 3.0), (6.0, 7.0)):
         m = macro(adc=given_range(bits, high))
-        programmed = program_tiles(jnp.asarray(w), m, None, None, formulation=forced(kind, m, 40))
+        programmed = programming(jnp.asarray(w), m, None, None, formulation=forced(kind, m, 40))
         matmul(programmed, m, jnp.asarray(x), ids)
     assert matmul._cache_size() == 1
 
@@ -328,30 +375,53 @@ def test_a_chip_takes_three_times_its_weights(noise):
 def test_one_variance_for_all_cells_makes_the_noise_of_one_for_each():
     w, x = matrix(40, 7)
     m = macro(weight_bits=None, slices=1, cell={"read_noise": AdditiveReadNoise(1e-6)})
-    programmed = program_tiles(jnp.asarray(w), m, KEY, None)
+    programmed = programming(jnp.asarray(w), m, KEY, None)
     assert programmed.variance is not None
     assert programmed.variance.shape == (3, 1, 1)
     each = dataclasses.replace(programmed, variance=jnp.broadcast_to(programmed.variance, programmed.weights.shape))
     ids = jnp.zeros((5, 2), jnp.uint32)
-    y, expected = (crossbar.matmul(p, m, jnp.asarray(x), ids, KEY) for p in (programmed, each))
+    y, expected = (jax.jit(crossbar.matmul)(p, m, jnp.asarray(x), ids, KEY) for p in (programmed, each))
     np.testing.assert_allclose(y, expected, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("g_min", [0.0, 4e-6])
-@pytest.mark.parametrize("encoding", sorted(ENCODINGS))
-def test_what_is_chosen_is_the_analog_product_in_every_encoding_and_phase(encoding, g_min):
+def read_in(encoding: str, phases: int, g_min: float) -> AnalogMacro:
+    return macro(adc=given_range(6.0, 12.0), cell={"g_min": g_min}, encoding=encoding, read_phases=phases)
+
+
+def is_whole(encoding: str, phases: int, g_min: float) -> bool:
     """With the g_min of cells in the sums of single lines, and halves of digits on them, they are no whole numbers."""
+    lines = phases == 4 or encoding in ("differential_digital", "offset", "offset_digital")
+    halves = phases == 4 and encoding == "differential_two_sided"
+    return not ((lines and g_min > 0) or halves)
+
+
+READS = [
+    (encoding, phases, g_min)
+    for encoding in sorted(ENCODINGS)
+    for phases in ((1, 2, 4) if encoding in ("differential", "differential_two_sided") else (1, 2))
+    for g_min in (0.0, 4e-6)
+]
+QUICK_READS = [
+    ("differential", 4, 0.0), ("differential_two_sided", 2, 4e-6), ("differential_digital", 1, 0.0),
+    ("offset", 1, 0.0), ("offset_reference", 1, 4e-6), ("offset_digital", 2, 0.0),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("encoding", "phases", "g_min"), READS)
+def test_sums_are_whole_numbers_in_the_encodings_and_phases_that_give_them(encoding, phases, g_min):
+    chosen = choose(read_in(encoding, phases, g_min), 20, calibrated=False)
+    assert chosen.whole is is_whole(encoding, phases, g_min), chosen
+
+
+@pytest.mark.parametrize(
+    ("encoding", "phases", "g_min"),
+    [pytest.param(*read, marks=() if read in QUICK_READS else pytest.mark.slow) for read in READS if is_whole(*read)],
+)
+def test_what_is_chosen_is_the_analog_product_in_every_encoding_and_phase(encoding, phases, g_min):
     w, x = matrix(20, 5)
-    for phases in (1, 2, 4) if encoding.startswith("differential") and encoding != "differential_digital" else (1, 2):
-        m = macro(adc=given_range(6.0, 12.0), cell={"g_min": g_min}, encoding=encoding, read_phases=phases)
-        chosen = choose(m, 20, calibrated=False)
-        lines = phases == 4 or encoding in ("differential_digital", "offset", "offset_digital")
-        halves = phases == 4 and encoding == "differential_two_sided"
-        assert chosen.whole is not ((lines and g_min > 0) or halves), (phases, chosen)
-        if chosen.whole:
-            np.testing.assert_allclose(
-                product(m, w, x, chosen), product(m, w, x, ANALOG), atol=2e-5 * np.abs(x @ w).max()
-            )
+    m = read_in(encoding, phases, g_min)
+    chosen = choose(m, 20, calibrated=False)
+    np.testing.assert_allclose(product(m, w, x, chosen), product(m, w, x, ANALOG), atol=2e-5 * np.abs(x @ w).max())
 
 
 @pytest.mark.parametrize("kind", ["lossless", "packed", "integer"])
@@ -360,6 +430,6 @@ def test_what_is_not_a_number_does_not_get_lost(kind):
     x[1, 3] = np.nan
     m = dataclasses.replace(macro(), input_range="calibrated")
     ranges = Ranges(x=jnp.float32(2.0), adc=jnp.ones((2, 2, 1)))
-    programmed = program_tiles(jnp.asarray(w), m, KEY, None, ranges=ranges, formulation=forced(kind, m, 20))
-    y = np.asarray(crossbar.matmul(programmed, m, jnp.asarray(x), jnp.zeros((5, 2), jnp.uint32), None))
+    programmed = programming(jnp.asarray(w), m, KEY, None, ranges=ranges, formulation=forced(kind, m, 20))
+    y = np.asarray(jax.jit(crossbar.matmul)(programmed, m, jnp.asarray(x), jnp.zeros((5, 2), jnp.uint32), None))
     assert np.isnan(y[1]).all() and np.isfinite(np.delete(y, 1, axis=0)).all()

@@ -90,6 +90,7 @@ def test_the_ideal_device_is_the_golden_base(golden, model, text):
     assert result.points[0].agreement == 1.0
 
 
+@SLOW  # test_llama.py scores the same text with the exact model alone
 def test_the_ideal_device_has_the_golden_perplexity_of_the_whole_text(shared, golden, model):
     whole = (shared / "data" / "text" / "tinystories_dev.txt").read_text()
     result = run(model, Device("exact", "test", "exact", Ideal(), {}, {}), whole)
@@ -104,7 +105,7 @@ def test_weight_bits_with_a_scale_a_column(golden, model, text, bits):
     assert found == pytest.approx(golden["curves_dev_first32_stories_ctx256"]["weight_rtn"][str(bits)], rel=0.02)
 
 
-@pytest.mark.parametrize("bits", [pytest.param(8, marks=SLOW), 6])
+@pytest.mark.parametrize("bits", [pytest.param(8, marks=SLOW), pytest.param(6, marks=SLOW)])
 def test_weight_bits_with_a_scale_a_matrix(golden, model, text, bits):
     found = run(model, device(weight_bits=float(bits), weight_scale="matrix"), text).perplexity
     curve = golden["curves_dev_first32_stories_ctx256"]["weight_rtn_tensor"]

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from covering import covering
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from slow_crossbar import slow_input, slow_largest, slow_product, slow_top
@@ -133,8 +134,7 @@ ALL = {
 }
 
 
-@pytest.mark.parametrize("phases", [1, 2, 4])
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize(("name", "phases"), covering([*ALL], [1, 2, 4]))
 def test_a_product_is_the_slow_one_for_every_input_code_and_phase(name, phases):
     dac = ALL[name]
     m = macro(dac, cast(ADC(6.0, 100.0, 8.0)), slices=2, read_phases=phases)

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from covering import covering
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from slow_crossbar import code_values, slow_product
@@ -112,11 +113,13 @@ def test_zero_is_a_code_of_all_but_the_symmetric_offset():
     assert read == {"sign_magnitude": 0, "twos_complement": 0, "unsigned": 0, "offset": pytest.approx(1 / 15, abs=1e-6)}
 
 
-@pytest.mark.parametrize("part", [SAR(0.0), Flash(0.0), Ramp()], ids=["SAR", "flash", "ramp"])
-@pytest.mark.parametrize("code", ALL)
+EXACT = {"SAR": SAR(0.0), "flash": Flash(0.0), "ramp": Ramp()}
+
+
+@pytest.mark.parametrize(("part", "code"), covering([*EXACT], ALL))
 def test_without_mismatch_every_architecture_is_the_ideal_quantiser(part, code):
     for bits in (2, 5, 6):
-        exact = {"mismatch": GainOffsetMismatch(), "inl": Polynomial(jnp.zeros(2)), "architecture": part}
+        exact = {"mismatch": GainOffsetMismatch(), "inl": Polynomial(jnp.zeros(2)), "architecture": EXACT[part]}
         ideal, real = adc(float(bits), code=code), adc(float(bits), code=code, **exact)
         signal = jnp.linspace(-1.3, 1.25, 997)[:, None]
         found, expected = (np.asarray(c.convert(signal, span(-0.7, 1.0))) for c in (real, ideal))
@@ -190,8 +193,7 @@ def agrees(m, x, programmed):
     assert np.abs(y - expected)[off].max(initial=0) < 0.3 * np.abs(expected).max()
 
 
-@pytest.mark.parametrize("code", ["twos_complement", "offset"])
-@pytest.mark.parametrize("range_per", ["tile", "column"])
+@pytest.mark.parametrize(("code", "range_per"), covering(["twos_complement", "offset"], ["tile", "column"]))
 def test_a_product_is_the_slow_one_for_every_output_code(code, range_per):
     m = macro(adc(code=code, range_per=range_per), slices=2)
     programmed = calibrated(W, m, X)
@@ -204,9 +206,7 @@ def test_sums_without_a_sign_take_codes_without_one():
     agrees(m, X, calibrated(W, m, X))
 
 
-@pytest.mark.parametrize("where", ["steps", "all"])
-@pytest.mark.parametrize("phases", [1, 2, 4])
-@pytest.mark.parametrize("bits", [1, 2])
+@pytest.mark.parametrize(("where", "phases", "bits"), covering(["steps", "all"], [1, 4, 2], [1, 2]))
 def test_sums_added_in_front_of_the_converter_are_converted_once(where, phases, bits):
     dac = cast(BitSerialDAC(5, 100.0, 0.0, 0.0, slice_bits=bits))
     m = macro(adc(), dac, slices=2, read_phases=phases, shift_add=where)
@@ -215,8 +215,9 @@ def test_sums_added_in_front_of_the_converter_are_converted_once(where, phases, 
     agrees(m, X, programmed)
 
 
-@pytest.mark.parametrize("where", ["steps", "all"])
-@pytest.mark.parametrize("encoding", ["differential", "offset", "offset_reference", "offset_digital"])
+@pytest.mark.parametrize(
+    ("where", "encoding"), covering(["steps", "all"], ["differential", "offset", "offset_reference", "offset_digital"])
+)
 def test_where_sums_are_added_up_changes_nothing_where_nothing_is_converted(where, encoding):
     digital = macro(None, slices=2, encoding=encoding)
     analog = dataclasses.replace(digital, shift_add=where)
@@ -224,8 +225,7 @@ def test_where_sums_are_added_up_changes_nothing_where_nothing_is_converted(wher
     np.testing.assert_allclose(z, y, atol=1e-5 * np.abs(y).max())
 
 
-@pytest.mark.parametrize("where", ["digital", "steps", "all"])
-@pytest.mark.parametrize("source", ["cells", "lines", "converters"])
+@pytest.mark.parametrize(("where", "source"), covering(["digital", "steps", "all"], ["cells", "lines", "converters"]))
 def test_noise_is_added_up_with_the_sums_and_that_of_a_converter_comes_once(where, source):
     """Variance of the outputs against sums over every read, slice and conversion."""
     reads, sigma = 3000, 1e-6

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from covering import covering
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from slow_crossbar import code_values
@@ -65,8 +66,7 @@ def heavy(n: int) -> np.ndarray:
     return 1.0 + RNG.standard_t(3, size=(2, n, 1, 4)).astype(np.float32)
 
 
-@pytest.mark.parametrize("bits", [3, 5, 8])
-@pytest.mark.parametrize("code", ["sign_magnitude", "twos_complement"])
+@pytest.mark.parametrize(("code", "bits"), covering(["sign_magnitude", "twos_complement"], [3, 5, 8]))
 def test_the_range_of_the_least_error_is_that_of_a_fine_search(code, bits):
     sums = heavy(500)
     m = macro(adc(float(bits), range_rule="minimum_error", code=code))

@@ -16,7 +16,7 @@ from pim.devices.errors import DeviceError
 from pim.devices.published import FIGURES, POINT_GRADES, published
 from pim.headline import for_people, headline_scale
 from pim.operands import uniform_operands
-from pim.uncalibrated import UncalibratedRow, uncalibrated
+from pim.uncalibrated import UncalibratedRow
 from pim.validation import STATUSES, Validation, validate
 from pim.validation_plot import efficiency_rows, point_id, scatter
 
@@ -29,8 +29,8 @@ def everything() -> Validation:
 
 
 @pytest.fixture(scope="module")
-def generic() -> tuple[UncalibratedRow, ...]:
-    return uncalibrated()
+def generic(everything) -> tuple[UncalibratedRow, ...]:
+    return everything.uncalibrated
 
 
 def point(**changes) -> str:
@@ -251,8 +251,12 @@ def test_the_table_is_grouped_by_chip_and_fits_a_terminal(everything):
     assert lines[-1].endswith(everything.closing.split("; ")[-1][-20:])
     heads = [line for line in lines if line and not line.startswith(" ") and "(" in line and line[0].islower()]
     assert len(heads) == len(set(heads))
-    missed = [row for row in everything.predicted if not row.within]
+    missed = [row for row in (*everything.predicted, *everything.uncalibrated) if not row.within]
     assert text.count("MISSED") == len(missed) and text.count("why: ") >= len(missed)
+    assert "12 of 14 energies within a factor of 2" in everything.closing_uncalibrated
+    assert everything.closing_uncalibrated.split()[-1] in text
+    plain = everything.to_dict()["uncalibrated"]
+    assert json.loads(json.dumps(plain)) == plain and plain[0]["energy_ratio"] == pytest.approx(0.51, abs=0.01)
 
 
 def test_the_command_line(file, capsys):

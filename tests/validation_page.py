@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
 
-from pim.uncalibrated import FACTOR, UncalibratedRow, uncalibrated
+from pim.uncalibrated import FACTOR, UncalibratedRow
 from pim.validation import Validation, ValidationRow, validate
 from pim.validation_plot import Row, efficiency_rows, scatter
 from pim.validation_table import figure_cells, verdict
@@ -121,7 +121,8 @@ confidence), {within} lie within a factor of {factor}.
 
 
 if __name__ == "__main__":
-    everything, generic = validate(), uncalibrated()
+    everything = validate()
+    generic = everything.uncalibrated
     PATH.write_text(page(everything, generic))
     scatter(efficiency_rows(everything), FIGURE)
     scatter(generic_points(generic), UNCALIBRATED_FIGURE)

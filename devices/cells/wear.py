@@ -67,6 +67,17 @@ class Wear:
         power = jnp.where(used > 0, jnp.where(used > 0, used, 1.0) ** self.shape, 0.0)  # the slope at 0 may be infinite
         return -jnp.expm1(-power)
 
+    def writes_until(self, share: float) -> Float[Array, ""] | None:
+        """Writes, those before the chip was programmed among them, by which a share of the cells is dead.
+
+        That is life (-ln(1 - share))^(1/shape); None if none dies.
+
+        >>> wear.writes_until(0.01)
+        """
+        if self.life is None:
+            return None
+        return self.life * (-jnp.log1p(-jnp.asarray(share, jnp.float32))) ** (1.0 / self.shape)
+
     def bury(self, g: Float[Array, "*cells"], g_min, g_max, key: Key[Array, ""], cycle=None) -> Float[Array, "*cells"]:
         """Conductances (S) with the dead cells where they are stuck."""
         if self.life is None:

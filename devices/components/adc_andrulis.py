@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from pim.devices.reach import Reach
+from pim.devices.reach import Reach, effective_bits
 from pim.devices.record import leaf, record
 
 
@@ -46,7 +46,7 @@ class AndrulisADCCost:
 
     def derived(self, around: Mapping[str, Any]) -> dict[str, Any]:
         """The effective bits, for which the fit was made."""
-        return {"enob": around["bits"] - self.enob_loss}
+        return effective_bits(around, self.enob_loss)
 
     def energy(self, bits, vdd, code) -> Float[Array, "..."]:
         """Energy (J) of a conversion, at whatever supply the surveyed design had."""

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from pim.devices.reach import Reach
+from pim.devices.reach import Reach, effective_bits
 from pim.devices.record import leaf, record
 
 
@@ -27,7 +27,7 @@ class WaldenADCCost:
 
     def derived(self, around: Mapping[str, Any]) -> dict[str, Any]:
         """The effective bits."""
-        return {"enob": around["bits"] - self.enob_loss}
+        return effective_bits(around, self.enob_loss)
 
     def energy(self, bits, vdd, code) -> Float[Array, "..."]:
         """Energy (J) of a conversion, at the supply of the designs that have this merit."""
@@ -60,7 +60,7 @@ class SchreierADCCost:
 
     def derived(self, around: Mapping[str, Any]) -> dict[str, Any]:
         """The effective bits."""
-        return {"enob": around["bits"] - self.enob_loss}
+        return effective_bits(around, self.enob_loss)
 
     def energy(self, bits, vdd, code) -> Float[Array, "..."]:
         """Energy (J) of a conversion, at the supply of the designs that have this merit."""

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from pim.devices.reach import Reach
+from pim.devices.reach import Reach, effective_bits
 from pim.devices.record import leaf, record, static
 
 CLASSES = (33e-9, 66e-9)
@@ -63,7 +63,7 @@ class SurveyADCCost:
 
     def derived(self, around: Mapping[str, Any]) -> dict[str, Any]:
         """The effective bits."""
-        return {"enob": around["bits"] - self.enob_loss}
+        return effective_bits(around, self.enob_loss)
 
     def _looked_up(self, table: dict[str, tuple], enob, decades_per_bit: float) -> Float[Array, "..."]:
         at = jnp.asarray(BINS, jnp.float32)
