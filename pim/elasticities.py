@@ -1,5 +1,6 @@
 """The verb `sensitivity`: which values of a device a cost hangs on, by gradient, and how well each is known."""
 
+import dataclasses
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -8,14 +9,16 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array
 
 from pim.describe import printed
 from pim.devices.device import Device, Provenance
 from pim.devices.record import walk
 from pim.errors import StudyError
 from pim.ledger import FIGURES, Cost, quantity
+from pim.mapping.plan import Plan
 from pim.operands import Operands
-from pim.plan_cost import PlanCost
+from pim.plan_cost import PlanCost, run_ledger
 from pim.subject import Subject, assumed, product_ledger
 from pim.units import plain
 
@@ -88,7 +91,8 @@ def sensitivity(cost: Cost | PlanCost, figure: str = "energy", top: int = 10) ->
     """Which values of its devices and operand statistics a cost hangs on, by gradient.
 
     Where operand statistics are assumed from the device (uniform inputs and weights), its cells and converters count
-    with what they do to these; the rows of the statistics say what these alone do.
+    with what they do to these; the rows of the statistics say what these alone do. Of a plan statistics have no rows,
+    and paths begin with the name of a device.
 
     Args:
         cost: what `pim.cost` returned, of one product or a plan.
@@ -107,15 +111,17 @@ def sensitivity(cost: Cost | PlanCost, figure: str = "energy", top: int = 10) ->
         raise StudyError(f"top = {top} is no number of rows: give 1 or more")
     if np.shape(getattr(cost, figure)) != ():
         raise StudyError(f"this is the cost of {np.shape(getattr(cost, figure))} points: price one, and ask for it")
-    if isinstance(cost, PlanCost):
-        raise StudyError("this is the cost of a plan: ask for each device, pim.sensitivity(pim.cost(device, shape))")
-    if isinstance(cost.subject, Subject):
+    if isinstance(cost, PlanCost) and cost.plan is not None:
+        found, total = _of_plan(cost, cost.plan, figure)
+    elif isinstance(cost, Cost) and isinstance(cost.subject, Subject):
         found, total = _of_product(cost.subject, figure)
     else:
         raise StudyError("this cost does not say what it is the cost of: take what pim.cost returns, as it is")
     if total == 0 or not np.isfinite(total):
         state = "zero" if total == 0 else "unknown"
         raise StudyError(f"the {figure} is {state}, so that nothing is a share of it: see the notes of the cost")
+    if not abs(float(getattr(cost, figure)) - total) <= 1e-3 * abs(total):  # unknown figures too
+        raise StudyError("this cost holds more than products with resident weights: ask of cost.resident")
     rows = [row for row in found if row.elasticity]
     rows.sort(key=lambda row: -abs(row.elasticity or 0.0))
     zeros = [row for row in found if row.elasticity is None and row.derivative != 0]
@@ -150,6 +156,25 @@ def _slopes(model, given, offset, sizes, *, figure: str, operation: str):
         return getattr(ledger, figure).sum()
 
     return jax.value_and_grad(of, argnums=(0, 1))(model, offset)
+
+
+def _of_plan(cost: PlanCost, plan: Plan, figure: str) -> tuple[list[Influence], float]:
+    """Every continuous value of the devices of a plan's system, and the figure of the whole run."""
+    devices = plan.system.devices
+
+    def of(models: dict[str, Any]) -> Array:
+        traced = {name: dataclasses.replace(device, model=models[name]) for name, device in devices.items()}
+        system = dataclasses.replace(plan.system, devices=traced)
+        run = run_ledger(
+            dataclasses.replace(plan, system=system), batch=cost.batch, prompt=cost.prompt, generate=cost.generate
+        )
+        return getattr(run, figure).sum()
+
+    total, slopes = jax.value_and_grad(of)({name: device.model for name, device in devices.items()})
+    rows = [
+        row for name, device in devices.items() for row in _influences(device, slopes[name], float(total), f"{name}.")
+    ]
+    return rows, float(total)
 
 
 def _influences(device: Any, slopes: Any, total: float, prefix: str = "") -> Iterator[Influence]:

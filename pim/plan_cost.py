@@ -20,7 +20,7 @@ from pim.llm_workloads.operators import DYNAMIC, Phase, products, vector_work
 from pim.loading_cost import loading
 from pim.mapping.plan import Plan
 from pim.plan_loading import PlanLoading
-from pim.plan_parts import PRODUCTS_ONLY, device_part
+from pim.plan_parts import PRODUCTS_ONLY, Part, device_part
 from pim.units import plain, significant
 
 PROMPT, GENERATE = 128, 128
@@ -52,6 +52,7 @@ class PlanCost:
     generate: int
     load: Callable[[], PlanLoading] | None = None
     weights: str = "resident"
+    plan: Plan | None = None
 
     @cached_property
     def loading(self) -> PlanLoading | None:
@@ -173,17 +174,15 @@ def plan_cost(
     memory: MemoryInterface | None = None,
 ) -> PlanCost:
     """The cost of a plan; see `pim.cost`."""
-    prefill = Phase(batch=batch, tokens=prompt, context=prompt)
-    decode = Phase(batch=batch, tokens=1, context=prompt + np.arange(1, generate + 1))
     longest = plan.config.max_position_embeddings
     beyond = f"{prompt + generate} tokens exceed the {longest} that the model was made for"
     notes = (beyond,) if prompt + generate > longest else ()
     load = partial(loading, plan, memory=memory)
-    phases = (_phase(plan, prefill, 1, notes), _phase(plan, decode, generate, notes))
+    prefill, decode = (_phase(plan, *phase, notes) for phase in _phases(batch, prompt, generate))
     if weights == "streamed":
         once = load()
-        phases = (_streamed(phases[0], once, 1), _streamed(phases[1], once, generate))
-    return PlanCost(*phases, batch, prompt, generate, load, weights)
+        prefill, decode = _streamed(prefill, once, 1), _streamed(decode, once, generate)
+    return PlanCost(prefill, decode, batch, prompt, generate, load, weights, plan)
 
 
 def _streamed(phase: Cost, once: PlanLoading, steps: int) -> Cost:
@@ -197,17 +196,41 @@ NO_VECTOR_WORK = "vector work (norms, softmax, activations) is not counted: no d
 
 def _phase(plan: Plan, phase: Phase, steps: int, notes: tuple[str, ...]) -> Cost:
     """One phase of `steps` steps, over which its counts run where they are arrays."""
+    if any(_vector_device(plan, work.path) is None for work in vector_work(plan.config, phase)):
+        notes = (*notes, NO_VECTOR_WORK)
+    parts = _parts(plan, phase, steps)
+    told = dict.fromkeys([*notes, *(note for part in parts for note in part.notes())])
+    return Cost(_joined(parts), tuple(told))
+
+
+def _parts(plan: Plan, phase: Phase, steps: int) -> list[Part]:
+    """What each device of the system does in a phase."""
     every, elementwise = products(plan.config, phase), vector_work(plan.config, phase)
     parts = []
     for name in plan.system.devices:
         mine = [product for product in every if plan.assignment[product.path] == name]
         vector = [work for work in elementwise if _vector_device(plan, work.path) == name]
         parts.append(device_part(plan, name, mine, vector, steps))
-    if any(_vector_device(plan, work.path) is None for work in elementwise):
-        notes = (*notes, NO_VECTOR_WORK)
+    return parts
+
+
+def _joined(parts: list[Part]) -> Ledger:
+    """Work, and what devices cost by being there for as long as all of it takes."""
     latency = sum(part.work.latency.sum() for part in parts)
-    ledgers = [ledger for part in parts for ledger in (part.work, part.standing(latency))]
-    return Cost(join(ledgers), tuple(dict.fromkeys([*notes, *(note for part in parts for note in part.notes)])))
+    return join(ledger for part in parts for ledger in (part.work, part.standing(latency)))
+
+
+def run_ledger(plan: Plan, *, batch: int, prompt: int, generate: int) -> Ledger:
+    """`PlanCost.ledger` of resident weights, of devices whose values may be traced."""
+    prefill, decode = (_joined(_parts(plan, *phase)) for phase in _phases(batch, prompt, generate))
+    return join([replace(prefill, area=jnp.zeros_like(prefill.area)), decode])
+
+
+def _phases(batch: int, prompt: int, generate: int) -> list[tuple[Phase, int]]:
+    """Reading and writing, and the steps of each."""
+    reading = Phase(batch=batch, tokens=prompt, context=prompt)
+    writing = Phase(batch=batch, tokens=1, context=prompt + np.arange(1, generate + 1))
+    return [(reading, 1), (writing, generate)]
 
 
 def _attention(plan: Plan, path: str) -> str:

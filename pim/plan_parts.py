@@ -35,7 +35,8 @@ class Part(NamedTuple):
 
     work: Ledger
     standing: Callable[[Any], Ledger]
-    notes: tuple[str, ...]
+    notes: Callable[[], tuple[str, ...]]
+    """Looked for when asked for: they read values that may be traced."""
 
 
 def device_part(plan: Plan, name: str, work: list[Product], vector: list[VectorWork], steps: int) -> Part:
@@ -65,7 +66,7 @@ def device_part(plan: Plan, name: str, work: list[Product], vector: list[VectorW
 def _on_arrays(plan: Plan, name: str, macro: AnalogMacro, work: list[Product], steps: int) -> Part:
     """Matrices of weights in arrays, priced in one call."""
     if not work:
-        return Part(EMPTY, lambda latency: EMPTY, ())
+        return Part(EMPTY, lambda latency: EMPTY, tuple)
     paths = [product.path for product in work]
     n_in, n_out, vectors = (
         np.array([getattr(product, field) for product in work]) for field in ("n_in", "n_out", "vectors")
@@ -85,13 +86,13 @@ def _on_arrays(plan: Plan, name: str, macro: AnalogMacro, work: list[Product], s
     told = f"{name}: operand statistics " + (
         each[0].source if not missing else f"{assumed.source} ({missing} of {len(paths)} matrices): calibrate the plan"
     )
-    return Part(ledger, standing, (told, *(f"{name}: {note}" for note in uncounted(macro))))
+    return Part(ledger, standing, lambda: (told, *(f"{name}: {note}" for note in uncounted(macro))))
 
 
 def _on_digital(name: str, unit: DigitalUnit, work: list[Product], vector: list[VectorWork], steps: int) -> Part:
     """Products and vector work on a digital unit; layers of one kind are the same, and priced once."""
     if not work and not vector:
-        return Part(EMPTY, lambda latency: unit_cost(unit, latency, name), ())
+        return Part(EMPTY, lambda latency: unit_cost(unit, latency, name), tuple)
     counts = {kind(p.path): (p.macs, p.held, p.vectors, p.moved, 0) for p in work}
     counts |= {kind(v.path): (0, 0, 0, 2 * v.elements, v.ops) for v in vector}  # each element is read and written
     macs, held, vectors, moved, ops = _table(counts, steps)
@@ -100,7 +101,7 @@ def _on_digital(name: str, unit: DigitalUnit, work: list[Product], vector: list[
     return Part(
         _spread_kinds(ledger, list(counts), [item.path for item in (*work, *vector)]),
         lambda latency: unit_cost(unit, latency, name),
-        tuple(f"{name}: {note}" for note in digital_notes(unit, held_at_the_end)),
+        lambda: tuple(f"{name}: {note}" for note in digital_notes(unit, held_at_the_end)),
     )
 
 
@@ -119,7 +120,7 @@ def _spread_kinds(ledger: Ledger, kinds: list[str], paths: list[str]) -> Ledger:
 def _on_digital_macro(plan: Plan, name: str, macro: DigitalMacro, work: list[Product], steps: int) -> Part:
     """Matrices of weights in digital macros, priced in one call."""
     if not work:
-        return Part(EMPTY, lambda latency: EMPTY, ())
+        return Part(EMPTY, lambda latency: EMPTY, tuple)
     paths = [product.path for product in work]
     n_in, n_out, vectors = (
         np.array([getattr(product, field) for product in work]) for field in ("n_in", "n_out", "vectors")
@@ -136,39 +137,46 @@ def _on_digital_macro(plan: Plan, name: str, macro: DigitalMacro, work: list[Pro
         return Ledger(tuple(paths), ("leakage",) * len(paths), power * latency, silent, silent)
 
     told = assumed if None in known else known[0]  # each that is not measured is assumed, which is then said
-    return Part(ledger, standing, tuple(f"{name}: {note}" for note in digital_macro_cost.notes(macro, told)))
+    return Part(ledger, standing, lambda: tuple(f"{name}: {note}" for note in digital_macro_cost.notes(macro, told)))
 
 
 def _on_roofline(name: str, roofline: Roofline, work: list[Product], vector: list[VectorWork], steps: int) -> Part:
     """Products and vector work on a roofline, operator by operator: what is written anew goes to the memory too."""
     if not work and not vector:
-        return Part(EMPTY, lambda latency: EMPTY, ())
+        return Part(EMPTY, lambda latency: EMPTY, tuple)
     counts = {kind(p.path): (2 * p.macs, p.held + p.written + p.moved) for p in work}
     counts |= {kind(v.path): (v.ops, 2 * v.elements) for v in vector}
     operations, values = _table(counts, steps)
     ledger = roofline_cost.roofline_cost(roofline, operations=operations, values=values)
-    told = [*roofline_cost.notes(roofline)]
-    told += _exact_attention(roofline, work)
+
+    def notes() -> tuple[str, ...]:
+        told = (*roofline_cost.notes(roofline), *_exact_attention(roofline, work))
+        return tuple(f"{name}: {note}" for note in told)
+
     return Part(
         _spread_kinds(ledger, list(counts), [item.path for item in (*work, *vector)]),
         lambda latency: roofline_cost.die_cost(roofline, name),
-        tuple(f"{name}: {note}" for note in told),
+        notes,
     )
 
 
 def _on_near_dram(name: str, device: NearDram, work: list[Product], steps: int) -> Part:
     """Products at the banks, operator by operator, and the writing of new keys and values."""
     if not work:
-        return Part(EMPTY, lambda latency: EMPTY, ())
+        return Part(EMPTY, lambda latency: EMPTY, tuple)
     kinds = {kind(product.path): product for product in work}
     ledgers = [_at_banks(device, product, steps) for product in kinds.values()]
     stacked = jax.tree.map(lambda *rows: jnp.stack(rows, axis=1), *ledgers)
     held = sum(np.max(product.held) for product in work)
-    notes = (*near_dram_cost.plan_notes(device, kinds.values(), held), *_exact_attention(device, work))
+
+    def notes() -> tuple[str, ...]:
+        told = (*near_dram_cost.plan_notes(device, kinds.values(), held), *_exact_attention(device, work))
+        return tuple(f"{name}: {note}" for note in told)
+
     return Part(
         _spread_kinds(stacked, list(kinds), [product.path for product in work]),
         lambda latency: near_dram_cost.standing(device, latency).named(name),
-        tuple(f"{name}: {note}" for note in notes),
+        notes,
     )
 
 
@@ -204,9 +212,9 @@ def _exact_attention(device: Any, work: list[Product]) -> list[str]:
 
 def _for_free(paths: list[str]) -> Part:
     if not paths:
-        return Part(EMPTY, lambda latency: EMPTY, ())
+        return Part(EMPTY, lambda latency: EMPTY, tuple)
     zero = jnp.zeros(len(paths))
-    return Part(ledger_of([("ideal", zero, zero, zero)]).spread(paths), lambda latency: EMPTY, (FREE,))
+    return Part(ledger_of([("ideal", zero, zero, zero)]).spread(paths), lambda latency: EMPTY, lambda: (FREE,))
 
 
 EMPTY = Ledger((), (), *(jnp.zeros(0) for _ in range(3)))

@@ -101,8 +101,9 @@ values, in one call; shapes may be arrays too.
 
 ## Resident and streamed weights
 
-Weights lie in their arrays for good: a cost takes them to be resident, and their area counts. Writing them is a cost of
-its own. A roofline and the host of a near-DRAM device stream what they multiply through the memory each time.
+Weights lie in their arrays for good: a cost takes them to be resident, and their area counts. What writing them takes,
+once, stands beside it as `cost.loading`; `cost.streamed`, or `weights = "streamed"`, puts it into the ledger, once for
+all vectors, and of a plan once for every step. A roofline streams what it multiplies through its memory each time.
 """
 
 

@@ -101,6 +101,21 @@ def test_what_a_cost_is_of_stays_with_it_and_what_cannot_be_asked_is_said():
         sensitivity(Cost(found.ledger, ()))
 
 
+def test_of_a_plan_the_devices_count_side_by_side():
+    system = pim.inference_system(preset("rram-techC"), preset("digital-28nm"))
+    plan = pim.place(pim.load_model("tiny-stories"), system)
+    run = cost(plan, prompt=8, generate=4)
+    found = sensitivity(run, "latency")
+    assert found.total == pytest.approx(run.latency, rel=1e-5)
+    names = {row.field.partition(".")[0] for row in found.rows}
+    assert names <= set(system.devices) and found.rows[0].grade
+    row = next(row for row in found.rows if row.field.endswith("adc.bits"))
+    ends = [cost(plan.replace({row.field: row.value * by}), prompt=8, generate=4).latency for by in (0.998, 1.002)]
+    assert row.elasticity == pytest.approx(np.log(ends[1] / ends[0]) / np.log(1.002 / 0.998), rel=0.02)
+    with pytest.raises(StudyError, match="resident"):
+        sensitivity(cost(plan, prompt=8, generate=4, weights="streamed"))
+
+
 def test_the_command_line_prints_the_table(capsys):
     assert main(["cost", "rram-techC", "128", "128", "--sensitivity", "latency"]) == 0
     out = capsys.readouterr().out
@@ -173,8 +188,8 @@ def test_what_cannot_be_run_over_is_said(over, error, message):
 
 
 def test_a_supply_beyond_its_law_is_an_error():
-    with pytest.raises(DeviceError, match="vdd = 2"):
-        cost(preset("sram-c2c22"), (128, 64), over={"vdd": [0.8, 2.0]})
+    with pytest.raises(DeviceError, match=r"vdd = 0\.45 V"):
+        cost(preset("sram-jia2020"), (128, 64), over={"vdd": [1.0, 0.45, 0.9]})
 
 
 def test_a_structure_compiles_once():
@@ -186,7 +201,7 @@ def test_a_structure_compiles_once():
 
 
 def test_costs_come_at_once():
-    """Ten times what an idle machine needs, and a hundred times less than single calls would."""
+    """An idle machine takes 1, 12 and 37 ms, and for as many single calls as configurations 500 s."""
     device, layer = preset("rram-techC"), (4096, 4096)
     rng = np.random.default_rng(0)
     over = {"adc.bits": rng.integers(4, 9, 100_000), "vdd": rng.uniform(0.8, 1.0, 100_000)}
@@ -198,8 +213,8 @@ def test_costs_come_at_once():
     }
     taken = {}
     for name, call in calls.items():
-        taken[name] = min(seconds(call) for _ in range(4))
-    assert taken["layer"] < 0.05 and taken["shapes"] < 2 and taken["configurations"] < 2, taken
+        taken[name] = min(seconds(call) for _ in range(10))
+    assert taken["layer"] < 0.010 and taken["shapes"] < 2 and taken["configurations"] < 2, taken
     assert taken["configurations"] < 100_000 * taken["layer"] / 100, taken
 
 
