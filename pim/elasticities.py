@@ -140,8 +140,8 @@ def _of_product(subject: Subject, figure: str) -> tuple[list[Influence], float]:
     if base is not None and (
         isinstance(base, Operands) or subject.operands is not None
     ):  # a digital macro assumes fields
-        grade = "assumed" if subject.operands is None else "given"
-        rows += _rows(base, of_operands, float(total), "operands.", lambda _: Provenance("1", base.source, grade))
+        grade, source = ("assumed", "uniform") if subject.operands is None else ("given", base.source)
+        rows += _rows(base, of_operands, float(total), "operands.", lambda _: Provenance("1", source, grade))
     return rows, float(total)
 
 

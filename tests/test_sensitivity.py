@@ -228,6 +228,8 @@ def seconds(call) -> float:
 # Gradients --------------------------------------------------------------------------------------------------------
 
 MACROS = [row.name for row in pim.presets() if row.family not in ("digital", "near-dram", "roofline", "ideal")]
+QUICK = ("rram-techC", "sram-c2c22", "rram-isaac", "sram-colonnade")
+"""Presets of different structures; the others take minutes to compile."""
 
 
 @jax.jit
@@ -239,8 +241,7 @@ def slopes(model):
     return figures(model), jax.jacrev(figures)(model)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", MACROS)
+@pytest.mark.parametrize("name", [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in MACROS])
 @settings(max_examples=8)
 @given(data=st.data())
 def test_gradients_are_finite_at_every_continuous_value_zeros_included(name, data):
