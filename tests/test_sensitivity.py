@@ -133,7 +133,7 @@ def test_the_command_line_prints_the_table(capsys):
     [
         ("rram-techC", {"adc.bits": [4.0, 6.0, 8.0], "vdd": [0.8, 0.9, 1.0]}),
         ("rram-techC", {"dac.bits": [2.0, 8.0, 2.0], "cell.g_max": [2e-5, 3e-5, 2e-5], "t_read": [1e-9, 2e-9, 3e-9]}),
-        ("rram-techC", {"weight_bits": [3.0, 4.0, 6.0]}),
+        ("sram-sinangil2021", {"dac.bits": [2.0, 3.0, 4.0], "vdd": [0.8, 0.9, 1.0]}),
         ("sram-digital28", {"input_bits": [4.0, 8.0, 6.0], "input_toggle": [0.1, 0.2, 0.3]}),
         ("digital-28nm", {"buffer.bytes": [1e5, 1e6, 1e7]}),
         ("dram-aim", {"energy.cell": [1e-13, 2e-13, 3e-13]}),
