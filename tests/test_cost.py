@@ -557,9 +557,8 @@ def test_special_functions_take_the_place_of_a_mean_operation():
     )  # fmt: skip
     config = plans[0].config
     layers, hidden = config.num_hidden_layers, config.hidden_size
-    assert energy(runs[1], "norm") == pytest.approx(
-        float(functions.energy(norm(hidden))), rel=1e-5
-    )  # of the last token
+    last = float(functions.energy(norm(hidden)))  # of the last token alone
+    assert energy(runs[1], "norm") == pytest.approx(last, rel=1e-5)
     scores = config.num_attention_heads * 8 * 4.5  # a token is scored against those up to itself
     assert energy(runs[1], "attention.softmax") == pytest.approx(
         layers * float(functions.energy(softmax(scores))), rel=1e-4
