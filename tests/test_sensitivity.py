@@ -1,6 +1,7 @@
 """Elasticities are those of repriced devices, and a call over configurations prices what single calls do."""
 
 import json
+import time
 from dataclasses import replace
 
 import jax
@@ -182,6 +183,31 @@ def test_a_structure_compiles_once():
     before = configurations._priced._cache_size()
     cost(pim.replace(device, {"adc.bits": 6}), (300, 77), vectors=9, over={"vdd": [1.0, 1.0, 0.9, 0.8]})
     assert configurations._priced._cache_size() == before
+
+
+def test_costs_come_at_once():
+    """Ten times what an idle machine needs, and a hundred times less than single calls would."""
+    device, layer = preset("rram-techC"), (4096, 4096)
+    rng = np.random.default_rng(0)
+    over = {"adc.bits": rng.integers(4, 9, 100_000), "vdd": rng.uniform(0.8, 1.0, 100_000)}
+    shapes = tuple(rng.integers(1, 16384, (2, 100_000)))
+    calls = {
+        "layer": lambda: cost(device, layer),
+        "shapes": lambda: cost(device, shapes),
+        "configurations": lambda: cost(device, layer, over=over),
+    }
+    taken = {}
+    for name, call in calls.items():
+        taken[name] = min(seconds(call) for _ in range(4))
+    assert taken["layer"] < 0.05 and taken["shapes"] < 2 and taken["configurations"] < 2, taken
+    assert taken["configurations"] < 100_000 * taken["layer"] / 100, taken
+
+
+def seconds(call) -> float:
+    start = time.perf_counter()
+    found = call()
+    jax.block_until_ready((found.energy, found.latency, found.area))
+    return time.perf_counter() - start
 
 
 # Gradients --------------------------------------------------------------------------------------------------------

@@ -1,0 +1,101 @@
+"""Energies of real matrices with their own operand statistics, with uniform ones, and cell by cell."""
+
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import pim
+from pim import crossbar as engine
+from pim.devices.catalogue import preset
+from pim.devices.device import Device
+from pim.devices.macro import AnalogMacro
+from pim.llm_workloads import llama
+from pim.llm_workloads.stories import story_text
+from pim.operands import Operands, measure_operands
+from pim.tile_programming import program_tiles
+
+DEVICES = ("rram-techC", "rram-techC with adc-cco28", "sram-qs28")
+"""By name, some with another cost law of their converters: that of a component."""
+OPERATORS = ("attention.q", "ffn.gate", "ffn.up", "ffn.down")
+LAYER, TOKENS = 3, 192
+
+
+@cache
+def operators() -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Weights [n_in, n_out] and inputs [vectors, n_in] of the matrices of one layer of tiny-stories on a story."""
+    model = pim.load_model("tiny-stories")
+    x = model.params["embed"][jnp.asarray(model.tokenizer.encode(story_text(4, 1))[:TOKENS])[None]]
+    segment, found = model.params["segments"][0], {}
+
+    def observe(operator: str, w: Any, inputs: Any, ids: Any) -> Any:
+        found[operator] = np.asarray(w), np.asarray(inputs).reshape(-1, inputs.shape[-1])
+        return llama.digital_matmul(operator, w, inputs, ids)
+
+    for k in range(LAYER + 1):
+        empty = jax.tree.map(lambda leaf: leaf[0], llama.init_cache(model.config, 1, capacity=0))
+        x, _ = llama.layer_step(model.config, {n: leaf[k] for n, leaf in segment.items()}, x, empty, observe)
+    return {operator: found[operator] for operator in OPERATORS}
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A matrix on a device: energies (J) of all its vectors, of the cells and in all, and of the cells one by one."""
+
+    operands: Operands
+    cells: float
+    total: float
+    fixed_cells: float
+    fixed_total: float
+    one_by_one: float
+
+
+@cache
+def compared(name: str, operator: str) -> Compared:
+    """One row of the comparison."""
+    device = device_of(name)
+    macro = device.model
+    assert isinstance(macro, AnalogMacro)
+    w, x = operators()[operator]
+    crossbar = program_tiles(jnp.asarray(w), macro, None, None)
+    ranges = engine.calibrate(crossbar, macro, jnp.asarray(x))
+    operands = measure_operands(replace(crossbar, ranges=ranges), macro, jnp.asarray(x))
+    energies = [_energies(device, w.shape, len(x), given) for given in (operands, None)]
+    return Compared(operands, *energies[0], *energies[1], cell_by_cell(macro, w, x, float(ranges.x)))
+
+
+def device_of(name: str) -> Device:
+    """A preset, with the converter that is named behind it."""
+    name, _, converter = name.partition(" with ")
+    return pim.replace(preset(name), {"adc.cost": pim.component(converter)} if converter else {})
+
+
+def _energies(device: Any, shape: tuple[int, int], vectors: int, operands: Operands | None) -> tuple[float, float]:
+    found = pim.cost(device, shape, vectors=vectors, operands=operands)
+    return float(found.ledger.energy[found.ledger.components.index("cells")]), float(found.energy)
+
+
+def cell_by_cell(macro: AnalogMacro, w: np.ndarray, x: np.ndarray, full: float) -> float:
+    """V^2 G t of every cell, input vector and step, from weights and inputs alone, in double precision.
+
+    Of differential pairs without errors; a weight of `weight_bits` has a cell a bit of its magnitude.
+    """
+    assert macro.encoding == "differential" and macro.weight_scale == "column"
+    relative = w.astype(np.float64) / np.abs(w).max(axis=0)
+    if macro.weight_bits is None:
+        shares = [np.abs(relative)]
+    else:
+        codes = np.round(np.abs(relative) * (2 ** (int(macro.weight_bits) - 1) - 1)).astype(int)
+        shares = [(codes >> k) & 1 for k in range(macro.slices)]
+    scaled = np.clip(x.astype(np.float64) / full, -1, 1)
+    whole = np.round(np.abs(scaled) * (2 ** (int(macro.dac.bits) - 1) - 1)).astype(int)
+    top = 2 ** (int(macro.dac.bits) - 1) - 1
+    serial = type(macro.dac).__name__ == "BitSerialDAC"
+    levels = [(whole >> k) & 1 for k in range(int(macro.dac.bits) - 1)] if serial else [whole / top]
+    g_min, window = float(macro.cell.g_min), float(macro.cell.g_max - macro.cell.g_min)
+    on_a_line = sum((g_min + window * share).sum(axis=1) + g_min * w.shape[1] for share in shares)  # and the other cell
+    squares = sum((level**2).sum(axis=0) for level in levels)
+    return float(macro.v_read) ** 2 * float(macro.t_read * macro.duty) * float((squares * on_a_line).sum())
