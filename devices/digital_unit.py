@@ -3,6 +3,7 @@
 from jaxtyping import Array, Float
 
 from pim.devices.buffer import Memory
+from pim.devices.components.special_functions import SpecialFunctions
 from pim.devices.record import leaf, part, record
 
 
@@ -25,3 +26,7 @@ class DigitalUnit:
     area: Float[Array, ""] = leaf("m^2", "area of the arithmetic", low=0)
     leakage: Float[Array, ""] = leaf("W", "static power of the arithmetic", low=0)
     buffer: Memory = part("where operands, keys and values lie")
+    functions: SpecialFunctions | None = part(
+        "what does the vector work, function by function; absent: energy_per_op and ops_per_second for each operation",
+        default=None,
+    )

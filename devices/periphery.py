@@ -3,6 +3,7 @@
 from jaxtyping import Array, Float
 
 from pim.devices.buffer import Memory
+from pim.devices.components.wires import HTree
 from pim.devices.record import leaf, part, record
 
 
@@ -47,4 +48,7 @@ class Periphery:
     amplifier_area: Float[Array, ""] = leaf("m^2", "area of that, one a sum", low=0, default=0.0)
     buffer: Memory | None = part(
         "input and output buffer at each array; absent: none, or registers of the hierarchy", default=None
+    )
+    htree: HTree | None = part(
+        "wires to and from the arrays, by their length, in place of bus_energy_per_byte; absent: that", default=None
     )

@@ -7,11 +7,22 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from pim.devices.components.special_functions import Operations
 from pim.devices.digital_unit import DigitalUnit
 from pim.ledger import Ledger, ledger_of
 
+NOTHING = Operations(0.0, 0.0, 0.0)
 
-def digital_cost(unit: DigitalUnit, *, macs: Any = 0, values: Any = 0, ops: Any = 0, operator: str = "") -> Ledger:
+
+def digital_cost(
+    unit: DigitalUnit,
+    *,
+    macs: Any = 0,
+    values: Any = 0,
+    ops: Any = 0,
+    work: Operations = NOTHING,
+    operator: str = "",
+) -> Ledger:
     """The ledger of work on a digital unit; its area and its static power are those of the unit, see `unit_cost`.
 
     Products and vector operations follow one another and take as long as the buffer needs to feed them, if that is
@@ -22,23 +33,29 @@ def digital_cost(unit: DigitalUnit, *, macs: Any = 0, values: Any = 0, ops: Any 
         macs: multiply-accumulates.
         values: operands and results that the buffer gives or takes, see `product_values`.
         ops: vector operations.
+        work: the same function by function, for a unit that has `functions`.
         operator: name for the rows.
 
-    All three may be arrays that broadcast.
+    All of them may be arrays that broadcast.
     """
-    figures = (jnp.asarray(value, jnp.float32) for value in (macs, values, ops))
+    figures = (jnp.asarray(value, jnp.float32) for value in (macs, values, ops, *work))
     return _priced(unit, *jnp.broadcast_arrays(*figures)).named(operator)
 
 
 @jax.jit
-def _priced(unit: DigitalUnit, macs, values, ops) -> Ledger:
+def _priced(unit: DigitalUnit, macs, values, ops, *work) -> Ledger:
     moved = values * unit.bytes_per_operand
-    compute, vector = macs / unit.macs_per_second, ops / unit.ops_per_second
+    compute = macs / unit.macs_per_second
+    if unit.functions is None:
+        vector_energy, vector = ops * unit.energy_per_op, ops / unit.ops_per_second
+    else:
+        done = Operations(*work)
+        vector_energy, vector = unit.functions.energy(done), unit.functions.latency(done)
     wait = jnp.maximum(moved / unit.bytes_per_second - compute - vector, 0.0)
     return ledger_of(
         [
             ("mac", macs * unit.energy_per_mac, compute, 0.0),
-            ("vector", ops * unit.energy_per_op, vector, 0.0),
+            ("vector", vector_energy, vector, 0.0),
             ("buffer", moved * unit.buffer.energy_per_byte(), wait, 0.0),
         ]
     )
@@ -55,9 +72,12 @@ def product_values(unit: DigitalUnit, held: Any, vectors: Any, moved: Any) -> Fl
 
 def unit_cost(unit: DigitalUnit, latency: Any, operator: str = "") -> Ledger:
     """What a unit costs by being there for a time (s): its area, and its static power."""
-    leaking = (unit.leakage + unit.buffer.leakage()) * latency
+    functions = unit.functions
+    power = unit.leakage + unit.buffer.leakage() + (0.0 if functions is None else functions.leakage())
+    leaking = power * latency
     rows = [
         ("mac", 0.0, 0.0, unit.area),
+        ("vector", 0.0, 0.0, 0.0 if functions is None else functions.area()),
         ("buffer", 0.0, 0.0, unit.buffer.area()),
         ("leakage", leaking, 0.0, 0.0),
     ]

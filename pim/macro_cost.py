@@ -214,7 +214,12 @@ def digital_rows(macro: AnalogMacro, n: Counts, n_in, vectors) -> list[Row]:
     inputs = n.lines * around.input_bytes
     outputs = n.partial_sums * around.output_bytes
     stored = around.buffer.energy_per_byte() if around.buffer is not None else 0.0
-    moved = n_in * around.input_bytes + outputs  # the bus brings an input to all arrays of its tile at once
+    brought = n_in * around.input_bytes  # to all arrays of a tile at once
+    if around.htree is None:
+        moving = (brought + outputs) * around.bus_energy_per_byte * scaling(macro)
+    else:
+        tree = around.htree
+        moving = 8.0 * (brought * tree.broadcast_per_bit(macro.vdd) + outputs * tree.energy_per_bit(macro.vdd))
     return [
         (
             "shift_add",
@@ -228,7 +233,7 @@ def digital_rows(macro: AnalogMacro, n: Counts, n_in, vectors) -> list[Row]:
             0.0,
             n.arrays * (around.buffer.area() if around.buffer is not None else 0.0),
         ),
-        ("bus", vectors * moved * around.bus_energy_per_byte * scaling(macro), 0.0, n.arrays * around.bus_area),
+        ("bus", vectors * moving, 0.0, n.arrays * around.bus_area),
     ]
 
 

@@ -1,7 +1,8 @@
 """What work at the banks of a DRAM costs: the commands that it takes, each with its energy and its cycles.
 
 Cycles are those of the busiest channel, energies those of all. Padding is paid for: whole columns, banks that hold
-nothing but are opened with the others. Matrices of weights lie in the rows for good: writing them is not counted.
+nothing but are opened with the others. Matrices of weights lie in the rows for good: for writing them
+see `pim.loading`.
 """
 
 from collections.abc import Iterable

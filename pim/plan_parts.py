@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from pim import digital_macro_cost, near_dram_cost, roofline_cost
+from pim.devices.components.special_functions import WORK, Operations
 from pim.devices.digital_macro import DigitalMacro
 from pim.devices.digital_unit import DigitalUnit
 from pim.devices.macro import AnalogMacro
@@ -93,10 +94,12 @@ def _on_digital(name: str, unit: DigitalUnit, work: list[Product], vector: list[
     """Products and vector work on a digital unit; layers of one kind are the same, and priced once."""
     if not work and not vector:
         return Part(EMPTY, lambda latency: unit_cost(unit, latency, name), tuple)
-    counts = {kind(p.path): (p.macs, p.held, p.vectors, p.moved, 0) for p in work}
-    counts |= {kind(v.path): (0, 0, 0, 2 * v.elements, v.ops) for v in vector}  # each element is read and written
-    macs, held, vectors, moved, ops = _table(counts, steps)
-    ledger = digital_cost(unit, macs=macs, values=product_values(unit, held, vectors, moved), ops=ops)
+    counts = {kind(p.path): (p.macs, p.held, p.vectors, p.moved, 0, 0, 0, 0) for p in work}
+    # each element of vector work is read and written
+    counts |= {kind(v.path): (0, 0, 0, 2 * v.elements, v.ops, *WORK[v.kind](v.elements)) for v in vector}
+    macs, held, vectors, moved, ops, *done = _table(counts, steps)
+    values = product_values(unit, held, vectors, moved)
+    ledger = digital_cost(unit, macs=macs, values=values, ops=ops, work=Operations(*done))
     held_at_the_end = sum(np.max(product.held) for product in work)
     return Part(
         _spread_kinds(ledger, list(counts), [item.path for item in (*work, *vector)]),

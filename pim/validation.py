@@ -105,8 +105,8 @@ class Validation:
         trusted = [row for row in self.uncalibrated if row.macro.confidence == "high"]
         near = sum(row.within for row in trusted)
         return (
-            f"without any calibration, from node, cell, array, bits and supply alone: {near} of {len(trusted)} energies "
-            f"within a factor of {FACTOR:g}, of figures of high confidence"
+            "without any calibration, from node, cell, array, bits and supply alone: "
+            f"{near} of {len(trusted)} energies within a factor of {FACTOR:g}, of figures of high confidence"
         )
 
     def to_dict(self) -> dict[str, Any]:

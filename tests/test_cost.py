@@ -21,6 +21,7 @@ from pim.devices.cells.state_law import Polynomial
 from pim.devices.cells.write_error import GaussianWriteError
 from pim.devices.components.adc_andrulis import AndrulisADCCost
 from pim.devices.components.adc_zigzag import ZigzagADCCost
+from pim.devices.components.special_functions import norm, softmax
 from pim.devices.converters.adc import ADC
 from pim.devices.converters.bit_serial_dac import BitSerialDAC
 from pim.devices.converters.dac import MultibitDAC
@@ -525,3 +526,41 @@ def test_reads_in_four_phases_cost_hermes_its_throughput(shared):
     device = pim.replace(pim.preset("pcm-hermes-2"), {"cell.area": 1e-13})  # unknown, and of no account for the time
     one, four = (cost(pim.replace(device, {"read_phases": phases}), (256, 256)).latency for phases in (1, 4))
     assert float(four / one) == pytest.approx(tops["legallo23_1p"] / tops["legallo23_4p"], rel=0.01)
+
+
+# Parts of the library in the place of single figures ----------------------------------------------------------------
+
+
+def test_an_h_tree_takes_the_place_of_the_bus():
+    """Inputs go to all its leaves, partial sums come from one."""
+    tree = pim.component("htree-16").model
+    wired = replace_at(MACRO, "periphery.htree", lambda *_: tree)
+    plain, treed = (rows_of(cost(m, (130, 70)).ledger) for m in (MACRO, wired))
+    per_bit = [float(law(0.9)) for law in (tree.broadcast_per_bit, tree.energy_per_bit)]
+    assert treed["bus"][0] == pytest.approx(8 * (130 * per_bit[0] + 3 * 70 * 2 * per_bit[1]), rel=1e-5)
+    assert {name for name in plain if plain[name] != treed[name]} == {"bus"}
+
+
+def test_special_functions_take_the_place_of_a_mean_operation():
+    """Softmax, norms and activations cost what they are made of, in energy, time, area and leakage."""
+    functions = pim.component("special-functions-40nm").model
+    unit = pim.replace(pim.preset("digital-28nm"), {"functions": pim.component("special-functions-40nm")})
+    arrays = pim.preset("rram-techC")
+    plans = [
+        pim.place("tiny-stories", pim.inference_system(arrays, digital))
+        for digital in (pim.preset("digital-28nm"), unit)
+    ]
+    runs = [pim.cost(plan, prompt=8, generate=4).prefill.ledger for plan in plans]
+    energy = lambda ledger, of: sum(
+        float(e) for o, c, e in zip(ledger.operators, ledger.components, ledger.energy, strict=True)
+        if kind(o) == of and c == "vector"
+    )  # fmt: skip
+    config = plans[0].config
+    layers, hidden = config.num_hidden_layers, config.hidden_size
+    last = float(functions.energy(norm(hidden)))  # of the last token alone
+    assert energy(runs[1], "norm") == pytest.approx(last, rel=1e-5)
+    scores = config.num_attention_heads * 8 * 4.5  # a token is scored against those up to itself
+    assert energy(runs[1], "attention.softmax") == pytest.approx(
+        layers * float(functions.energy(softmax(scores))), rel=1e-4
+    )
+    assert float(runs[1].area.sum() - runs[0].area.sum()) == pytest.approx(float(functions.area()), rel=1e-3)

@@ -1,5 +1,6 @@
 """Softmax, normalisation and activations: so many additions, products and table look-ups, at any node."""
 
+from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple
 
 import jax.numpy as jnp
@@ -45,6 +46,16 @@ def norm(values, centred: bool = False) -> Operations:
 def activation(values, gated: bool = False) -> Operations:
     """A function by table and line of each of `values` numbers; a gated one (SiLU times up) has two more products."""
     return Operations(adds=values, products=values + (2 * values if gated else 0 * values), lookups=values)
+
+
+WORK: dict[str, Callable[[Any], Operations]] = {
+    "norm": norm,
+    "softmax": softmax,
+    "activation": lambda values: activation(values, gated=True),
+    "residual": lambda values: Operations(values, 0 * values, 0 * values),
+    "rope": lambda values: Operations(values, 2 * values, 0 * values),
+}
+"""What so many values of a transformer's vector work take, by its kind; a rotated value has two products and a sum."""
 
 
 @record
