@@ -16,10 +16,10 @@ from pathlib import Path
 import jax
 import numpy as np
 
+from pim.costs.near_dram_cost import matrix_cost
 from pim.devices.catalogue import preset, presets
 from pim.devices.device import replace
 from pim.devices.dram.work import Work
-from pim.near_dram_cost import matrix_cost
 
 SINGLES = 200
 

@@ -9,7 +9,7 @@ from pim.devices.record import leaf, part, record
 
 @record
 class Periphery:
-    """Costs of the parts around the array; the laws that use them are in `pim.macro_cost`.
+    """Costs of the parts around the array; the laws that use them are in `pim.costs.macro_cost`.
 
     Three lines pass a cell: the word line that brings the input, the select line that opens its transistor, and
     the bit line that gathers its current. Selecting is not free: in NeuRRAM it is a third of the energy. Of a read:

@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING, Any
 from pim._version import __version__
 
 if TYPE_CHECKING:
-    from pim.array_peak import peak as peak
     from pim.calibration import calibrate as calibrate
     from pim.citing import citations as citations
-    from pim.costing import cost as cost
+    from pim.costs.array_peak import peak as peak
+    from pim.costs.costing import cost as cost
+    from pim.costs.elasticities import sensitivity as sensitivity
+    from pim.costs.lifetime import kv_lifetime as kv_lifetime
+    from pim.costs.loading_cost import loading as loading
     from pim.devices.catalogue import component as component
     from pim.devices.catalogue import components as components
     from pim.devices.catalogue import preset as preset
@@ -21,21 +24,18 @@ if TYPE_CHECKING:
     from pim.devices.generic import generic as generic
     from pim.devices.loader import load_device as load_device
     from pim.devices.random import root_key as root_key
-    from pim.elasticities import sensitivity as sensitivity
     from pim.evaluation import evaluate as evaluate
     from pim.evaluation import sweep as sweep
     from pim.fitted import fit as fit
     from pim.health import doctor as doctor
     from pim.layer_noise import layer_snr as layer_snr
-    from pim.lifetime import kv_lifetime as kv_lifetime
     from pim.llm_workloads.model import load_model as load_model
-    from pim.loading_cost import loading as loading
     from pim.mapping.plan import place as place
     from pim.mapping.system import System as System
     from pim.mapping.system import inference_system as inference_system
     from pim.programming import program as program
     from pim.replacing import replace as replace
-    from pim.validation import validate as validate
+    from pim.silicon.validation import validate as validate
 
 _HOME = {
     "presets": "pim.devices.catalogue",
@@ -48,10 +48,10 @@ _HOME = {
     "at_corner": "pim.devices.corner",
     "root_key": "pim.devices.random",
     "program": "pim.programming",
-    "cost": "pim.costing",
-    "loading": "pim.loading_cost",
-    "kv_lifetime": "pim.lifetime",
-    "sensitivity": "pim.elasticities",
+    "cost": "pim.costs.costing",
+    "loading": "pim.costs.loading_cost",
+    "kv_lifetime": "pim.costs.lifetime",
+    "sensitivity": "pim.costs.elasticities",
     "load_model": "pim.llm_workloads.model",
     "System": "pim.mapping.system",
     "inference_system": "pim.mapping.system",
@@ -63,8 +63,8 @@ _HOME = {
     "doctor": "pim.health",
     "layer_snr": "pim.layer_noise",
     "fit": "pim.fitted",
-    "peak": "pim.array_peak",
-    "validate": "pim.validation",
+    "peak": "pim.costs.array_peak",
+    "validate": "pim.silicon.validation",
 }
 """Where each public name lives. No module may have the name of one: importing it would put it in the name's place."""
 

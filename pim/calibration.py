@@ -15,10 +15,11 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from pim import crossbar
+from pim.costs.digital_operands import DigitalOperands, measure_digital_operands
+from pim.costs.operands import Operands, measure_operands
 from pim.crossbar import Crossbar
 from pim.devices.digital_macro import DigitalMacro
 from pim.devices.macro import AnalogMacro
-from pim.digital_operands import DigitalOperands, measure_digital_operands
 from pim.emulation import Held, emulated, macros, program_model
 from pim.errors import StudyError
 from pim.llm_workloads import llama
@@ -26,7 +27,6 @@ from pim.llm_workloads.config import LlamaConfig
 from pim.llm_workloads.operators import STATIC, layer_path
 from pim.llm_workloads.text import ScoredText, as_scored
 from pim.mapping.plan import Plan
-from pim.operands import Operands, measure_operands
 from pim.ranges import Ranges
 
 CALIBRATION_TOKENS = 1024

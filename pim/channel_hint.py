@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from pim.costs.ledger import quantity
 from pim.devices.dram.work import Work
 from pim.devices.near_dram import NearDram
-from pim.ledger import quantity
 
 AS_FAST = 1.01
 """A time is as good as another that is 1 % shorter."""

@@ -13,6 +13,8 @@ from jaxtyping import Array, Float, Int, Key, UInt32
 
 from pim import crossbar as engine
 from pim.compensation import compensate
+from pim.costs.digital_operands import DigitalOperands, measure_digital_operands
+from pim.costs.operands import Operands, measure_operands
 from pim.crossbar import Crossbar
 from pim.devices.arithmetic import Codes
 from pim.devices.digital_macro import DigitalMacro
@@ -21,11 +23,9 @@ from pim.devices.macro import AnalogMacro
 from pim.devices.random import chip_keys, is_many
 from pim.devices.record import leaf, part, record
 from pim.diagnosis import Diagnosis, diagnose
-from pim.digital_operands import DigitalOperands, measure_digital_operands
 from pim.formulation import Formulation
 from pim.holding import check_matrix, hold_matrix, program_cells, reading_time
 from pim.inputs import check_inputs
-from pim.operands import Operands, measure_operands
 from pim.spice_export import export_spice
 
 

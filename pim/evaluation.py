@@ -9,13 +9,13 @@ import xarray as xr
 
 from pim._version import __version__
 from pim.calibration import percentiles
+from pim.costs.plan_cost import plan_cost
 from pim.devices.macro import AnalogMacro
 from pim.emulation import macros
 from pim.errors import StudyError
 from pim.holding import reading_time
 from pim.llm_workloads.text import ScoredText, as_scored, overlap
 from pim.mapping.plan import Plan
-from pim.plan_cost import plan_cost
 from pim.result import Result, combinations
 from pim.scoring import score
 

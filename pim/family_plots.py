@@ -8,16 +8,16 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from pim import near_dram_cost
+from pim.costs import near_dram_cost
+from pim.costs.digital_macro_cost import matrix_cost
+from pim.costs.ledger import quantity
 from pim.devices.arithmetic import FloatArithmetic
 from pim.devices.bit_errors import BitErrorTable
 from pim.devices.digital_macro import DigitalMacro
 from pim.devices.near_dram import NearDram
 from pim.devices.roofline import Roofline
 from pim.devices.rounding_error import relative_error
-from pim.digital_macro_cost import matrix_cost
 from pim.figure_style import COLOURS, GREY, INK, LIGHT, PLAIN, blank_figure, legend
-from pim.ledger import quantity
 from pim.units import common_scale
 
 LENGTHS = (64, 256, 1024, 4096, 16384)

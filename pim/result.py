@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
+from pim.costs.ledger import kind
+from pim.costs.plan_cost import PlanCost
 from pim.devices.device import Source
 from pim.errors import StudyError
-from pim.ledger import kind
 from pim.llm_workloads.text import ScoredText
 from pim.mapping.plan import Plan
 from pim.metrics import Interval, paired_difference, perplexity
-from pim.plan_cost import PlanCost
 from pim.scoring import Scores
 
 if TYPE_CHECKING:

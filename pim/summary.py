@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 
+from pim.costs.ledger import Ledger
 from pim.devices.digital_macro import DigitalMacro
 from pim.devices.macro import AnalogMacro
-from pim.ledger import Ledger
 from pim.result import Point, Result, combinations
 
 

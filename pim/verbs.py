@@ -80,9 +80,9 @@ def _device_and_field(name: str) -> tuple[str, str]:
 
 def cost(options: Namespace) -> int:
     """Price a product on a device, or a model on a system."""
-    from pim.costing import cost
+    from pim.costs.costing import cost
+    from pim.costs.elasticities import sensitivity
     from pim.devices.device import replace
-    from pim.elasticities import sensitivity
     from pim.mapping.plan import place
     from pim.study import find_device, find_system
 
@@ -136,7 +136,7 @@ def fit(options: Namespace) -> int:
 
 def validate(options: Namespace) -> int:
     """Hold the cost model against published chips; if `strict`, status 1 for what is missed without a word."""
-    from pim.validation import validate
+    from pim.silicon.validation import validate
 
     found = validate(options.names or None)
     _print_json(found.to_dict()) if options.json else _print(str(found))

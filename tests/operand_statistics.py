@@ -10,12 +10,12 @@ import numpy as np
 
 import pim
 from pim import crossbar as engine
+from pim.costs.operands import Operands, measure_operands
 from pim.devices.catalogue import preset
 from pim.devices.device import Device
 from pim.devices.macro import AnalogMacro
 from pim.llm_workloads import llama
 from pim.llm_workloads.stories import story_text
-from pim.operands import Operands, measure_operands
 from pim.tile_programming import program_tiles
 
 DEVICES = ("rram-techC", "rram-techC with adc-cco28", "sram-qs28")

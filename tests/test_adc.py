@@ -13,6 +13,7 @@ from scipy.stats import binom, norm
 
 from pim import crossbar
 from pim.converters import frozen_adcs
+from pim.costs.macro_cost import counts
 from pim.devices.catalogue import preset
 from pim.devices.cells.cell import Cell
 from pim.devices.cells.state_law import Polynomial
@@ -32,7 +33,6 @@ from pim.devices.loader import load_device
 from pim.devices.macro import AnalogMacro
 from pim.devices.random import root_key
 from pim.devices.record import cast
-from pim.macro_cost import counts
 from pim.mapping.encoding import ENCODINGS
 from pim.mapping.sharing import converter_of, converters_a_tile
 from pim.measured_sums import measured_sums

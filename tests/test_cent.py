@@ -11,7 +11,7 @@ import pytest
 
 from pim import cent_block
 from pim.cent_block import BlockTime, block_time
-from pim.costing import cost
+from pim.costs.costing import cost
 from pim.devices.catalogue import preset
 from pim.devices.device import replace
 from pim.devices.dram.work import Work

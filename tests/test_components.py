@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 import pim
 from pim.cli import main
-from pim.costing import cost
+from pim.costs.costing import cost
 from pim.devices.catalogue import component_names
 from pim.devices.components.cacti_buffer import CactiBuffer
 from pim.devices.components.logic import gates_at, tree_adders

@@ -14,7 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import pim
-from pim.costing import cost
+from pim.costs.costing import cost
+from pim.costs.digital_cost import digital_cost, product_values
+from pim.costs.ledger import Ledger, join, kind, quantity
+from pim.costs.macro_cost import leakage_power, matrix_cost
+from pim.costs.operands import Operands, measure_operands, uniform_operands
 from pim.devices.buffer import Buffer
 from pim.devices.cells.cell import Cell
 from pim.devices.cells.state_law import Polynomial
@@ -32,12 +36,8 @@ from pim.devices.macro import AnalogMacro, Ideal
 from pim.devices.periphery import Periphery
 from pim.devices.random import root_key
 from pim.devices.record import cast, replace_at
-from pim.digital_cost import digital_cost, product_values
 from pim.errors import StudyError
-from pim.ledger import Ledger, join, kind, quantity
-from pim.macro_cost import leakage_power, matrix_cost
 from pim.mapping.errors import MappingError
-from pim.operands import Operands, measure_operands, uniform_operands
 from pim.tile_programming import program_tiles
 
 PUBLISHED_FIT = (213.78, 2.872, 128.31, 3.2205, 24.58, 1.880, 2.829, 1.346, 0.993, 0.181, 0.299)

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from pim.array_peak import peak
-from pim.costing import cost
+from pim.costs.array_peak import peak
+from pim.costs.costing import cost
 from pim.devices.adders import multiplier_capacitance, row_adders, shortest_cycle
 from pim.devices.catalogue import preset
 from pim.devices.components.logic import tree_adders

@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pim.costing import cost
+from pim.costs.costing import cost
+from pim.costs.digital_macro_cost import leakage_power, matrix_cost
 from pim.devices.adders import place_value_adders, shortest_cycle
 from pim.devices.bit_errors import BitErrorTable
 from pim.devices.catalogue import preset
@@ -24,7 +25,6 @@ from pim.devices.loader import load_device
 from pim.devices.random import fold, root_key, site_key
 from pim.devices.record import cast
 from pim.devices.survey import survey
-from pim.digital_macro_cost import leakage_power, matrix_cost
 from pim.evaluation import study
 from pim.llm_workloads.model import load_model
 from pim.llm_workloads.stories import story_text

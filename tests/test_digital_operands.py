@@ -10,14 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pim.calibration import calibrate
-from pim.costing import cost
+from pim.costs.costing import cost
+from pim.costs.digital_operands import DigitalOperands, measure_digital_operands
 from pim.devices.arithmetic import Codes
 from pim.devices.catalogue import preset
 from pim.devices.digital_macro import DigitalMacro
 from pim.devices.errors import DeviceError
 from pim.devices.random import root_key
 from pim.devices.record import cast
-from pim.digital_operands import DigitalOperands, measure_digital_operands
 from pim.errors import StudyError
 from pim.llm_workloads.model import load_model
 from pim.llm_workloads.stories import story_text

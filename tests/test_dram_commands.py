@@ -19,7 +19,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pim.channel_hint import channel_hint, internal_bound, stream_time
-from pim.costing import cost
+from pim.costs.costing import cost
+from pim.costs.near_dram_cost import work_cost
 from pim.devices.catalogue import preset, presets
 from pim.devices.device import replace
 from pim.devices.dram.work import Work
@@ -30,7 +31,6 @@ from pim.llm_workloads.config import LlamaConfig
 from pim.llm_workloads.operators import Phase, products
 from pim.mapping.plan import place
 from pim.mapping.system import System
-from pim.near_dram_cost import work_cost
 
 UNITS = {"bank": "dram-attacc", "bg": "dram-attacc-bank-group", "buffer": "dram-attacc-buffer"}
 SHIPPED = {"BA": "bank", "BG": "bg", "BUFFER": "buffer"}

@@ -7,12 +7,12 @@ import pytest
 from covering import first_few
 
 from pim.channel_hint import internal_bound, stream_time
-from pim.costing import cost
+from pim.costs.costing import cost
+from pim.costs.near_dram_cost import matrix_cost
 from pim.device_plot import device_figure
 from pim.devices.catalogue import preset, preset_names
 from pim.devices.device import Device, replace
 from pim.devices.dram.energy import CommandEnergy
-from pim.near_dram_cost import matrix_cost
 
 FACTS = {
     # name: (GiB, GB/s inside, GB/s over the pins, us and uJ of a 4096 x 4096 product, pJ a multiply-accumulate less

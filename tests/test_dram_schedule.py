@@ -17,7 +17,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from pim.costing import cost
+from pim.costs.costing import cost
 from pim.devices.catalogue import preset, presets
 from pim.devices.device import Device, replace
 from pim.devices.dram.banks import Banks

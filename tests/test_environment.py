@@ -6,13 +6,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from pim.costs.macro_cost import leakage_power
 from pim.devices.catalogue import preset
 from pim.devices.cells.temperature import Arrhenius
 from pim.devices.device import replace
 from pim.devices.errors import DeviceError
 from pim.devices.random import root_key
 from pim.devices.record import cast
-from pim.macro_cost import leakage_power
 from pim.programming import program
 
 KEY = root_key(5)

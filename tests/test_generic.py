@@ -11,7 +11,7 @@ import pim
 from pim.devices.errors import DeviceError
 from pim.devices.generic import KINDS, generic, line_capacitance
 from pim.devices.silicon import silicon
-from pim.uncalibrated import FACTOR, uncalibrated
+from pim.silicon.uncalibrated import FACTOR, uncalibrated
 
 CHIP = {"node": 28e-9, "rows": 64, "columns": 64, "input_bits": 4, "weight_bits": 4, "adc_bits": 4, "vdd": 0.9}
 """Flash converters: those of the survey, above five bits, are not dearer at every coarser node."""

@@ -11,6 +11,9 @@ import numpy as np
 import pytest
 
 import pim
+from pim.costs.ledger import Ledger
+from pim.costs.macro_cost import leakage_power, matrix_cost
+from pim.costs.operands import Operands
 from pim.devices.catalogue import preset
 from pim.devices.components.block import Block
 from pim.devices.cost_factors import CostFactors
@@ -22,12 +25,9 @@ from pim.devices.macro import AnalogMacro
 from pim.devices.random import root_key
 from pim.devices.record import cast, replace_at
 from pim.devices.supply import SupplyPolynomial
-from pim.ledger import Ledger
 from pim.llm_workloads.config import LlamaConfig
-from pim.macro_cost import leakage_power, matrix_cost
 from pim.mapping.plan import place
 from pim.mapping.system import inference_system
-from pim.operands import Operands
 
 RATED = Operands(jnp.float32(1.0), jnp.float32(3.75e-4), jnp.float32(1.0), jnp.float32(0.5))
 """All word lines driven, cells half way: what the tables rate."""

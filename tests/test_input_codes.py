@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from slow_crossbar import slow_input, slow_largest, slow_product, slow_top
 
 from pim import crossbar
+from pim.costs.operands import measure_operands
 from pim.devices.catalogue import preset
 from pim.devices.cells.cell import Cell
 from pim.devices.cells.conduction import Sinh
@@ -29,7 +30,6 @@ from pim.devices.macro import AnalogMacro
 from pim.devices.random import root_key
 from pim.devices.record import cast
 from pim.inputs import driven_planes
-from pim.operands import measure_operands
 from pim.programming import program
 from pim.ranges import Ranges, adc_ranges
 from pim.tile_programming import program_tiles

@@ -13,7 +13,10 @@ from hypothesis import strategies as st
 
 import pim
 from pim.cli import main
-from pim.costing import cost
+from pim.costs.costing import cost
+from pim.costs.ledger import LOADING
+from pim.costs.lifetime import DEAD, endurance_of, kv_lifetime, lifetime, printed_time
+from pim.costs.loading_cost import loading
 from pim.devices.array_wires import ArrayWires
 from pim.devices.buffer import Buffer
 from pim.devices.cells.cell import Cell
@@ -34,9 +37,6 @@ from pim.devices.record import cast
 from pim.devices.roofline import Roofline
 from pim.devices.writing import cell_writing
 from pim.errors import StudyError
-from pim.ledger import LOADING
-from pim.lifetime import DEAD, endurance_of, kv_lifetime, lifetime, printed_time
-from pim.loading_cost import loading
 from pim.tile_programming import program_tiles
 
 

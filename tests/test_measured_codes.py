@@ -10,8 +10,8 @@ import pytest
 import pim
 from pim import crossbar
 from pim.chip import Chip
+from pim.costs.measured_codes import mean_code
 from pim.devices.catalogue import preset
-from pim.measured_codes import mean_code
 
 
 def programmed(name: str, seed: int = 0, changes: dict | None = None) -> tuple[Chip, jax.Array]:

@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 
 import pim
-from pim.array_peak import full_array, peak
-from pim.costing import cost
+from pim.costs.array_peak import full_array, peak
+from pim.costs.costing import cost
+from pim.costs.operands import uniform_operands
+from pim.costs.stages import STAGES
 from pim.devices.catalogue import preset
 from pim.devices.cost_factors import CostFactors
 from pim.devices.device import replace
@@ -22,8 +24,6 @@ from pim.errors import StudyError
 from pim.llm_workloads.model import load_model
 from pim.mapping.plan import place
 from pim.mapping.system import inference_system
-from pim.operands import uniform_operands
-from pim.stages import STAGES
 
 ANALOG, DIGITAL, NEAR = preset("rram-techC"), preset("sram-tu2022"), preset("dram-aim")
 SOME = ("rram-techC", "sram-c2c22", "sram-qs28", "flash-nor55", "sram-tu2022", "dram-aim", "dram-attacc")

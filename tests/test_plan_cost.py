@@ -7,7 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pim.costing import cost
+from pim.costs.costing import cost
+from pim.costs.digital_cost import digital_cost, product_values
+from pim.costs.macro_cost import leakage_power, matrix_cost
+from pim.costs.operands import Operands
+from pim.costs.plan_cost import PlanCost
 from pim.devices.buffer import Buffer
 from pim.devices.cells.cell import Cell
 from pim.devices.components.adc_zigzag import ZigzagADCCost
@@ -18,15 +22,11 @@ from pim.devices.digital_unit import DigitalUnit
 from pim.devices.macro import AnalogMacro, Ideal
 from pim.devices.periphery import Periphery
 from pim.devices.record import cast
-from pim.digital_cost import digital_cost, product_values
 from pim.errors import StudyError
 from pim.llm_workloads.config import LlamaConfig
 from pim.llm_workloads.operators import Phase, products, vector_work
-from pim.macro_cost import leakage_power, matrix_cost
 from pim.mapping.plan import Plan, place
 from pim.mapping.system import System, inference_system
-from pim.operands import Operands
-from pim.plan_cost import PlanCost
 
 
 def made(cls: Any, *values: Any, **fields: Any) -> Any:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
+from pim.costs.plan_cost import plan_cost
 from pim.devices.catalogue import preset
 from pim.errors import StudyError
 from pim.evaluation import interpolated
@@ -17,7 +18,6 @@ from pim.files import OutputFolder
 from pim.llm_workloads.config import LlamaConfig
 from pim.mapping.plan import place
 from pim.mapping.system import inference_system
-from pim.plan_cost import plan_cost
 from pim.plots import accuracy_against_energy, energy_split, loss_difference
 from pim.report import netcdf, page, write_report
 from pim.result import Result, combinations

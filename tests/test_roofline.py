@@ -5,7 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from pim.costing import cost
+from pim.costs.costing import cost
+from pim.costs.roofline_cost import roofline_cost
 from pim.devices.catalogue import preset
 from pim.devices.device import replace
 from pim.devices.random import root_key
@@ -14,7 +15,6 @@ from pim.llm_workloads.operators import Phase, products, vector_work
 from pim.mapping.plan import place
 from pim.mapping.system import System
 from pim.programming import program
-from pim.roofline_cost import roofline_cost
 
 IDEAL = replace(preset("gpu-a100"), {"compute_share": 1, "bandwidth_share": 1})
 NAMES = {

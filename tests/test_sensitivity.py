@@ -12,18 +12,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import pim
-from pim import configurations
 from pim.cli import main
-from pim.configurations import continuous, with_leaves
-from pim.costing import cost
+from pim.costs import configurations
+from pim.costs.configurations import continuous, with_leaves
+from pim.costs.costing import cost
+from pim.costs.elasticities import sensitivity
+from pim.costs.ledger import FIGURES, Cost
+from pim.costs.subject import Subject, product_ledger
 from pim.devices.catalogue import preset
 from pim.devices.errors import DeviceError
 from pim.devices.macro import AnalogMacro
 from pim.devices.record import replace_at
-from pim.elasticities import sensitivity
 from pim.errors import StudyError
-from pim.ledger import FIGURES, Cost
-from pim.subject import Subject, product_ledger
 
 SHAPE = (600, 300)
 

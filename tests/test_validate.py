@@ -8,17 +8,17 @@ import pytest
 from validation_page import FIGURE, PATH, UNCALIBRATED_FIGURE, generic_points, page
 
 import pim
-from pim.array_peak import peak
 from pim.cli import main
+from pim.costs.array_peak import peak
+from pim.costs.operands import uniform_operands
 from pim.devices.catalogue import preset
 from pim.devices.device import replace
 from pim.devices.errors import DeviceError
 from pim.devices.published import FIGURES, POINT_GRADES, published
-from pim.headline import for_people, headline_scale
-from pim.operands import uniform_operands
-from pim.uncalibrated import UncalibratedRow
-from pim.validation import STATUSES, Validation, validate
-from pim.validation_plot import efficiency_rows, point_id, scatter
+from pim.silicon.headline import for_people, headline_scale
+from pim.silicon.uncalibrated import UncalibratedRow
+from pim.silicon.validation import STATUSES, Validation, validate
+from pim.silicon.validation_plot import efficiency_rows, point_id, scatter
 
 ANALOG, DIGITAL = preset("rram-techC"), preset("sram-tu2022")
 

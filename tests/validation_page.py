@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
 
-from pim.uncalibrated import FACTOR, UncalibratedRow
-from pim.validation import Validation, ValidationRow, validate
-from pim.validation_plot import Row, efficiency_rows, scatter
-from pim.validation_table import figure_cells, verdict
+from pim.silicon.uncalibrated import FACTOR, UncalibratedRow
+from pim.silicon.validation import Validation, ValidationRow, validate
+from pim.silicon.validation_plot import Row, efficiency_rows, scatter
+from pim.silicon.validation_table import figure_cells, verdict
 
 ROOT = Path(__file__).resolve().parents[1]
 PATH = ROOT / "docs" / "validation.md"

@@ -13,7 +13,7 @@ from matplotlib.ticker import LogLocator, NullFormatter
 from matplotlib.transforms import Bbox, BboxBase
 
 from pim.figure_style import COLOURS, GREY, INK, LIGHT, PLAIN, STROKE, blank_figure, svg
-from pim.validation import STATUSES, Validation
+from pim.silicon.validation import STATUSES, Validation
 
 Row = tuple[str, float, float, str]
 """A label, the measured figure, ours, and the group whose colour it has. Points of one label are joined."""

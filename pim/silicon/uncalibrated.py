@@ -5,13 +5,13 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from pim.array_peak import peak
+from pim.costs.array_peak import peak
+from pim.costs.operands import Operands, uniform_operands
 from pim.devices.device import replace as replaced
 from pim.devices.generic import generic
 from pim.devices.generic_digital import digital_macro
 from pim.devices.macro import AnalogMacro
 from pim.devices.silicon import SiliconMacro, silicon
-from pim.operands import Operands, uniform_operands
 
 FACTOR = 2.0
 """By how much an energy may be off."""

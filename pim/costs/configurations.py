@@ -9,15 +9,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from pim.costs.ledger import Cost, Ledger
+from pim.costs.operands import uniform_operands
+from pim.costs.subject import Subject, notes, product_ledger
 from pim.devices.device import Device, cast_leaf
 from pim.devices.errors import DeviceError, nearest
 from pim.devices.macro import AnalogMacro
 from pim.devices.reach import extrapolations
 from pim.devices.record import check, prepare, replace_at, walk
 from pim.errors import StudyError
-from pim.ledger import Cost, Ledger
-from pim.operands import uniform_operands
-from pim.subject import Subject, notes, product_ledger
 
 AT_ONCE = 128
 """Configurations whose uniform operands are worked out side by side: each takes a table of levels."""

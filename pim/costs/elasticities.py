@@ -11,15 +11,15 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
+from pim.costs.ledger import FIGURES, Cost, quantity
+from pim.costs.operands import Operands
+from pim.costs.plan_cost import PlanCost, run_ledger
+from pim.costs.subject import Subject, assumed, product_ledger
 from pim.describe import printed
 from pim.devices.device import Device, Provenance
 from pim.devices.record import walk
 from pim.errors import StudyError
-from pim.ledger import FIGURES, Cost, quantity
 from pim.mapping.plan import Plan
-from pim.operands import Operands
-from pim.plan_cost import PlanCost, run_ledger
-from pim.subject import Subject, assumed, product_ledger
 from pim.units import plain
 
 

@@ -11,7 +11,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from pim import near_dram_cost
+from pim.costs import near_dram_cost
+from pim.costs.ledger import UNKNOWN
+from pim.costs.lifetime import noted
 from pim.devices.components.write_driver import WriteDriver
 from pim.devices.device import Device
 from pim.devices.digital_macro import DigitalMacro
@@ -21,8 +23,6 @@ from pim.devices.near_dram import NearDram
 from pim.devices.roofline import Roofline
 from pim.devices.writing import Writing, cell_writing
 from pim.errors import StudyError
-from pim.ledger import UNKNOWN
-from pim.lifetime import noted
 from pim.mapping.encoding import encoding_of
 from pim.mapping.tiles import column_arrays
 

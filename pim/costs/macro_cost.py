@@ -24,16 +24,16 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from pim.costs.hierarchy_cost import shared_leakage, shared_rows
+from pim.costs.ledger import Ledger, ledger_of
+from pim.costs.operands import Operands, uniform_operands
+from pim.costs.stages import Row, overlapped
 from pim.devices.converters.adc import ADC
 from pim.devices.errors import DeviceError
 from pim.devices.macro import AnalogMacro
 from pim.devices.reach import extrapolations
-from pim.hierarchy_cost import shared_leakage, shared_rows
-from pim.ledger import Ledger, ledger_of
 from pim.mapping.encoding import encoding_of
 from pim.mapping.tiles import column_arrays
-from pim.operands import Operands, uniform_operands
-from pim.stages import Row, overlapped
 
 
 class Counts(NamedTuple):

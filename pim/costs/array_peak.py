@@ -12,7 +12,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from pim.costing import cost
+from pim.costs.costing import cost
+from pim.costs.digital_operands import DigitalOperands
+from pim.costs.ledger import Cost
+from pim.costs.near_dram_cost import columns_only
+from pim.costs.operands import Operands
+from pim.costs.roofline_cost import compute_only
 from pim.counts import check_count
 from pim.devices.device import Device
 from pim.devices.digital_macro import DigitalMacro
@@ -21,15 +26,10 @@ from pim.devices.macro import AnalogMacro
 from pim.devices.near_dram import NearDram
 from pim.devices.published import FIGURES as PUBLISHED_FIGURES
 from pim.devices.roofline import Roofline
-from pim.digital_operands import DigitalOperands
 from pim.errors import StudyError
-from pim.headline import for_people
-from pim.ledger import Cost
 from pim.mapping.encoding import encoding_of
 from pim.mapping.tiles import column_arrays
-from pim.near_dram_cost import columns_only
-from pim.operands import Operands
-from pim.roofline_cost import compute_only
+from pim.silicon.headline import for_people
 from pim.units import plain
 
 STEADY = "one vector after another without end: what each further one adds"

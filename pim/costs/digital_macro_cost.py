@@ -21,6 +21,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from pim.costs.digital_counts import Counts, areas, counts, registers, stages
+from pim.costs.digital_operands import ASSUMED, DigitalOperands, assumed_operands
+from pim.costs.ledger import Ledger, ledger_of
+from pim.costs.stages import Row
 from pim.devices.adders import (
     chain_bits,
     multiplier_capacitance,
@@ -36,10 +40,6 @@ from pim.devices.digital_macro import DigitalMacro
 from pim.devices.digital_wiring import CLOCK_PATH, HORN
 from pim.devices.errors import DeviceError
 from pim.devices.gates import Gates
-from pim.digital_counts import Counts, areas, counts, registers, stages
-from pim.digital_operands import ASSUMED, DigitalOperands, assumed_operands
-from pim.ledger import Ledger, ledger_of
-from pim.stages import Row
 
 UNCOUNTED = "moving vectors to and from the arrays is not counted; writing weights stands apart (`cost.loading`)"
 UNWIRED = "wires, drivers, clock tree and control are not counted: the device has no wiring"

@@ -8,13 +8,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from pim.costs.measured_codes import mean_code
 from pim.crossbar import Crossbar
 from pim.devices.macro import AnalogMacro
 from pim.devices.record import leaf, record, static
 from pim.inputs import drive, driven_planes
 from pim.mapping.encoding import encoding_of
 from pim.mapping.tiles import column_arrays, cut_inputs
-from pim.measured_codes import mean_code
 
 HALF = "assumed: on average half of the largest"
 UNIFORM = f"assumed: inputs and weights uniform over their ranges; output codes {HALF}"

@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from pim.costs.ledger import Ledger, ledger_of
 from pim.devices.components.special_functions import Operations
 from pim.devices.digital_unit import DigitalUnit
-from pim.ledger import Ledger, ledger_of
 
 NOTHING = Operations(0.0, 0.0, 0.0)
 

@@ -2,8 +2,8 @@
 
 from typing import Any
 
+from pim.costs.stages import Row
 from pim.devices.hierarchy import Hierarchy
-from pim.stages import Row
 
 
 def shared_rows(hierarchy: Hierarchy | None, arrays: Any, time: Any) -> list[Row]:

@@ -10,8 +10,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from pim.costs.ledger import UNKNOWN, Cost, Ledger, join, ledger_of
 from pim.devices.roofline import Roofline
-from pim.ledger import UNKNOWN, Cost, Ledger, join, ledger_of
 
 
 def roofline_cost(roofline: Roofline, *, operations: Any, values: Any, operator: str = "") -> Ledger:

@@ -14,13 +14,13 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from pim.costs.ledger import Cost, Ledger, join, kind, quantity, square_millimetres
+from pim.costs.loading_cost import loading
+from pim.costs.plan_loading import PlanLoading
+from pim.costs.plan_parts import PRODUCTS_ONLY, Part, device_part
 from pim.devices.components.memory_interface import MemoryInterface
-from pim.ledger import Cost, Ledger, join, kind, quantity, square_millimetres
 from pim.llm_workloads.operators import DYNAMIC, Phase, products, vector_work
-from pim.loading_cost import loading
 from pim.mapping.plan import Plan
-from pim.plan_loading import PlanLoading
-from pim.plan_parts import PRODUCTS_ONLY, Part, device_part
 from pim.units import plain, significant
 
 PROMPT, GENERATE = 128, 128

@@ -5,7 +5,13 @@ from typing import Any, overload
 
 import numpy as np
 
-from pim.configurations import many
+from pim.costs.configurations import many
+from pim.costs.digital_operands import DigitalOperands
+from pim.costs.ledger import Cost
+from pim.costs.loading_cost import Load, memory_interface
+from pim.costs.operands import Operands
+from pim.costs.plan_cost import GENERATE, PROMPT, PlanCost, plan_cost
+from pim.costs.subject import Subject, notes, product_ledger
 from pim.counts import check_count
 from pim.devices.components.memory_interface import MemoryInterface
 from pim.devices.device import Device
@@ -15,15 +21,9 @@ from pim.devices.dram.work import OPERATIONS, Work
 from pim.devices.macro import AnalogMacro, Ideal
 from pim.devices.near_dram import NearDram
 from pim.devices.roofline import Roofline
-from pim.digital_operands import DigitalOperands
 from pim.dram_trace import trace_of
 from pim.errors import StudyError
-from pim.ledger import Cost
-from pim.loading_cost import Load, memory_interface
 from pim.mapping.plan import Plan
-from pim.operands import Operands
-from pim.plan_cost import GENERATE, PROMPT, PlanCost, plan_cost
-from pim.subject import Subject, notes, product_ledger
 
 
 @overload

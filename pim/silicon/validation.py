@@ -15,10 +15,10 @@ from tqdm import tqdm
 from pim.devices.device import Device
 from pim.devices.loader import load_device
 from pim.devices.published import Point, published
-from pim.point_value import point_value
-from pim.uncalibrated import FACTOR, UncalibratedRow, uncalibrated
+from pim.silicon.point_value import point_value
+from pim.silicon.uncalibrated import FACTOR, UncalibratedRow, uncalibrated
+from pim.silicon.validation_table import WIDTH, uncalibrated_table, validation_table
 from pim.units import plain
-from pim.validation_table import WIDTH, uncalibrated_table, validation_table
 
 STATUSES = ("predicted", "calibrated", "recalled")
 

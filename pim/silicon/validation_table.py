@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pim.headline import headline_scale
+from pim.silicon.headline import headline_scale
 
 if TYPE_CHECKING:
-    from pim.uncalibrated import UncalibratedRow
-    from pim.validation import ValidationRow
+    from pim.silicon.uncalibrated import UncalibratedRow
+    from pim.silicon.validation import ValidationRow
 
 WIDTH = 118
 """Columns of a terminal."""

@@ -149,8 +149,8 @@ class Cost:
     ledger: Ledger = part("energy, latency and area by operator and component")
     notes: tuple[str, ...] = static("assumptions, and what is left out")
     trace: Any = told("commands one by one (`pim.dram_trace.Trace`), if they were asked for", default=None)
-    subject: Any = told("what it is the cost of: a `pim.subject.Subject`, or a plan's run", default=None)
-    load: Any = told("finds what loading the weights takes (`pim.loading_cost.Load`)", default=None)
+    subject: Any = told("what it is the cost of: a `pim.costs.subject.Subject`, or a plan's run", default=None)
+    load: Any = told("finds what loading the weights takes (`pim.costs.loading_cost.Load`)", default=None)
 
     @property
     def energy(self) -> Float[Array, "*shape"]:
@@ -169,7 +169,7 @@ class Cost:
 
     @cached_property
     def loading(self) -> Any:
-        """What writing the matrix into its device takes, once: a `pim.loading_cost.Loading`, beside the cost itself.
+        """What writing the matrix into its device takes, once: a `pim.costs.loading_cost.Loading`, beside the cost itself.
 
         None where there is no matrix of weights to write (keys and values, many configurations, inside jit).
         """

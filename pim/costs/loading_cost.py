@@ -13,17 +13,17 @@ import jax
 import numpy as np
 from jax.core import Tracer
 
+from pim.costs.ledger import LOADING, Ledger, ledger_of, quantity
+from pim.costs.lifetime import Endurance, Lifetime, endurance_of, lifetime
+from pim.costs.matrix_writing import Shape, written
+from pim.costs.plan_loading import PlanLoading, plan_loading
 from pim.counts import check_count
 from pim.devices.catalogue import component
 from pim.devices.components.memory_interface import MemoryInterface
 from pim.devices.components.write_driver import WriteDriver
 from pim.devices.device import Device
 from pim.errors import StudyError
-from pim.ledger import LOADING, Ledger, ledger_of, quantity
-from pim.lifetime import Endurance, Lifetime, endurance_of, lifetime
 from pim.mapping.plan import Plan
-from pim.matrix_writing import Shape, written
-from pim.plan_loading import PlanLoading, plan_loading
 from pim.units import plain
 
 

@@ -16,12 +16,12 @@ import numpy as np
 from jax.core import Tracer
 
 from pim.channel_hint import channel_hint
+from pim.costs.ledger import Cost, Ledger, join, kind, ledger_of
 from pim.devices.arithmetic import operand_bits
 from pim.devices.dram.energy import UNKNOWN, CommandEnergy, known
 from pim.devices.dram.work import Commands, Cycles, Work
 from pim.devices.near_dram import NearDram
 from pim.devices.record import fields_of
-from pim.ledger import Cost, Ledger, join, kind, ledger_of
 from pim.llm_workloads.operators import Product
 
 

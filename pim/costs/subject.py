@@ -6,18 +6,18 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from pim import digital_macro_cost, near_dram_cost, roofline_cost
+from pim.costs import digital_macro_cost, near_dram_cost, roofline_cost
+from pim.costs.digital_cost import digital_cost, digital_notes, product_values, unit_cost
+from pim.costs.digital_operands import DigitalOperands, assumed_operands
+from pim.costs.ledger import FREE, Ledger, join, ledger_of
+from pim.costs.macro_cost import matrix_cost, uncounted
+from pim.costs.operands import UNIFORM, Operands, uniform_operands
 from pim.devices.digital_macro import DigitalMacro
 from pim.devices.digital_unit import DigitalUnit
 from pim.devices.macro import AnalogMacro, Ideal
 from pim.devices.near_dram import NearDram
 from pim.devices.roofline import Roofline
-from pim.digital_cost import digital_cost, digital_notes, product_values, unit_cost
-from pim.digital_operands import DigitalOperands, assumed_operands
 from pim.errors import StudyError
-from pim.ledger import FREE, Ledger, join, ledger_of
-from pim.macro_cost import matrix_cost, uncounted
-from pim.operands import UNIFORM, Operands, uniform_operands
 
 
 @dataclass(frozen=True)

@@ -5,14 +5,14 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from pim.array_peak import peak
+from pim.costs.array_peak import peak
+from pim.costs.operands import Operands, uniform_operands
 from pim.devices.device import Device
 from pim.devices.device import replace as replaced
 from pim.devices.errors import DeviceError
 from pim.devices.macro import AnalogMacro
 from pim.devices.published import STATISTICS, Circumstances, Point
 from pim.errors import StudyError
-from pim.operands import Operands, uniform_operands
 
 
 def point_value(point: Point, device: Device) -> float:

@@ -8,21 +8,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pim import digital_macro_cost, near_dram_cost, roofline_cost
+from pim.costs import digital_macro_cost, near_dram_cost, roofline_cost
+from pim.costs.digital_cost import digital_cost, digital_notes, product_values, unit_cost
+from pim.costs.digital_operands import assumed_operands
+from pim.costs.ledger import FREE, Ledger, kind, ledger_of
+from pim.costs.macro_cost import leakage_power, matrix_cost, uncounted
+from pim.costs.operands import uniform_operands
 from pim.devices.components.special_functions import WORK, Operations
 from pim.devices.digital_macro import DigitalMacro
 from pim.devices.digital_unit import DigitalUnit
 from pim.devices.macro import AnalogMacro
 from pim.devices.near_dram import NearDram
 from pim.devices.roofline import Roofline
-from pim.digital_cost import digital_cost, digital_notes, product_values, unit_cost
-from pim.digital_operands import assumed_operands
 from pim.emulation import takes_activations
-from pim.ledger import FREE, Ledger, kind, ledger_of
 from pim.llm_workloads.operators import DYNAMIC, Product, VectorWork
-from pim.macro_cost import leakage_power, matrix_cost, uncounted
 from pim.mapping.plan import Plan
-from pim.operands import uniform_operands
 
 PRODUCTS_ONLY = (AnalogMacro, DigitalMacro, NearDram)
 """Devices that have no unit for vector work."""

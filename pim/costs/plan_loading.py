@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from pim.ledger import Ledger, join, quantity
-from pim.lifetime import Endurance, Lifetime, lifetime
+from pim.costs.ledger import Ledger, join, quantity
+from pim.costs.lifetime import Endurance, Lifetime, lifetime
 from pim.llm_workloads.operators import Phase, products
 from pim.mapping.plan import Plan
 
