@@ -102,6 +102,9 @@ class DigitalMacro:
     )
     bit_errors: BitErrorTable | None = part("cells that fail at a low supply; absent: none does", default=None)
     cell_area: Float[Array, ""] | None = leaf("m^2", "area of one SRAM cell; absent: unknown", low=0, default=None)
+    cell_leakage: Float[Array, ""] | None = leaf(
+        "W", "static power of one SRAM cell; absent: unknown", low=0, default=None
+    )
     facts: CellFacts | None = told("what the field's survey tables list of its cell; absent: unknown", default=None)
 
     @property

@@ -12,7 +12,6 @@ from typing import Any
 import jax.numpy as jnp
 
 from pim.devices.adders import shortest_cycle
-from pim.devices.cells.cell_facts import CellFacts
 from pim.devices.digital_macro import DigitalMacro
 from pim.devices.digital_wiring import DigitalWiring
 from pim.devices.errors import DeviceError
@@ -102,7 +101,7 @@ def digital_macro(
         "gates": scaled_gates(node, vdd, kind), "wiring": DigitalWiring(WIRE_CAPACITANCE),  # type: ignore[arg-type]
         "supply": supply_polynomial(node, vdd, kind), "cell_area": area,
         "glitches": CHAIN_GLITCHES if structure.get("adders") == "chain" else 1.0,
-        "facts": CellFacts(leakage=LEAKAGE_DENSITY * area), "clock": 1.0,  # type: ignore[arg-type]
+        "cell_leakage": LEAKAGE_DENSITY * area, "clock": 1.0,
     }  # fmt: skip
     fields |= structure
     macro = cast(DigitalMacro(**fields))

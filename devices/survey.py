@@ -44,6 +44,8 @@ def survey(what: Any) -> tuple[SurveyField, ...]:
         ratio = float(what.g_max / what.g_min)
     density = np.log2(levels) / area if levels is not None and area is not None else None
     known = {name: _number(getattr(facts, name)) if facts else None for name, _ in FACTS}
+    if known["leakage"] is None:
+        known["leakage"] = _number(getattr(what, "cell_leakage", None))
     return (
         SurveyField("levels", levels, "1"),
         SurveyField("cell area", area, "m^2"),

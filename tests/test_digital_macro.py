@@ -281,7 +281,7 @@ def test_what_is_not_known_is_said_or_refused():
     device = preset("sram-digital28")
     told = " ".join(cost(device, (64, 64)).notes)
     assert "not measured on this model" in told and "writing weights" in told and "faster" not in told
-    assert "leakage of the cells is unknown" in " ".join(cost(changed(device, {"facts": None}), (64, 64)).notes)
+    assert "leakage of the cells is unknown" in " ".join(cost(changed(device, {"cell_leakage": None}), (64, 64)).notes)
     assert "faster than" in " ".join(cost(changed(device, {"clock": 1e9}), (64, 64)).notes)
     with pytest.raises(DeviceError, match="cell_area is unknown"):
         cost(changed(device, {"cell_area": None}), (64, 64))
@@ -324,3 +324,11 @@ def test_a_language_model_runs_on_digital_macros_and_fails_at_a_low_supply():
     assert clean.cost.ledger.by_component().components[0] == "cells"
     with pytest.raises(MappingError, match="multiplies two activations"):
         place(model, System({"weights": device}))
+
+
+def test_cells_leak_in_compiled_costs_too():
+    device = preset("sram-digital28")
+    leaking = lambda power: float(leakage_power(changed(device, {"cell_leakage": power}).model, 64, 64))
+    cells = 128 * 128 * 8
+    assert leaking(1e-9) - leaking(None) == pytest.approx(cells * 1e-9, rel=1e-4)
+    assert {field.name: field.value for field in survey(device.model)}["leakage"] == pytest.approx(6.15e-12)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 import pim
 from pim.cli import main
 from pim.costs.costing import cost
-from pim.costs.ledger import LOADING
+from pim.costs.ledger import LOADING, quantity
 from pim.costs.lifetime import DEAD, endurance_of, kv_lifetime, lifetime, printed_time
 from pim.costs.loading_cost import loading
 from pim.devices.array_wires import ArrayWires
@@ -278,6 +278,16 @@ def test_loading_is_shared_by_the_vectors():
     assert "loaded for this vector" in cost(device, (512, 256))._repr_html_()
 
 
+def test_a_cost_prints_joules_and_seconds_of_both():
+    found = cost(macro(), (6, 5), vectors=3, memory=QUICK)
+    resident, streamed = (
+        f"{quantity(float(each.energy), 'J')}, {quantity(float(each.latency), 's')}"
+        for each in (found, cost(macro(), (6, 5), vectors=3, memory=QUICK, weights="streamed"))
+    )
+    assert resident != streamed
+    assert f"weights resident: {resident}; streamed (loaded once for these 3 vectors): {streamed}" in str(found)
+
+
 def test_costs_say_both_in_json(capsys):
     assert main(["cost", "sram-qs28", "256", "64", "--json"]) == 0
     resident = json.loads(capsys.readouterr().out)
@@ -318,6 +328,7 @@ def test_a_model_is_loaded_matrix_by_matrix(plan):
     for figure in ("cells", "bits", "energy", "time"):
         assert getattr(found, figure) == pytest.approx(sum(float(getattr(each, figure)) for each in [*alone, head]))
     assert found.wear == pytest.approx(1e-4) and found.lifetime(1.0).seconds == pytest.approx(1e4)
+    assert found.endurance.basis.endswith("; not known of digital")  # the head's device says nothing of its life
     assert float(found.ledger.energy.sum()) == pytest.approx(found.energy, rel=1e-5)
     assert float(found.ledger.latency.sum()) == pytest.approx(found.time, rel=1e-5)
 

@@ -186,9 +186,9 @@ def leakage_power(macro: DigitalMacro, n_in: Any, n_out: Any) -> Float[Array, ".
     n = counts(macro, n_in, n_out)
     logic = sum(area for name, area in areas(macro, n, n_in.astype(jnp.float32)).items() if name != "cells")
     power = logic * macro.gates.leakage_density
-    if macro.facts is not None and macro.facts.leakage is not None:
+    if macro.cell_leakage is not None:
         cells = n.arrays * macro.outputs * macro.rows * macro.row_groups * macro.weight_bits
-        power = power + cells * macro.facts.leakage
+        power = power + cells * macro.cell_leakage
     if macro.cost_factors is not None:
         power = power * macro.cost_factors.energy * macro.cost_factors.area
     return power
@@ -209,7 +209,7 @@ def notes(macro: DigitalMacro, operands: DigitalOperands | None = None) -> tuple
         told.append(UNWIRED)
     elif float(macro.wiring.control_gates) == 0:
         told.append("control and decoders are not counted: wiring.control_gates is 0")
-    if macro.facts is None or macro.facts.leakage is None:
+    if macro.cell_leakage is None:
         told.append("the leakage of the cells is unknown and not counted")
     if float(macro.clock * shortest_cycle(macro)) > 1.0 + 1e-3:
         told.append("the clock is faster than the gates' delays allow at the supply for which they are given")

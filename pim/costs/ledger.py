@@ -169,7 +169,7 @@ class Cost:
 
     @cached_property
     def loading(self) -> Any:
-        """What writing the matrix into its device takes, once: a `pim.costs.loading_cost.Loading`, beside the cost itself.
+        """What writing the matrix into its device takes, once, beside the cost: a `pim.costs.loading_cost.Loading`.
 
         None where there is no matrix of weights to write (keys and values, many configurations, inside jit).
         """
@@ -211,8 +211,11 @@ class Cost:
         """A line that sets resident and streamed weights side by side."""
         if self.load is None or self.ledger.energy.ndim > 1:
             return []
-        once, (resident, streamed) = self.load.told, (float(cost.energy) for cost in (self.resident, self.streamed))
-        return [f"weights resident: {quantity(resident, 'J')}; streamed ({once}): {quantity(streamed, 'J')}"]
+        resident, streamed = (
+            f"{quantity(float(cost.energy), 'J')}, {quantity(float(cost.latency), 's')}"
+            for cost in (self.resident, self.streamed)
+        )
+        return [f"weights resident: {resident}; streamed ({self.load.told}): {streamed}"]
 
     def __str__(self) -> str:
         return "\n".join([str(self.ledger), *self._weights(), *(f"note: {note}" for note in self.notes)])

@@ -1,7 +1,7 @@
 """Loading a whole model: every matrix of weights into the device that holds it, one after another."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -52,11 +52,13 @@ class PlanLoading:
 
     @property
     def endurance(self) -> Endurance:
-        """Of the device that can be loaded least often; unknown where nothing is known of any."""
+        """Of the device that can be loaded least often, of those where that is known; the basis names the others."""
         known = [each.endurance for each in self.loadings.values() if each.endurance.writes is not None]
-        if known:
-            return min(known, key=lambda each: each.writes or 0.0)
-        return Endurance(None, "not known of any device that holds weights")
+        if not known:
+            return Endurance(None, "not known of any device that holds weights")
+        least = min(known, key=lambda each: each.writes or 0.0)
+        others = [name for name, each in self.loadings.items() if each.endurance.writes is None]
+        return replace(least, basis=f"{least.basis}; not known of {', '.join(others)}") if others else least
 
     @property
     def wear(self) -> float | None:
