@@ -242,6 +242,7 @@ def of_a_model(*operators: str) -> Plan:
     return calibrate(plan, story_text(3, 2), context=64, tokens=64)
 
 
+@pytest.mark.slow
 def test_few_bits_of_the_converters_dominate_a_matrix_and_many_do_not():
     plan = of_a_model("layers.0.ffn.down")
     worst = []

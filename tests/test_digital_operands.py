@@ -54,7 +54,7 @@ def sent_one_by_one(codes: np.ndarray, rows: int, row_groups: int, serial: int, 
     return changes / (batch * n_in * portions * serial)
 
 
-@settings(max_examples=25)
+@settings(max_examples=8)
 @given(
     batch=st.integers(1, 4), n_in=st.integers(1, 20), rows=st.integers(1, 6), row_groups=st.integers(1, 3),
     serial=st.sampled_from([1, 2, 3, 8]), bits=st.integers(2, 8), seed=st.integers(0, 999),

@@ -267,7 +267,7 @@ def test_pumas_peak_is_within_fifteen_percent():
         assert not found.unexplained
 
 
-@pytest.mark.parametrize("name", ["rram-isaac", "rram-puma"])
+@pytest.mark.parametrize("name", [pytest.param("rram-isaac", marks=pytest.mark.slow), "rram-puma"])
 def test_eight_bits_hold_the_sums_of_two_bit_digits(name):
     """16-bit weights and inputs come out to the rounding of 16 bits, and no sum clips."""
     rng = np.random.default_rng(5)

@@ -23,7 +23,12 @@ def programmed(name: str, seed: int = 0, changes: dict | None = None) -> tuple[C
 
 @pytest.mark.parametrize(
     "name,changes",
-    [("rram-techC", {}), ("rram-neurram", {}), ("sram-qs28", {}), ("rram-techC", {"adc.code": "offset"})],
+    [
+        ("rram-techC", {}),
+        ("rram-neurram", {}),
+        pytest.param("sram-qs28", {}, marks=pytest.mark.slow),
+        ("rram-techC", {"adc.code": "offset"}),
+    ],
 )
 def test_the_mean_code_is_that_of_the_conversions_counted_by_a_diagnosis(name, changes):
     chip, x = programmed(name, changes=changes)
