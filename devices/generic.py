@@ -70,6 +70,11 @@ def _lines(c: Asked, cell_area: float, *, input_lines: float, other_lines: float
     }
 
 
+def _divisor(rows: int, most: int) -> int:
+    """The largest number of rows, up to so many, in which an array is read in equal groups."""
+    return max(group for group in range(1, min(rows, most) + 1) if rows % group == 0)
+
+
 def _serial(c: Asked) -> Table:
     """Inputs of one bit are -1 or 1; of more, bit by bit with the sign as the polarity."""
     free = {"percentile": 99.99, "capacitance_per_bit": 0.0, "area": 0.0}
@@ -172,7 +177,7 @@ def _sensed(c: Asked) -> Table:
 
     A bit line is held for a read by a stage that carries its current from the supply; HfOx, 40 uS, at 0.2 V.
     """
-    g_max, v_read, active = 40e-6, 0.2, math.gcd(2**c.adc_bits, c.rows)
+    g_max, v_read, active = 40e-6, 0.2, _divisor(c.rows, 2**c.adc_bits)
     return {
         "slices": c.weight_bits,
         "encoding": "offset_reference",
@@ -197,6 +202,7 @@ KINDS: Mapping[str, Callable[[Asked], Table]] = {
     "sensed": _sensed,
 }
 """What computes, by its name: each as its function says."""
+SEVERAL_BITS = ("ladder", "voltage", "current")
 
 
 def generic(
@@ -222,6 +228,8 @@ def generic(
     """
     if kind not in KINDS:
         raise DeviceError(f"no macros of the kind {kind!r} are known; {nearest(kind, KINDS)}")
+    if kind in SEVERAL_BITS and input_bits < 2:
+        raise DeviceError(f"input_bits = {input_bits}, but macros of the kind {kind!r} take inputs of 2 bits or more")
     asked = Asked(node, rows, columns, input_bits, weight_bits, adc_bits, vdd)
     table = overlay(read_table(PRESETS / "macro-28nm.toml"), {"device": overlay(_common(asked), KINDS[kind](asked))})
     named = {"name": f"generic-{kind}", "family": "generic", "summary": f"{kind} macro at {node * 1e9:g} nm, by rule"}
@@ -234,8 +242,10 @@ def generic(
 
 
 def _common(c: Asked) -> Table:
-    """What macros of all kinds share: converters, and adders behind them."""
-    logic = float(energy_ratio(32e-9, 0.9, c.node, min(max(c.vdd, supply_range(c.node)[0]), supply_range(c.node)[1])))
+    """What macros of all kinds share: converters, and adders behind them, beyond the range of their law by V^2."""
+    low, high = supply_range(c.node)
+    known = min(max(c.vdd, low), high)
+    logic = float(energy_ratio(32e-9, 0.9, c.node, known)) * (c.vdd / known) ** 2
     return {
         "rows": c.rows,
         "columns": c.columns,

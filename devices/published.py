@@ -17,6 +17,7 @@ They stand in `published.toml` in the folder of a chip, beside its device files,
 of the device was set from this very point: it shows nothing then. `why` says why a point is missed.
 """
 
+import math
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -155,6 +156,8 @@ def _point(entry: Mapping[str, Any], index: int, file: Path, shown: str, own_sou
     grade = entry.get("grade", "stated")
     if grade not in POINT_GRADES:
         raise DeviceError(f"{where}: grade = {grade!r} is none of {', '.join(POINT_GRADES)}")
+    if not (math.isfinite(entry["value"]) and math.isfinite(entry["tolerance"])):
+        raise DeviceError(f"{where}: value and tolerance must be finite")
     if not entry["tolerance"] > 0 or entry["value"] == 0:
         raise DeviceError(f"{where}: value and tolerance cannot be zero, and the tolerance is positive")
     return Point(
@@ -228,6 +231,9 @@ def _circumstances(entry: Mapping[str, Any], where: str) -> Circumstances:
     _known(operands, STATISTICS, f"{where}: operands")
     for name, value in operands.items():
         _kind(value, float, f"{where}: operands.{name}")
+        if not 0 <= value <= (math.inf if name == "g" else 1):
+            limits = "0 or more" if name == "g" else "0 to 1"
+            raise DeviceError(f"{where}: operands.{name} = {value:g}; it may be {limits}")
     return Circumstances(
         {path: None if value == "none" else value for path, value in _paths(changes).items()},
         {name: float(value) for name, value in operands.items()},

@@ -107,6 +107,8 @@ class AlphaPower:
     nominal: Float[Array, ""] = leaf("V", "supply for which energies and delays are given, V_n", low=0.1, high=5)
     threshold: Float[Array, ""] = leaf("V", "threshold voltage V_t", low=0, high=2)
     alpha: Float[Array, ""] = leaf("1", "exponent of the overdrive", low=1, high=2)
+    lowest: Float[Array, ""] = leaf("V", "lowest supply for which the law is taken, above the threshold", low=0)
+    highest: Float[Array, ""] = leaf("V", "highest supply for which the law is taken", low=0)
 
     def energy(self, vdd) -> Float[Array, ""]:
         """(V / V_n)^2."""
@@ -120,8 +122,8 @@ class AlphaPower:
         return vdd / (vdd - self.threshold) ** self.alpha
 
     def check(self, vdd) -> None:
-        """Raise DeviceError at a supply that does not open the transistors: a tenth of a volt above the threshold."""
-        _check_range(vdd, self.threshold + 0.1, 5.0, "the law of the delay holds")
+        """Raise DeviceError outside of the range."""
+        _check_range(vdd, self.lowest, self.highest, "the law of the supply is taken")
 
 
 def _polynomial(coefficients: Float[Array, "n"], vdd) -> Float[Array, ""]:

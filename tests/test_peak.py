@@ -156,7 +156,8 @@ def test_a_factor_moves_every_figure_that_it_concerns():
     latency = peak(factored(ANALOG, latency=3.0))
     moved = {"rate": 1 / 3, "density": 1 / 3, "latency": 3, "interval": 3, "area": 1}
     assert {name: pytest.approx(ratio(latency, name), rel=1e-5) for name in moved} == moved
-    assert ratio(latency, "power") == pytest.approx(1 / 3, rel=1e-2)  # all but leakage is spent in three times the time
+    assert ratio(latency, "power") == pytest.approx(1 / 3, rel=1e-5)  # the same energy in three times the time
+    assert ratio(latency, "energy") == ratio(peak(factored(ANALOG, area=5.0)), "energy") == 1.0
     area = peak(factored(ANALOG, area=5.0))
     moved = {"area": 5, "density": 1 / 5, "rate": 1}
     assert {name: pytest.approx(ratio(area, name), rel=1e-5) for name in moved} == moved

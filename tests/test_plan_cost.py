@@ -19,11 +19,13 @@ from pim.devices.converters.adc import ADC
 from pim.devices.converters.dac import MultibitDAC
 from pim.devices.device import Device
 from pim.devices.digital_unit import DigitalUnit
+from pim.devices.loader import load_device, shipped
 from pim.devices.macro import AnalogMacro, Ideal
 from pim.devices.periphery import Periphery
 from pim.devices.record import cast
 from pim.errors import StudyError
 from pim.llm_workloads.config import LlamaConfig
+from pim.llm_workloads.model import load_model
 from pim.llm_workloads.operators import Phase, products, vector_work
 from pim.mapping.plan import Plan, place
 from pim.mapping.system import System, inference_system
@@ -240,3 +242,14 @@ def test_bad_requests_are_refused(unchecked):
         cost(PLAN, (4, 4))  # type: ignore[call-overload]
     with pytest.raises(StudyError, match="needs the shape"):
         cost(ARRAYS)  # type: ignore[call-overload]
+
+
+@pytest.mark.parametrize("name", ["sram-colonnade", "rram-isaac"])
+def test_a_token_waits_for_the_one_before_it(name):
+    """A step of decoding takes what one vector takes, however deep the pipeline: it fills anew for each token."""
+    chip = load_device(shipped()[name])
+    config = load_model("tiny-stories").config
+    decode = cost(place(config, inference_system(chip, UNIT)), prompt=1, generate=5).decode.ledger
+    path = "layers.0.ffn.gate"
+    mine = sum(float(t) for operator, t in zip(decode.operators, decode.latency, strict=True) if operator == path)
+    assert mine / 5 == pytest.approx(float(cost(chip, config.matrix_shapes["ffn.gate"]).latency), rel=1e-5)

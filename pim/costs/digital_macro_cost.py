@@ -14,6 +14,7 @@ wire that toggles costs C V^2 / 2, one that rises and falls in each cycle C V^2.
 Not counted: writing weights (see `pim.loading`), and moving inputs and outputs to and from the arrays.
 """
 
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -24,7 +25,7 @@ from jaxtyping import Array, Float
 from pim.costs.digital_counts import Counts, areas, counts, registers, stages
 from pim.costs.digital_operands import ASSUMED, DigitalOperands, assumed_operands
 from pim.costs.ledger import Ledger, ledger_of
-from pim.costs.stages import Row
+from pim.costs.stages import factored
 from pim.devices.adders import (
     chain_bits,
     multiplier_capacitance,
@@ -64,7 +65,9 @@ def matrix_cost(
     Raises DeviceError where the macro names no gates or no area of its cells.
     """
     _check(macro)
-    figures, source = jax.tree.flatten(operands if operands is not None else assumed_operands(macro))
+    operands = operands if operands is not None else assumed_operands(macro)
+    operands = replace(operands, source="")  # where they come from would compile anew
+    figures, source = jax.tree.flatten(operands)
     shape = (jnp.asarray(size, jnp.int32) for size in (n_in, n_out))
     amounts = (jnp.asarray(value, jnp.float32) for value in (vectors, *figures))
     n_in, n_out, vectors, *figures = jnp.broadcast_arrays(*shape, *amounts)
@@ -89,17 +92,10 @@ def _priced(macro: DigitalMacro, n_in, n_out, vectors, operands: DigitalOperands
         "group_sums": vectors * n.depth / macro.frequency(),
     }
     rows = [(name, energy, latencies.get(name, 0.0), area.get(name, 0.0)) for name, energy in energies.items()]
-    rows = _factored(macro, rows)
     leaking = leakage_power(macro, n_in, n_out) * sum(row[2] for row in rows)
+    rows = factored(rows, macro.cost_factors)
     named = ((f"adder_{macro.adders}" if name == "adders" else name, *figures) for name, *figures in rows)
     return ledger_of([*named, ("leakage", leaking, 0.0, 0.0)])
-
-
-def _factored(macro: DigitalMacro, rows: list[Row]) -> list[Row]:
-    factors = macro.cost_factors
-    if factors is None:
-        return rows
-    return [(name, e * factors.energy, t * factors.latency, area * factors.area) for name, e, t, area in rows]
 
 
 def gate_energies(
@@ -190,7 +186,7 @@ def leakage_power(macro: DigitalMacro, n_in: Any, n_out: Any) -> Float[Array, ".
         cells = n.arrays * macro.outputs * macro.rows * macro.row_groups * macro.weight_bits
         power = power + cells * macro.cell_leakage
     if macro.cost_factors is not None:
-        power = power * macro.cost_factors.energy * macro.cost_factors.area
+        power = power * macro.cost_factors.energy
     return power
 
 

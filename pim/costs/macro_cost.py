@@ -27,7 +27,7 @@ from jaxtyping import Array, Float
 from pim.costs.hierarchy_cost import shared_leakage, shared_rows
 from pim.costs.ledger import Ledger, ledger_of
 from pim.costs.operands import Operands, uniform_operands
-from pim.costs.stages import Row, overlapped
+from pim.costs.stages import Row, factored, overlapped
 from pim.devices.converters.adc import ADC
 from pim.devices.errors import DeviceError
 from pim.devices.macro import AnalogMacro
@@ -127,18 +127,11 @@ def _priced(macro: AnalogMacro, n_in, n_out, vectors, operands: Operands) -> Led
     ]
     if macro.pipeline == "stages":
         rows = overlapped(rows, vectors * macro.conversion_times * n.groups)
-    rows = _factored(macro, rows)
     latency = sum(row[2] for row in rows)
-    rows += _factored(macro, shared_rows(macro.hierarchy, n.arrays, latency * scaling(macro) / slowdown(macro)))
+    rows += shared_rows(macro.hierarchy, n.arrays, latency * scaling(macro) / slowdown(macro))
+    rows = factored(rows, macro.cost_factors)
     rows.append(("leakage", leakage_power(macro, n_in, n_out) * latency, 0.0, 0.0))
     return ledger_of(rows)
-
-
-def _factored(macro: AnalogMacro, rows: list[Row]) -> list[Row]:
-    factors = macro.cost_factors
-    if factors is None:
-        return rows
-    return [(name, e * factors.energy, t * factors.latency, area * factors.area) for name, e, t, area in rows]
 
 
 def cells_cost(macro: AnalogMacro, n: Counts, vectors, operands: Operands) -> Row:
@@ -163,7 +156,8 @@ def lines_cost(macro: AnalogMacro, n: Counts, vectors, operands: Operands) -> Ro
     if around is None:
         return "lines", 0.0, 0.0, 0.0
     active = operands.active / macro.input_phases
-    level = macro.v_read**2 * jnp.minimum(macro.dac.charged(operands.u2), active)
+    exposure = operands.u2 * (macro.dac.full_duration / macro.dac.durations)  # steps of fewer pulses are shorter
+    level = macro.v_read**2 * jnp.minimum(macro.dac.charged(exposure), active)
     wordlines = n.lines * macro.columns * around.wordline_capacitance * level
     selects = n.lines * macro.columns * around.select_capacitance * around.select_voltage**2 * active
     bitlines = n.columns / macro.weight_phases * macro.rows * around.bitline_capacitance * level
@@ -263,7 +257,7 @@ def leakage_power(macro: AnalogMacro, n_in, n_out) -> Float[Array, "..."]:
     if macro.hierarchy is not None:
         power = power + shared_leakage(macro.hierarchy, n.arrays)
     if macro.cost_factors is not None:
-        power = power * macro.cost_factors.energy * macro.cost_factors.area
+        power = power * macro.cost_factors.energy
     return power if macro.environment is None else power * macro.environment.leakage(macro.vdd)
 
 
@@ -288,6 +282,11 @@ def uncounted(macro: AnalogMacro) -> tuple[str, ...]:
         notes.append(
             f"each array pays its share of what {float(macro.hierarchy.arrays()):,.0f} arrays have in common, for as "
             "long as it works: what others leave idle is not counted"
+        )
+    if macro.supply is not None and not jnp.isclose(macro.v_read, macro.vdd):
+        notes.append(
+            f"v_read = {float(macro.v_read):g} V stays where vdd is {float(macro.vdd):g} V: set both where the supply "
+            "drives the cells"
         )
     if macro.shift_add != "digital":
         notes.append(f"shift_add = {macro.shift_add!r}: what adds sums in front of the converters is free of charge")

@@ -15,6 +15,7 @@ from pim.costs import near_dram_cost
 from pim.costs.ledger import UNKNOWN
 from pim.costs.lifetime import noted
 from pim.devices.components.write_driver import WriteDriver
+from pim.devices.cost_factors import CostFactors
 from pim.devices.device import Device
 from pim.devices.digital_macro import DigitalMacro
 from pim.devices.digital_unit import DigitalUnit
@@ -64,9 +65,9 @@ def written(what: Any, shape: Shape) -> Written:
     """
     model = what.model if isinstance(what, Device) else what
     if isinstance(model, AnalogMacro):
-        return _into_arrays(what, model, shape)
+        return _factored(_into_arrays(what, model, shape), model.cost_factors)
     if isinstance(model, DigitalMacro):
-        return _into_digital_macro(what, model, shape)
+        return _factored(_into_digital_macro(what, model, shape), model.cost_factors)
     if isinstance(model, DigitalUnit):
         bits = shape.weights * 8 * _figure(model.bytes_per_operand)
         energy = bits / 8 * float(model.buffer.energy_per_byte())
@@ -81,6 +82,13 @@ def written(what: Any, shape: Shape) -> Written:
         nothing = np.zeros(np.shape(shape.weights))
         return Written(nothing, nothing, nothing, nothing, nothing)
     raise StudyError(f"what writing weights into a {type(model).__name__} takes is not known")
+
+
+def _factored(found: Written, factors: CostFactors | None) -> Written:
+    """The same with a device's factors, which are on all that it costs."""
+    if factors is None:
+        return found
+    return found._replace(energy=found.energy * _figure(factors.energy), time=found.time * _figure(factors.latency))
 
 
 def _into_arrays(what: Any, macro: AnalogMacro, shape: Shape) -> Written:

@@ -76,7 +76,7 @@ def _on_arrays(plan: Plan, name: str, macro: AnalogMacro, work: list[Product], s
     assumed = uniform_operands(macro)
     each = [operands if operands is not None else assumed for operands in known]
     stacked = jax.tree.map(lambda *values: jnp.stack(values), *(replace(o, source="") for o in each))
-    ledger = matrix_cost(macro, n_in, n_out, vectors * steps, stacked).without("leakage").spread(paths)
+    ledger = _repeated(matrix_cost(macro, n_in, n_out, vectors, stacked), steps).without("leakage").spread(paths)
     power = leakage_power(macro, n_in, n_out)
     silent = jnp.zeros_like(power)
 
@@ -88,6 +88,11 @@ def _on_arrays(plan: Plan, name: str, macro: AnalogMacro, work: list[Product], s
         each[0].source if not missing else f"{assumed.source} ({missing} of {len(paths)} matrices): calibrate the plan"
     )
     return Part(ledger, standing, lambda: (told, *(f"{name}: {note}" for note in uncounted(macro))))
+
+
+def _repeated(ledger: Ledger, steps: int) -> Ledger:
+    """The ledger of that many steps: a token waits for the one before it, so that pipelines fill anew."""
+    return replace(ledger, energy=ledger.energy * steps, latency=ledger.latency * steps)
 
 
 def _on_digital(name: str, unit: DigitalUnit, work: list[Product], vector: list[VectorWork], steps: int) -> Part:
@@ -131,7 +136,7 @@ def _on_digital_macro(plan: Plan, name: str, macro: DigitalMacro, work: list[Pro
     known, assumed = [plan.operands.get(path) for path in paths], assumed_operands(macro)
     each = [replace(assumed if operands is None else operands, source="") for operands in known]
     stacked = jax.tree.map(lambda *values: jnp.stack(values), *each)
-    ledger = digital_macro_cost.matrix_cost(macro, n_in, n_out, vectors * steps, stacked)
+    ledger = _repeated(digital_macro_cost.matrix_cost(macro, n_in, n_out, vectors, stacked), steps)
     ledger = ledger.without("leakage").spread(paths)
     power = digital_macro_cost.leakage_power(macro, n_in, n_out)
     silent = jnp.zeros_like(power)

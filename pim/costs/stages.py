@@ -4,6 +4,8 @@ from typing import Any
 
 import jax.numpy as jnp
 
+from pim.devices.cost_factors import CostFactors
+
 Row = tuple[str, Any, Any, Any]
 """A component, its energy (J), its latency (s), its area (m^2)."""
 
@@ -22,3 +24,10 @@ def overlapped(rows: list[Row], passes: Any) -> list[Row]:
     stage_of = {name: k for k, stage in enumerate(STAGES) for name in stage}
     again = lambda name, time: jnp.where(slowest == stage_of.get(name, -1), time * (passes - 1.0), 0.0)
     return [(name, energy, (time + again(name, time)) / passes, area) for name, energy, time, area in rows]
+
+
+def factored(rows: list[Row], factors: CostFactors | None) -> list[Row]:
+    """The rows with a device's factors on each."""
+    if factors is None:
+        return rows
+    return [(name, e * factors.energy, t * factors.latency, area * factors.area) for name, e, t, area in rows]

@@ -22,7 +22,12 @@ def point_value(point: Point, device: Device) -> float:
     """
     try:
         value = _figure(point, device, point.under)
-        return value if point.relative_to is None else value / _figure(point, device, point.relative_to)
+        if point.relative_to is None:
+            return value
+        reference = _figure(point, device, point.relative_to)
+        if reference == 0:
+            raise DeviceError("the figure under relative_to is 0: nothing is a multiple of it")
+        return value / reference
     except (DeviceError, StudyError) as error:
         raise DeviceError(f"{point.where}: {error}") from None
 
