@@ -345,7 +345,7 @@ def test_gradients_with_respect_to_the_device_are_finite_and_right(macro):
 
 
 def test_one_compilation_serves_a_sweep_and_all_operators():
-    from pim import macro_cost
+    from pim.costs import macro_cost
 
     compiled: Any = macro_cost._priced
     before = compiled._cache_size()

@@ -120,7 +120,7 @@ def test_factors_and_supply_are_on_shares_too():
     factors = cast(CostFactors(energy=2.0, latency=3.0, area=5.0))
     plain, scaled = (figures(matrix_cost(replace(TOGETHER, cost_factors=f), 64, 64)) for f in (None, factors))
     for name in SHARES:
-        np.testing.assert_allclose(scaled[name], np.array([6.0, 1.0, 5.0]) * plain[name], rtol=1e-6)
+        np.testing.assert_allclose(scaled[name], np.array([2.0, 1.0, 5.0]) * plain[name], rtol=1e-6)
     square, line = np.array([0.0, 0.0, 1.0]), np.array([1.8, -1.0, 0.0, 0.0])  # E ~ V^2, t ~ 1.8 - V
     law = cast(SupplyPolynomial(0.9, square, line, 0.5, 1.2))  # type: ignore[arg-type]
     low = replace(TOGETHER, supply=law, vdd=jnp.float32(0.72))
