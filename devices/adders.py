@@ -1,8 +1,9 @@
 """How a digital macro sums: its adders and multipliers by the count, and how long they take.
 
-Trees are those of ZigZag-IMC (Houshmand et al., arXiv 2305.18335; its `DimcArrayUnit.py`): ripple-carry adders, each
-level one bit wider. Chains are those of Colonnade (Kim et al., JSSC 2021): a full adder in each cell, which adds its
-product to the sum of the rows before it, in a column as wide as the whole sum.
+Trees are built as in ZigZag-IMC (Houshmand et al., arXiv 2305.18335; its `DimcArrayUnit.py`), of ripple-carry adders,
+each level one bit wider; their adders are counted exactly, where it rounds up. Chains are those of Colonnade (Kim et
+al., JSSC 2021): a full adder in each cell, which adds its product to the sum of the rows before it, in a column as wide
+as the whole sum.
 """
 
 from typing import Any

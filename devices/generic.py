@@ -19,13 +19,10 @@ from typing import Any
 
 from pim.devices.device import Device, Source
 from pim.devices.errors import DeviceError, nearest
+from pim.devices.generic_digital import NAND_AREA, NAND_CAPACITANCE, REFERENCE_NODE, WIRE_CAPACITANCE
 from pim.devices.loader import PRESETS, device_of, overlay, read_table
 from pim.devices.technology import area_ratio, energy_ratio, supply_range
 
-WIRE = 0.2e-9
-"""F/m."""
-NAND2 = 0.7e-15
-"""F at 28 nm, both inputs."""
 UNIT_CAPACITOR = 1e-15
 """F: a small metal capacitor over a cell."""
 
@@ -56,7 +53,7 @@ def line_capacitance(node: float, cell_area: float) -> float:
     >>> line_capacitance(28e-9, 300)
     4.47e-16
     """
-    return NAND2 / 2 * node / 28e-9 + WIRE * math.sqrt(cell_area) * node
+    return NAND_CAPACITANCE / 2 * node / REFERENCE_NODE + WIRE_CAPACITANCE * math.sqrt(cell_area) * node
 
 
 def _lines(c: Asked, cell_area: float, *, input_lines: float, other_lines: float) -> Table:
@@ -271,8 +268,8 @@ def _converter(c: Asked) -> Table:
     """Above five bits the survey's better designs; else flash converters."""
     if c.adc_bits > 5:
         return {"type": "SurveyADCCost", "node": c.node, "rate": 1e8, "enob_loss": 1.0, "percentile": "p10"}
-    nand2 = NAND2 * c.node / 28e-9
-    area = 0.614e-12 * float(area_ratio(28e-9, c.node))
+    nand2 = NAND_CAPACITANCE * c.node / REFERENCE_NODE
+    area = NAND_AREA * float(area_ratio(REFERENCE_NODE, c.node))
     return {
         "type": "FlashADCCost",
         "comparator_capacitance": 10 * nand2,

@@ -12,12 +12,13 @@ from typing import Any
 import jax.numpy as jnp
 
 from pim.devices.adders import shortest_cycle
+from pim.devices.components.logic import gates_at
 from pim.devices.digital_macro import DigitalMacro
 from pim.devices.digital_wiring import DigitalWiring
 from pim.devices.errors import DeviceError
 from pim.devices.gates import Gates
 from pim.devices.record import cast, check, fields_of
-from pim.devices.technology import area_ratio, delay_ratio, energy_ratio, supply_polynomial
+from pim.devices.technology import supply_polynomial
 
 REFERENCE_NODE, REFERENCE_VDD = 28e-9, 0.9
 """m, V: for which the gates below are given."""
@@ -36,18 +37,9 @@ def scaled_gates(node: float, vdd: float, kind: str = "LP-HP") -> Gates:
 
     Raises DeviceError for a node or a supply out of the range of `pim.devices.technology`.
     """
-    energy = float(energy_ratio(REFERENCE_NODE, REFERENCE_VDD, node, vdd, kind))
-    return Gates(
-        capacitance=NAND_CAPACITANCE * energy * (REFERENCE_VDD / vdd) ** 2,  # type: ignore[arg-type]
-        area=NAND_AREA * area_ratio(REFERENCE_NODE, node),
-        delay=NAND_DELAY * delay_ratio(REFERENCE_NODE, REFERENCE_VDD, node, vdd, kind),
-        xor_capacitance=1.5,  # type: ignore[arg-type]
-        xor_area=2.4,  # type: ignore[arg-type]
-        xor_delay=2.4,  # type: ignore[arg-type]
-        flip_flop_capacitance=3.0,  # type: ignore[arg-type]
-        flip_flop_area=6.0,  # type: ignore[arg-type]
-        leakage_density=LEAKAGE_DENSITY,  # type: ignore[arg-type]
-    )
+    relative = (1.5, 2.4, 2.4, 3.0, 6.0)  # XOR2 in capacitance, area and delay, flip-flop in capacitance and area
+    rated = cast(Gates(NAND_CAPACITANCE, NAND_AREA, NAND_DELAY, *relative, LEAKAGE_DENSITY))  # type: ignore[arg-type]
+    return gates_at(rated, REFERENCE_NODE, REFERENCE_VDD, node, vdd, kind)
 
 
 def cell_area(node: float) -> float:
