@@ -122,7 +122,8 @@ class AlphaPower:
         return vdd / (vdd - self.threshold) ** self.alpha
 
     def check(self, vdd) -> None:
-        """Raise DeviceError outside of the range."""
+        """Raise DeviceError outside of the range, or for a threshold that leaves no overdrive at its low end."""
+        _check_overdrive(self.threshold, self.lowest, self.nominal)
         _check_range(vdd, self.lowest, self.highest, "the law of the supply is taken")
 
 
@@ -142,3 +143,14 @@ def _check_range(vdd, low, high, what: str) -> None:
     low, high, vdd = float(low), float(high), float(vdd)
     if not low * (1 - 1e-6) <= vdd <= high * (1 + 1e-6):
         raise DeviceError(f"vdd = {vdd:g} V, but {what} from {low:g} to {high:g} V: choose one in that range")
+
+
+def _check_overdrive(threshold, lowest, nominal) -> None:
+    if any(isinstance(value, Tracer) for value in (threshold, lowest, nominal)):  # what is traced has no value yet
+        return
+    threshold, lowest, nominal = float(threshold), float(lowest), float(nominal)
+    if threshold >= min(lowest, nominal):
+        raise DeviceError(
+            f"supply.threshold = {threshold:g} V is not below supply.lowest = {lowest:g} V and supply.nominal = "
+            f"{nominal:g} V, so that the law has no delay there: lower it, or raise them"
+        )

@@ -57,6 +57,17 @@ def test_a_supply_outside_the_law_is_refused(vdd):
         TABLE.check(0.55)
 
 
+@pytest.mark.parametrize(
+    "changes", [{"supply.threshold": 0.85}, {"supply.threshold": 0.9, "supply.alpha": 1.0}, {"supply.nominal": 0.3}]
+)
+def test_a_threshold_that_leaves_no_overdrive_is_refused(changes):
+    """A power of what is not positive has no value; with an exponent of 1 it would have a wrong one."""
+    with pytest.raises(DeviceError, match=r"supply\.threshold = 0\.\d+ V is not below supply\.lowest = 0\.85 V"):
+        pim.replace(pim.preset("sram-jia2020"), changes)
+    with pytest.raises(DeviceError, match=r"supply\.threshold = 0\.9 V is not below"):
+        pim.cost(pim.preset("sram-jia2020"), (64, 64), over={"supply.threshold": [0.4, 0.9]})
+
+
 def test_a_macro_follows_its_supply():
     """Energies in J by the law, those of capacitances by C V^2 of their own, all times by the law."""
     chip = pim.replace(pim.preset("sram-c2c22"), {"vdd": 1.0, "v_read": 1.0})
