@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from operand_statistics import DEVICES, LAYER, OPERATORS, TOKENS, Compared, compared
+from operand_statistics import DEVICES, LAYER, OPERATORS, Compared, compared
 
 ROOT = Path(__file__).resolve().parents[1]
 PATH = ROOT / "docs" / "cost.md"
@@ -18,7 +18,8 @@ def page(rows: dict[tuple[str, str], Compared]) -> str:
     )
     worst = max(r.fixed_total / r.total for r in rows.values())
     mean = sum(r.fixed_total / r.total for r in rows.values()) / len(rows)
-    return PAGE.format(table=table, layer=LAYER, tokens=TOKENS, worst=worst - 1, mean=mean - 1)
+    (tokens,) = {r.vectors for r in rows.values()}
+    return PAGE.format(table=table, layer=LAYER, tokens=tokens, worst=worst - 1, mean=mean - 1)
 
 
 def every() -> dict[tuple[str, str], Compared]:
@@ -76,9 +77,9 @@ ranges and codes as half of the largest. The first note of a cost says which.
 
 A fixed energy an operation is what uniform operands give. Layer {layer} of tiny-stories on {tokens} tokens of its
 stories, statistics measured against fixed energies; measured energies of cells agree with a sum of V^2 G t over every
-cell, vector and step. The last two columns are fixed over measured energy. Fixed energies are {worst:.0%} too high at
-worst and {mean:.0%} on average, those of the cells alone many times: activations have long tails, and most are far
-below the range of the converters.
+cell, vector and step, and those of converters that count with a sum over every code. The last two columns are fixed
+over measured energy. Fixed energies are {worst:.0%} too high at worst and {mean:.0%} on average, those of the cells
+alone many times: activations have long tails, and most are far below the range of the converters.
 
 | device | operator | u2 | g, µS | active | code | cells' share | cells, fixed / measured | all, fixed / measured |
 |---|---|---|---|---|---|---|---|---|

@@ -12,6 +12,7 @@ import pim
 from pim import crossbar as engine
 from pim.costs.operands import Operands, measure_operands
 from pim.devices.catalogue import preset
+from pim.devices.components.adc_counting import CountingADCCost
 from pim.devices.device import Device
 from pim.devices.macro import AnalogMacro
 from pim.llm_workloads import llama
@@ -22,6 +23,7 @@ DEVICES = ("rram-techC", "rram-techC with adc-cco28", "sram-qs28")
 """By name, some with another cost law of their converters: that of a component."""
 OPERATORS = ("attention.q", "ffn.gate", "ffn.up", "ffn.down")
 LAYER, TOKENS = 3, 192
+"""Which layer, and of how many tokens at most: of a shorter story, all."""
 
 
 @cache
@@ -43,14 +45,21 @@ def operators() -> dict[str, tuple[np.ndarray, np.ndarray]]:
 
 @dataclass(frozen=True)
 class Compared:
-    """A matrix on a device: energies (J) of all its vectors, of the cells and in all, and of the cells one by one."""
+    """A matrix on a device: energies (J) of all its vectors, of cells, of converters and in all.
+
+    Those of the cells are there one by one too, and those of converters that count their codes; of others None.
+    """
 
     operands: Operands
+    vectors: int
     cells: float
+    adc: float
     total: float
     fixed_cells: float
+    fixed_adc: float
     fixed_total: float
     one_by_one: float
+    adc_one_by_one: float | None
 
 
 @cache
@@ -63,8 +72,11 @@ def compared(name: str, operator: str) -> Compared:
     crossbar = program_tiles(jnp.asarray(w), macro, None, None)
     ranges = engine.calibrate(crossbar, macro, jnp.asarray(x))
     operands = measure_operands(replace(crossbar, ranges=ranges), macro, jnp.asarray(x))
-    energies = [_energies(device, w.shape, len(x), given) for given in (operands, None)]
-    return Compared(operands, *energies[0], *energies[1], cell_by_cell(macro, w, x, float(ranges.x)))
+    measured, fixed = (_energies(device, w.shape, len(x), given) for given in (operands, None))
+    cells = cell_by_cell(macro, w, x, float(ranges.x))
+    counting = macro.adc is not None and isinstance(macro.adc.cost, CountingADCCost)
+    codes = conversion_by_conversion(macro, w, x, float(ranges.x), np.asarray(ranges.adc)) if counting else None
+    return Compared(operands, len(x), *measured, *fixed, cells, codes)
 
 
 def device_of(name: str) -> Device:
@@ -73,9 +85,13 @@ def device_of(name: str) -> Device:
     return pim.replace(preset(name), {"adc.cost": pim.component(converter)} if converter else {})
 
 
-def _energies(device: Any, shape: tuple[int, int], vectors: int, operands: Operands | None) -> tuple[float, float]:
+def _energies(
+    device: Any, shape: tuple[int, int], vectors: int, operands: Operands | None
+) -> tuple[float, float, float]:
+    """Of cells, of converters and in all."""
     found = pim.cost(device, shape, vectors=vectors, operands=operands)
-    return float(found.ledger.energy[found.ledger.components.index("cells")]), float(found.energy)
+    of = dict(zip(found.ledger.components, found.ledger.energy, strict=True))
+    return float(of["cells"]), float(of["adc"]), float(found.energy)
 
 
 def cell_by_cell(macro: AnalogMacro, w: np.ndarray, x: np.ndarray, full: float) -> float:
@@ -99,3 +115,26 @@ def cell_by_cell(macro: AnalogMacro, w: np.ndarray, x: np.ndarray, full: float) 
     on_a_line = sum((g_min + window * share).sum(axis=1) + g_min * w.shape[1] for share in shares)  # and the other cell
     squares = sum((level**2).sum(axis=0) for level in levels)
     return float(macro.v_read) ** 2 * float(macro.t_read * macro.duty) * float((squares * on_a_line).sum())
+
+
+def conversion_by_conversion(macro: AnalogMacro, w: np.ndarray, x: np.ndarray, full: float, reach: np.ndarray) -> float:
+    """What converters that count take for every sum by its own code, from weights, inputs and ranges [tiles, 1, 1].
+
+    Of differential pairs of one analog cell each without errors, read in one go.
+    """
+    adc = macro.adc
+    assert adc is not None and adc.code == "sign_magnitude" and isinstance(adc.cost, CountingADCCost)
+    law = adc.cost
+    assert law.rated_vdd is not None and law.stops == "full"
+    assert macro.weight_bits is None and macro.slices == 1 and macro.cell.g_min == 0
+    relative = w.astype(np.float64) / np.abs(w).max(axis=0)
+    steps = 2 ** (int(macro.dac.bits) - 1) - 1
+    levels = np.round(np.clip(x.astype(np.float64) / full, -1, 1) * steps) / steps
+    top, counts, rows = 2 ** (int(adc.bits) - 1) - 1, 2 ** int(adc.bits), macro.rows_at_once
+    per_count = float(law.count_energy) * (float(macro.vdd) / float(law.rated_vdd)) ** 2
+    standing, energy = float(law.static_power) * counts / float(law.frequency), 0.0
+    for tile, first in enumerate(range(0, len(w), rows)):
+        sums = levels[:, first : first + rows] @ relative[first : first + rows]
+        codes = np.abs(np.clip(np.round(sums * top / float(reach[tile, 0, 0])), -top, top))
+        energy += float((counts * codes / top * per_count + standing).sum())
+    return energy

@@ -16,6 +16,13 @@ def test_measured_energy_of_cells_is_their_sum_one_by_one(name, operator):
     assert found.cells == pytest.approx(found.one_by_one, rel=1e-3)
 
 
+@pytest.mark.parametrize("operator", OPERATORS)
+def test_measured_energy_of_converters_is_that_of_their_codes_one_by_one(operator):
+    found = compared("rram-techC with adc-cco28", operator)
+    assert found.adc_one_by_one is not None and found.adc == pytest.approx(found.adc_one_by_one, rel=1e-3)
+    assert found.fixed_adc > 1.3 * found.adc_one_by_one  # codes are far from half of the largest
+
+
 def test_fixed_energies_miss_real_layers():
     rows = every()
     assert all(row.fixed_cells > 1.4 * row.cells for row in rows.values())

@@ -143,7 +143,7 @@ def wiring_energies(
         return dict.fromkeys(("wires", "drivers", "clock", "control"), jnp.zeros_like(vectors))
     assert gates is not None, "checked by `matrix_cost`"
     array = sum(area.values()) / n.arrays
-    side, pitch = jnp.sqrt(array), jnp.sqrt(array / (macro.rows * macro.outputs))
+    side, pitch = _root(array), _root(array / (macro.rows * macro.outputs))
     each = vectors * n.cycles * macro.squared()
     bits = product_bits(macro) if macro.adders == "tree" else chain_bits(macro)
     pins = inputs * outputs * product_bits(macro) * gates.capacitance / 2  # which count as multipliers
@@ -153,13 +153,19 @@ def wiring_energies(
     active = operands.toggle * operands.density * macro.glitches
     flip_flops = sum(registers(macro, n, inputs).values())
     clocked = flip_flops * wiring.clock_pin * gates.capacitance
-    clocked = clocked + CLOCK_PATH * jnp.sqrt(flip_flops * array) * wiring.capacitance
+    clocked = clocked + CLOCK_PATH * _root(flip_flops * array) * wiring.capacitance
     return {
         "wires": each / 2 * active * between,
         "drivers": each / 2 * operands.toggle * driven,
         "clock": each * n.turns * n.arrays * clocked * (1 + HORN),
         "control": each * n.turns * n.arrays * wiring.control_gates * gates.capacitance,
     }
+
+
+def _root(area: Any) -> Any:
+    """Square root; where there is no area, zero, with a derivative of zero in place of none."""
+    there = area > 0
+    return jnp.where(there, jnp.sqrt(jnp.where(there, area, 1.0)), 0.0)
 
 
 def _crossings(macro: DigitalMacro) -> Any:
