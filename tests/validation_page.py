@@ -113,9 +113,9 @@ two.
 No constant is fitted to these efficiencies: `pim.devices.generic` and `pim.devices.generic_digital` make a macro of its
 kind from what every publication says first. A kind brings what such macros have: windows of HfOx and phase-change
 cells, lines that pass a cell, a biased stage. Bits are those of input, weight and output converter; the energy is that
-of an operation, ours over measured. Of the {trusted} figures whose supply, bits and data are known to belong together (high
-confidence), {within} lie within a factor of {factor}, {edge} of them within a tenth of that bound; chip by chip it is
-{chips_within} of {chips_trusted}.
+of an operation, ours over measured. Of the {trusted} figures whose supply, bits and data are known to belong together
+(high confidence), {within} lie within a factor of {factor}, {edge} of them within a tenth of that bound; chip by chip
+it is {chips_within} of {chips_trusted}.
 
 ![Operations a joule of uncalibrated macros, ours against measured](validation-uncalibrated.svg)
 
