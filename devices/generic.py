@@ -7,7 +7,12 @@ Every value follows from the node by rules that are the same for all macros:
 - what switches in a cell by its kind, see `KINDS`;
 - output converters of more than five bits: Murmann's survey, the better ones of their node, a bit lost; others flash,
   ten NAND2 a comparator; input converters of several bits 50 fF a bit (ZigZag-IMC);
-- adders behind them: ISAAC's, scaled after Stillmaker and Baas.
+- adders behind them: ISAAC's, scaled after Stillmaker and Baas;
+- areas of cells in F^2: 426, 400, 1080 and 126 as CiMLoop has them for Jia 2020, Wang 2022, Sinangil 2021 and NeuRRAM,
+  53 as NVSim has it for a transistor and a resistor. They set the length of lines.
+
+Chosen, and not fitted: ten NAND2 a comparator, a read of 2 ns of a sensed bit line, 1 ns a level of a pulse (the clock
+of HERMES), half of full scale as the bias of a class-A stage, and a quarter as its mean where it carries what cells draw.
 
 Buffers, buses and leakage are left away, as published efficiencies of macros leave them away.
 """

@@ -59,8 +59,8 @@ def test_more_of_anything_takes_more(kind):
     """A higher supply and more bits cost more energy a product of one array; a finer node costs less."""
     energy = lambda **changes: float(pim.peak(generic(kind, **CHIP | changes)).energy_per_mac)
     base = energy()
-    assert energy(vdd=1.0) > base * 0.999
-    assert energy(node=45e-9) > base * 0.999
+    assert energy(vdd=1.0) > base
+    assert energy(node=45e-9) > base
     assert energy(input_bits=6) > base
 
 

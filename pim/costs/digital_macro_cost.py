@@ -25,7 +25,7 @@ from jaxtyping import Array, Float
 from pim.costs.digital_counts import Counts, areas, counts, registers, stages
 from pim.costs.digital_operands import ASSUMED, DigitalOperands, assumed_operands
 from pim.costs.ledger import Ledger, ledger_of
-from pim.costs.stages import factored
+from pim.costs.stages import factored, factors_note
 from pim.devices.adders import (
     chain_bits,
     multiplier_capacitance,
@@ -215,7 +215,5 @@ def notes(macro: DigitalMacro, operands: DigitalOperands | None = None) -> tuple
         told.append("the leakage of the cells is unknown and not counted")
     if float(macro.clock * shortest_cycle(macro)) > 1.0 + 1e-3:
         told.append("the clock is faster than the gates' delays allow at the supply for which they are given")
-    if macro.cost_factors is not None:
-        factors = {name: float(getattr(macro.cost_factors, name)) for name in ("energy", "latency", "area")}
-        told.append("cost factors on every row: " + ", ".join(f"{name} x {f:.4g}" for name, f in factors.items()))
+    told += factors_note(macro.cost_factors)
     return tuple(told)

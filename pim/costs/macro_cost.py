@@ -27,7 +27,7 @@ from jaxtyping import Array, Float
 from pim.costs.hierarchy_cost import shared_leakage, shared_rows
 from pim.costs.ledger import Ledger, ledger_of
 from pim.costs.operands import Operands, uniform_operands
-from pim.costs.stages import Row, factored, overlapped
+from pim.costs.stages import Row, factored, factors_note, overlapped
 from pim.devices.converters.adc import ADC
 from pim.devices.errors import DeviceError
 from pim.devices.macro import AnalogMacro
@@ -274,10 +274,7 @@ def uncounted(macro: AnalogMacro) -> tuple[str, ...]:
         notes.append("the ADC has no cost law: conversions are free of charge")
     if macro.periphery is None:
         notes.append("no periphery: lines, sample-and-hold, shift-and-add, buffers, bus and leakage are left out")
-    if macro.cost_factors is not None:
-        factors = {name: float(getattr(macro.cost_factors, name)) for name in ("energy", "latency", "area")}
-        told = ", ".join(f"{name} x {factor:.4g}" for name, factor in factors.items())
-        notes.append(f"cost factors on every row: {told}")
+    notes += factors_note(macro.cost_factors)
     if macro.hierarchy is not None:
         notes.append(
             f"each array pays its share of what {float(macro.hierarchy.arrays()):,.0f} arrays have in common, for as "

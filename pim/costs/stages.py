@@ -31,3 +31,11 @@ def factored(rows: list[Row], factors: CostFactors | None) -> list[Row]:
     if factors is None:
         return rows
     return [(name, e * factors.energy, t * factors.latency, area * factors.area) for name, e, t, area in rows]
+
+
+def factors_note(factors: CostFactors | None) -> tuple[str, ...]:
+    """Words on a device's factors; none where it has none."""
+    if factors is None:
+        return ()
+    told = (f"{name} x {float(getattr(factors, name)):.4g}" for name in ("energy", "latency", "area"))
+    return (f"cost factors on every row: {', '.join(told)}",)
