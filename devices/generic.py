@@ -12,7 +12,7 @@ Every value follows from the node by rules that are the same for all macros:
   53 as NVSim has it for a transistor and a resistor. They set the length of lines.
 
 Chosen, and not fitted: ten NAND2 a comparator, a read of 2 ns of a sensed bit line, 1 ns a level of a pulse (the clock
-of HERMES), half of full scale as the bias of a class-A stage, and a quarter as its mean where it carries what cells draw.
+of HERMES), half of full scale as the bias of a class-A stage, and a quarter where it carries what cells draw.
 
 Buffers, buses and leakage are left away, as published efficiencies of macros leave them away.
 """
