@@ -19,8 +19,9 @@ from pim.devices.macro import AnalogMacro
 from pim.devices.random import chip_key, root_key
 from pim.emulation import emulated, hook, program_model
 from pim.formulation import choose
-from pim.llm_workloads.llama import LlamaConfig, forward
+from pim.llm_workloads.config import ModelConfig
 from pim.llm_workloads.text import ScoredText
+from pim.llm_workloads.transformer import forward
 from pim.mapping.plan import Plan
 
 TOKENS_PER_BATCH = 4096
@@ -100,7 +101,7 @@ def _same(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:
 
 
 @partial(jax.jit, static_argnums=0)
-def _exact(config: LlamaConfig, params: Any, tokens: Int[Array, "batch time"]) -> Float[Array, "batch time vocab"]:
+def _exact(config: ModelConfig, params: Any, tokens: Int[Array, "batch time"]) -> Float[Array, "batch time vocab"]:
     return jax.nn.log_softmax(forward(config, params, tokens))
 
 
@@ -116,7 +117,7 @@ def _losses(logits: Float[Array, "batch time vocab"], tokens: Int[Array, "batch 
 
 @partial(jax.jit, static_argnums=0)
 def _score(
-    config: LlamaConfig,
+    config: ModelConfig,
     params: Any,
     devices: Mapping[str, Any],
     exact: Float[Array, "batch time vocab"],
