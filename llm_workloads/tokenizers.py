@@ -15,7 +15,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import tokenizers
 
-from pim.llm_workloads.checkpoint import read_json
+from pim.llm_workloads.config_file import read_json
 from pim.llm_workloads.errors import WorkloadError
 
 

@@ -19,8 +19,11 @@ from pim.devices.macro import AnalogMacro
 from pim.devices.random import chip_key, root_key
 from pim.emulation import emulated, hook, program_model
 from pim.formulation import choose
-from pim.llm_workloads.llama import LlamaConfig, forward
+from pim.llm_workloads.config import ModelConfig
 from pim.llm_workloads.text import Batch, ScoredText
+from pim.llm_workloads.transformer import forward
+from pim.mapping.plan import Plan
+from pim.token_sums import token_sums
 from pim.mapping.plan import Plan
 from pim.token_sums import token_sums
 
@@ -96,7 +99,7 @@ def cut_batches(text: ScoredText, vocab_size: int) -> list[Batch]:
 
 
 def chip_sums(
-    config: LlamaConfig,
+    config: ModelConfig,
     params: Any,
     devices: Mapping[str, Any],
     batches: Sequence[Batch],
@@ -137,7 +140,7 @@ def by_sequence(
     return found
 
 
-def _reference(config: LlamaConfig, params: Any, batches: Sequence[Batch]) -> Callable[[], Iterable[Array]]:
+def _reference(config: ModelConfig, params: Any, batches: Sequence[Batch]) -> Callable[[], Iterable[Array]]:
     """What gives the exact model's log probabilities of the batches, from memory where all of them fit."""
     find = lambda: (_exact(config, params, batch.tokens) for batch in batches)
     if sum(batch.tokens.size for batch in batches) * config.vocab_size > KEPT_LOGITS:
@@ -173,7 +176,7 @@ def _same(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:
 
 
 @partial(jax.jit, static_argnums=0)
-def _exact(config: LlamaConfig, params: Any, tokens: Int[Array, "batch time"]) -> Float[Array, "batch time vocab"]:
+def _exact(config: ModelConfig, params: Any, tokens: Int[Array, "batch time"]) -> Float[Array, "batch time vocab"]:
     return jax.nn.log_softmax(forward(config, params, tokens))
 
 
@@ -184,7 +187,7 @@ def _own_sums(logits: Array, tokens: Array, scored: Array) -> dict[str, Float[Ar
 
 @partial(jax.jit, static_argnums=0)
 def _score(
-    config: LlamaConfig,
+    config: ModelConfig,
     params: Any,
     devices: Mapping[str, Any],
     exact: Float[Array, "batch time vocab"] | None,

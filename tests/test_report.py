@@ -15,7 +15,7 @@ from pim.devices.catalogue import preset
 from pim.errors import StudyError
 from pim.evaluation import interpolated
 from pim.files import OutputFolder
-from pim.llm_workloads.config import LlamaConfig
+from pim.llm_workloads.families.llama import llama_config
 from pim.mapping.plan import place
 from pim.mapping.system import inference_system
 from pim.plots import accuracy_against_energy, energy_split, loss_difference
@@ -26,7 +26,7 @@ from pim.summary import array_energy, label, notes, point_to_show, split, summar
 from pim.table import result_table
 from pim.units import column, common_scale, significant
 
-CONFIG = LlamaConfig(
+CONFIG = llama_config(
     vocab_size=64,
     hidden_size=32,
     intermediate_size=48,
