@@ -24,8 +24,6 @@ from pim.llm_workloads.text import Batch, ScoredText
 from pim.llm_workloads.transformer import forward
 from pim.mapping.plan import Plan
 from pim.token_sums import token_sums
-from pim.mapping.plan import Plan
-from pim.token_sums import token_sums
 
 TOKENS_PER_BATCH = 4096
 LOGITS_PER_BATCH = 2**26
