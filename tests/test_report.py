@@ -50,7 +50,8 @@ def synthetic(axes=BITS, chips=3) -> Result:
     points = combinations(axes)
     bits = np.array([point.get("weights.adc.bits", 8) for point in points])
     extra = (0.03 + 2.0 ** (9 - 2 * bits))[:, None, None] * np.exp(draw.normal(0, 0.2, (1, chips, 5)))
-    scores = Scores(digital + tokens * extra, tokens * extra, tokens * np.exp(-extra), digital, tokens)
+    agree = tokens * np.exp(-extra)
+    scores = Scores(digital + tokens * extra, tokens * extra, agree, agree / 2, digital, tokens / 2, tokens)
     protocol = {
         "model": "made <up>",
         "system": plan.system.name,
