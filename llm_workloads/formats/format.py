@@ -4,7 +4,9 @@ Values are kept in float32 as what the format makes of them (fake quantisation):
 """
 
 from dataclasses import dataclass
+from functools import partial
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -51,6 +53,7 @@ class Format:
         return self.name
 
 
+@partial(jax.jit, static_argnames=("how", "axis"))
 def quantised(x: Float[Array, "..."], how: Format, axis: int) -> Float[Array, "..."]:
     """What a format keeps of values.
 
@@ -85,4 +88,4 @@ def joined(blocks: Float[Array, "..."], count: int, axis: int) -> Float[Array, "
     """The first `count` values of an axis from its groups: the inverse of `split`."""
     at = blocks.ndim + axis
     whole = blocks.reshape(*blocks.shape[: at - 1], -1, *blocks.shape[at + 1 :])
-    return jnp.take(whole, jnp.arange(count), axis=axis)
+    return jax.lax.slice_in_dim(whole, 0, count, axis=at - 1)
