@@ -71,7 +71,7 @@ class HFTokenizer:
 
     def encode(self, text: str) -> list[int]:
         """The ids of a text, without BOS and EOS."""
-        return self.tokenizer.encode(text, add_special_tokens=False).ids
+        return self._encoding(text).ids
 
     def encode_sentence(self, text: str, limit: int | None = None) -> list[int]:
         """The ids of a text as an encoder reads it: with what stands around it, such as [CLS] and [SEP].
@@ -86,10 +86,16 @@ class HFTokenizer:
             front, back = ([] if i is None else [i] for i in (self.cls_id, self.sep_id))
             ids = self.encode(text)
             return [*front, *(ids if limit is None else ids[: max(0, limit - len(front) - len(back))]), *back]
-        encoding = self.tokenizer.encode(text, add_special_tokens=False)
+        encoding = self._encoding(text)
         if limit is not None:
             encoding.truncate(max(0, limit - self.tokenizer.num_special_tokens_to_add(False)))
         return self.tokenizer.post_process(encoding).ids
+
+    def _encoding(self, text: str) -> tokenizers.Encoding:
+        try:
+            return self.tokenizer.encode(text, add_special_tokens=False)
+        except Exception as error:  # the library raises bare Exceptions: there is no token for the unknown
+            raise WorkloadError(f"the model's tokenizer cannot encode the text ({_one_line(error)})") from error
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of ids; BOS and EOS are left out."""

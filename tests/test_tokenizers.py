@@ -265,6 +265,14 @@ def test_unigram(tmp_path):
     assert (found.bos_id, found.eos_id, found.vocab_size) == (None, 6, 7)
 
 
+def test_a_text_without_pieces_is_told(tmp_path):
+    tokenizer = tokenizers.Tokenizer(models.WordPiece({"a": 0}, unk_token="[UNK]"))
+    found = load_tokenizer(saved(tmp_path, tokenizer))
+    assert found.encode("a") == [0]
+    with pytest.raises(WorkloadError, match=r"tokenizer cannot encode the text \(WordPiece error: Missing"):
+        found.encode("b")
+
+
 @pytest.fixture
 def gpt2(trained, tmp_path):
     """The two files of GPT-2 and OPT."""
