@@ -58,6 +58,10 @@ class HFTokenizer:
         """The ids of a text, without BOS and EOS."""
         return self.tokenizer.encode(text, add_special_tokens=False).ids
 
+    def enclosed(self, text: str) -> list[int]:
+        """The ids of a text between the special tokens that the file puts around one, such as [CLS] and [SEP]."""
+        return self.tokenizer.encode(text, add_special_tokens=True).ids
+
     def decode(self, ids: Sequence[int]) -> str:
         """The text of ids; BOS and EOS are left out."""
         return self.tokenizer.decode(list(ids), skip_special_tokens=True)
