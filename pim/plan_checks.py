@@ -53,14 +53,18 @@ def check_finite(scores: Scores) -> None:
         )
 
 
-def check_ranges(plan: Plan, scored: ScoredText) -> None:
-    """Static ranges exist where they are needed, and come from other text."""
-    needs = [
+def needs_ranges(plan: Plan) -> list[str]:
+    """Operators on analog devices whose ranges must be found on a text first."""
+    return [
         path
         for path in plan.assignment
         if isinstance(macro := plan.model_of(path), AnalogMacro) and macro.input_range == "calibrated"
     ]
-    missing = [path for path in needs if path not in plan.ranges]
+
+
+def check_ranges(plan: Plan, scored: ScoredText) -> None:
+    """Static ranges exist where they are needed, and come from other text."""
+    missing = [path for path in needs_ranges(plan) if path not in plan.ranges]
     if missing:
         raise StudyError(
             f"{missing[0]} (and {len(missing) - 1} more) has no converter ranges: call pim.calibrate(plan, text) "

@@ -12,8 +12,8 @@ from pim.mapping.plan import Plan
 from pim.summary import deviation
 from pim.units import significant
 
-SHARES = ("accuracy", "accuracy_norm", "accuracy_bytes")
-"""Figures that are printed in percent."""
+FORMATS = {"perplexity": significant, "spearman": "{:.4f}".format}
+"""How figures are printed; those that are not here are shares."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -87,6 +87,6 @@ class TaskResult:
     def _row(self, name: str) -> tuple[str, str, str, str]:
         values = self.chips[name]
         worst, std = values.max() if name == "perplexity" else values.min(), deviation(values)
-        show = (lambda value: f"{value:.2%}") if name in SHARES else lambda value: significant(float(value))
+        show = FORMATS.get(name, "{:.2%}".format)
         spread = "" if std is None else f" ± {show(std)}"
         return name.replace("_", " "), show(self.digital[name]), f"{show(values.mean())}{spread}", show(worst)
