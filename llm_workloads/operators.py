@@ -31,6 +31,16 @@ def layer_path(layer: int, operator: str) -> str:
     return f"layers.{layer}.{operator}"
 
 
+def layer_of(path: str) -> int | None:
+    """The layer of an operator; None: it is behind the layers.
+
+    >>> layer_of("layers.3.attention.q"), layer_of("head")
+    (3, None)
+    """
+    front, _, rest = path.partition(".")
+    return int(rest.partition(".")[0]) if front == "layers" else None
+
+
 @dataclass(frozen=True)
 class Phase:
     """A stretch of work on `batch` sequences: prefill reads many new tokens at once, decode one.

@@ -308,9 +308,11 @@ def test_a_checkpoint_with_any_byte_changed_is_read_or_refused(tmp_path_factory,
         assert str(folder) in str(error) and "\n" not in str(error)
 
 
-CONFIG_KEYS = """vocab_size hidden_size intermediate_size num_hidden_layers num_attention_heads num_key_value_heads head_dim
-rms_norm_eps rope_theta rope_parameters rope_scaling tie_word_embeddings max_position_embeddings hidden_act attention_bias
-architectures model_type sliding_window layer_types""".split()
+CONFIG_KEYS = """
+vocab_size hidden_size intermediate_size num_hidden_layers num_attention_heads num_key_value_heads head_dim rms_norm_eps
+rope_theta rope_parameters rope_scaling tie_word_embeddings max_position_embeddings hidden_act attention_bias
+architectures model_type sliding_window layer_types
+""".split()
 
 
 @given(changes=st.dictionaries(st.sampled_from(CONFIG_KEYS), JSON))

@@ -1,6 +1,6 @@
 """OPT (arXiv 2205.01068): positions have embeddings, the first of them in row 2; ReLU."""
 
-from pim.llm_workloads.config import PROJECTIONS, FeedForward, ModelConfig, Norm
+from pim.llm_workloads.config import BLOCK_NORMS, PROJECTIONS, FeedForward, ModelConfig, Norm
 from pim.llm_workloads.config_file import ConfigFile
 from pim.llm_workloads.families.family import Family, Parameters, head, linear, norm, position_table, table
 from pim.llm_workloads.positions import Learned
@@ -18,13 +18,8 @@ _NAMES = {
 
 def _config(file: ConfigFile) -> ModelConfig:
     hidden, heads = file.count("hidden_size"), file.count("num_attention_heads")
-    # Of the 350 M model alone: narrower embeddings, and norms behind the sums.
-    file.refuse(
-        word_embed_proj_dim=hidden,
-        do_layer_norm_before=True,
-        _remove_final_layer_norm=False,
-        layer_norm_elementwise_affine=True,
-    )
+    # Embeddings are narrower in the 350 M model alone.
+    file.refuse(word_embed_proj_dim=hidden, _remove_final_layer_norm=False, layer_norm_elementwise_affine=True)
     longest = file.count("max_position_embeddings", default=2048)
     return ModelConfig(
         family="opt",
@@ -40,14 +35,16 @@ def _config(file: ConfigFile) -> ModelConfig:
         norm=Norm("layer", 1e-5),
         positions=Learned(longest + _OFFSET, _OFFSET),
         ffn=FeedForward(file.activation("activation_function", default="relu"), gated=False),
+        block="pre" if file.flag("do_layer_norm_before", True) else "post",
         biases=(*PROJECTIONS, "ffn.up", "ffn.down") if file.flag("enable_bias", True) else (),
     )
 
 
 def _layer(config: ModelConfig, index: int) -> Parameters:
     front = f"model.decoder.layers.{index}."
-    found = norm(config, "input_norm", f"{front}self_attn_layer_norm")
-    found |= norm(config, "post_norm", f"{front}final_layer_norm")
+    beside_attention, beside_ffn = BLOCK_NORMS[config.block]
+    found = norm(config, beside_attention, f"{front}self_attn_layer_norm")
+    found |= norm(config, beside_ffn, f"{front}final_layer_norm")
     for operator, name in _NAMES.items():
         found |= linear(config, operator, front + name)
     return found
@@ -56,7 +53,8 @@ def _layer(config: ModelConfig, index: int) -> Parameters:
 def _outer(config: ModelConfig) -> Parameters:
     front = "model.decoder."
     tables = table(config, f"{front}embed_tokens.weight") | position_table(config, f"{front}embed_positions.weight")
-    return tables | norm(config, "norm", f"{front}final_layer_norm") | head(config)
+    last = norm(config, "norm", f"{front}final_layer_norm") if config.block == "pre" else {}
+    return tables | last | head(config)
 
 
 FAMILY = Family("opt", ("OPTForCausalLM", "OPTModel"), _config, _layer, _outer)
