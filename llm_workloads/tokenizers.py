@@ -97,10 +97,6 @@ class HFTokenizer:
         except Exception as error:  # the library raises bare Exceptions: there is no token for the unknown
             raise WorkloadError(f"the model's tokenizer cannot encode the text ({_one_line(error)})") from error
 
-    def enclosed(self, text: str) -> list[int]:
-        """The ids of a text between the special tokens that the file puts around one, such as [CLS] and [SEP]."""
-        return self.tokenizer.encode(text, add_special_tokens=True).ids
-
     def decode(self, ids: Sequence[int]) -> str:
         """The text of ids; BOS and EOS are left out."""
         return self.tokenizer.decode(list(ids), skip_special_tokens=True)

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from pim.evaluation import evaluate as evaluate
     from pim.evaluation import sweep as sweep
     from pim.fitted import fit as fit
+    from pim.harness import harness_model as harness_model
     from pim.health import doctor as doctor
     from pim.layer_noise import layer_snr as layer_snr
     from pim.llm_workloads.model import load_model as load_model
@@ -63,6 +64,7 @@ _HOME = {
     "evaluate": "pim.evaluation",
     "sweep": "pim.evaluation",
     "run_task": "pim.task_run",
+    "harness_model": "pim.harness",
     "citations": "pim.citing",
     "doctor": "pim.health",
     "layer_snr": "pim.layer_noise",

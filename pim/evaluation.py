@@ -15,12 +15,13 @@ from pim.holding import reading_time
 from pim.llm_workloads.text import ScoredText, as_scored
 from pim.mapping.plan import Plan
 from pim.plan_checks import (
+    check_calibrated,
     check_causal,
     check_chips,
     check_finite,
     check_length,
     check_percentiles,
-    check_ranges,
+    check_text,
     model_of,
 )
 from pim.result import Result, combinations
@@ -100,7 +101,8 @@ def study(
     scored = as_scored(text, model.tokenizer, context=context, max_tokens=tokens, stride=stride)
     check_causal(model.config)
     check_length(model.config, scored)
-    check_ranges(plan, scored)
+    check_calibrated(plan)
+    check_text(plan, scored)
     plans = [plan.replace(changes) for changes in combinations(axes)]
     for point in plans:
         check_percentiles(point)

@@ -62,14 +62,19 @@ def needs_ranges(plan: Plan) -> list[str]:
     ]
 
 
-def check_ranges(plan: Plan, scored: ScoredText) -> None:
-    """Static ranges exist where they are needed, and come from other text."""
+def check_calibrated(plan: Plan) -> None:
+    """Static ranges exist where they are needed, and were found under the plan's own percentiles."""
     missing = [path for path in needs_ranges(plan) if path not in plan.ranges]
     if missing:
         raise StudyError(
             f"{missing[0]} (and {len(missing) - 1} more) has no converter ranges: call pim.calibrate(plan, text) "
             "first, or give its device input_range = 'token'"
         )
+    check_percentiles(plan)
+
+
+def check_text(plan: Plan, scored: ScoredText) -> None:
+    """Ranges come from other text than what is scored."""
     if plan.calibration is not None:
         shared = overlap(plan.calibration["text"], scored)
         if shared is not None:

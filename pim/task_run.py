@@ -11,7 +11,15 @@ from pim.llm_workloads.tasks.known import Task
 from pim.llm_workloads.tasks.similarity import Similarity
 from pim.llm_workloads.text import ScoredText
 from pim.mapping.plan import Plan
-from pim.plan_checks import check_causal, check_chips, check_finite, check_length, check_ranges, model_of
+from pim.plan_checks import (
+    check_calibrated,
+    check_causal,
+    check_chips,
+    check_finite,
+    check_length,
+    check_text,
+    model_of,
+)
 from pim.scoring import score
 from pim.sentence_vectors import sentence_vectors
 from pim.task_result import TaskResult
@@ -59,7 +67,8 @@ def run_task(
     context = model.config.max_position_embeddings if context is None else context
     text = task.scored(model.tokenizer, context)
     check_length(model.config, text)
-    check_ranges(plan, text)
+    check_calibrated(plan)
+    check_text(plan, text)
     find = _vectors if isinstance(task, Similarity) else _losses
     digital, by_chip = find(plan, task, text, chips=chips, seed=seed, time=time, progress=progress)
     told = protocol(plan, text, chips, seed, time)

@@ -78,12 +78,13 @@ class Similarity:
             WorkloadError: a tokenizer that is no tokenizer.json, a token that the model does not know.
         """
         if not isinstance(tokenizer, HFTokenizer):
-            raise WorkloadError("sentence vectors need a tokenizer.json, which says what encloses a sentence")
-        encoded = [
-            (number, tokenizer.enclosed(text)) for number, pair in enumerate(self.items) for text in pair.sentences
-        ]
-        rows = [Row(ids[:context], len(ids[:context]), number) for number, ids in encoded]
-        cut = sum(len(ids) > context for _, ids in encoded)
+            raise WorkloadError("sentence vectors need a tokenizer.json, which says what stands around a sentence")
+        rows, cut = [], 0
+        for number, pair in enumerate(self.items):
+            for text in pair.sentences:
+                ids = tokenizer.encode_sentence(text, context)
+                cut += ids != tokenizer.encode_sentence(text)
+                rows.append(Row(ids, len(ids), number))
         protocol = (
             "the vector of a sentence: mean over all its tokens, special ones among them; pairs by cosine; "
             f"{cut} sentences cut at {context} tokens"
