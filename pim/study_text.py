@@ -35,13 +35,13 @@ def study_texts(study: Study, model: Model) -> StudyTexts:
         OSError: a file that cannot be read.
     """
     if study.text is not None:
-        text, source = _read(study.text), study.text
+        text, source = read_text(study.text), study.text
     elif study.model in shipped_models():
         text, source = _stories(SCORED_STORIES, study.tokens)
     else:
         raise StudyError(f"a text is needed to score {study.model} on: give --text FILE")
     if study.calibration is not None:
-        first, origin = _read(study.calibration), study.calibration
+        first, origin = read_text(study.calibration), study.calibration
     elif study.text is None:
         first, origin = _stories(CALIBRATION_STORIES, CALIBRATION_TOKENS)
     else:
@@ -67,7 +67,8 @@ def _cut(text: str, name: str, model: Model, context: int, tokens: int) -> Score
         raise StudyError(f"{name}: {error}") from None
 
 
-def _read(path: str) -> str:
+def read_text(path: str) -> str:
+    """The text of a UTF-8 file that has some."""
     try:
         text = Path(path).read_text(encoding="utf-8")
     except UnicodeDecodeError as error:

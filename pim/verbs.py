@@ -32,6 +32,17 @@ def run(options: Namespace) -> int:
     return 0
 
 
+def task(options: Namespace) -> int:
+    """Ask a model on a system what a task's file asks."""
+    from pim.task_study import TaskStudy, run_task_study
+
+    keys = ("model", "system", "calibration", "limit", "chips", "seed", "context", "time")
+    given = {key: getattr(options, key) for key in keys if getattr(options, key) is not None}
+    study = TaskStudy(options.kind, options.file, set=dict(options.set), **given)
+    found = run_task_study(study, progress=not options.quiet)
+    return _print_json(found.to_dict()) if options.json else _print(str(found))
+
+
 def presets(options: Namespace) -> int:
     """List the presets, or show one with all its values."""
     from pim.describe import device_dict, device_text

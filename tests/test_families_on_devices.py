@@ -138,5 +138,5 @@ def test_an_encoder_has_vectors_but_no_perplexity():
     changed = encode(config, params, tokens.at[1, 11:].set(0), lengths=lengths)
     np.testing.assert_array_equal(changed[1, :11], exact[1, :11])  # padding is not seen
     text = text_of(np.asarray(tokens), [20, 11])
-    with pytest.raises(StudyError, match="sees the tokens that it would be scored on"):
+    with pytest.raises(StudyError, match="reads both ways and says nothing of what comes next"):
         pim.evaluate(plan, text, progress=False)
