@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from pim.evaluation import evaluate as evaluate
     from pim.evaluation import sweep as sweep
     from pim.fitted import fit as fit
+    from pim.generation import generate as generate
     from pim.health import doctor as doctor
     from pim.layer_noise import layer_snr as layer_snr
     from pim.llm_workloads.model import load_model as load_model
@@ -59,6 +60,7 @@ _HOME = {
     "calibrate": "pim.calibration",
     "evaluate": "pim.evaluation",
     "sweep": "pim.evaluation",
+    "generate": "pim.generation",
     "citations": "pim.citing",
     "doctor": "pim.health",
     "layer_snr": "pim.layer_noise",

@@ -89,7 +89,8 @@ def study(
     if empty:
         raise StudyError(f"the sweep over {empty[0]!r} has no values: give at least one")
     scored = as_scored(text, plan.model.tokenizer, context=context, max_tokens=tokens)
-    _check_ranges(plan, scored)
+    check_calibrated(plan)
+    _check_text(plan, scored)
     plans = [plan.replace(changes) for changes in combinations(axes)]
     for point in plans:
         _check_percentiles(point)
@@ -111,19 +112,29 @@ def study(
     )
 
 
-def _check_ranges(plan: Plan, scored: ScoredText) -> None:
-    """Static ranges exist where they are needed, and come from other text."""
+def uncalibrated(plan: Plan) -> list[str]:
+    """Paths of the operators that need static ranges and have none."""
     needs = [
         path
         for path in plan.assignment
         if isinstance(macro := plan.model_of(path), AnalogMacro) and macro.input_range == "calibrated"
     ]
-    missing = [path for path in needs if path not in plan.ranges]
+    return [path for path in needs if path not in plan.ranges]
+
+
+def check_calibrated(plan: Plan) -> None:
+    """Static ranges exist where they are needed, and were found under the plan's own percentiles, else StudyError."""
+    missing = uncalibrated(plan)
     if missing:
         raise StudyError(
             f"{missing[0]} (and {len(missing) - 1} more) has no converter ranges: call pim.calibrate(plan, text) "
             "first, or give its device input_range = 'token'"
         )
+    _check_percentiles(plan)
+
+
+def _check_text(plan: Plan, scored: ScoredText) -> None:
+    """Ranges come from other text."""
     if plan.calibration is not None:
         shared = overlap(plan.calibration["text"], scored)
         if shared is not None:

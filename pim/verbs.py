@@ -32,6 +32,30 @@ def run(options: Namespace) -> int:
     return 0
 
 
+def generate(options: Namespace) -> int:
+    """Continue a prompt with the exact model and with emulated chips, side by side."""
+    from shutil import get_terminal_size
+
+    from pim.calibration import calibrate
+    from pim.evaluation import uncalibrated
+    from pim.generation import generate, prepare
+    from pim.llm_workloads.model import load_model
+    from pim.mapping.plan import place
+    from pim.study import Study, find_system
+    from pim.study_text import calibration_text
+
+    keys = ("tokens", "chips", "temperature", "top_k", "top_p")
+    given: dict[str, Any] = {key: getattr(options, key) for key in keys}
+    study = Study(model=options.model, system=options.system, calibration=options.calibration)
+    plan = place(load_model(study.model), find_system(study.system).replace(dict(options.set)))
+    assert plan.model is not None
+    prepare(plan.model, options.prompt, **given)  # before ranges are looked for, which takes longer
+    if uncalibrated(plan) or study.calibration is not None:
+        plan = calibrate(plan, calibration_text(study, plan.model)[0], context=study.context)
+    written = generate(plan, options.prompt, seed=options.seed, time=options.time, **given)
+    return _print_json(written.to_dict()) if options.json else _print(written.shown(get_terminal_size().columns))
+
+
 def presets(options: Namespace) -> int:
     """List the presets, or show one with all its values."""
     from pim.describe import device_dict, device_text
