@@ -157,7 +157,7 @@ def test_a_text_is_written_side_by_side(here: Path, capsys, monkeypatch):
 
 
 def test_converter_ranges_of_a_text_that_is_written(here: Path, capsys):
-    write = ["generate", "the", "--model", "model", "--set", "weights.rows=16", "--tokens", "4", "--json"]
+    write = ["generate", "the", "--model", "model", "--system", "ideal", "--tokens", "4", "--json"]
     assert main([*write, "--calibration", "text.txt"]) == 0
     read = json.loads(capsys.readouterr().out)
     assert read["protocol"]["calibration"]["tokens"] > 0 and len(read["chips"][0]["ids"]) <= 4
