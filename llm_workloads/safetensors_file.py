@@ -41,23 +41,58 @@ class SafetensorsFile:
         Raises:
             WorkloadError: a type other than float32, float16 and bfloat16, or a value that is not finite.
         """
+        dtype, shape, offset = self._supported(name)
+        raw = np.fromfile(self.path, _STORED[dtype], math.prod(shape), offset=offset)
+        return self._finite(name, _single(raw, dtype)).reshape(shape)
+
+    def rows(self, name: str, index: np.ndarray) -> np.ndarray:
+        """Rows of a matrix in float32, `index` of any shape; the others are not read."""
+        dtype, shape, offset = self._supported(name)
+        table = np.memmap(self.path, _STORED[dtype], "r", offset, shape)
+        return self._finite(name, _single(np.asarray(table[index]), dtype))
+
+    def same(self, name: str, other: "SafetensorsFile", theirs: str) -> bool:
+        """Whether a tensor equals one of another file, compared piece by piece."""
+        (dtype, shape, offset), (their_dtype, their_shape, their_offset) = self.entries[name], other.entries[theirs]
+        if shape != their_shape or dtype not in _STORED or their_dtype not in _STORED:
+            return False
+        count = math.prod(shape)
+        for start in range(0, count, _PIECE):
+            size = min(_PIECE, count - start)
+            pieces = (
+                _single(np.fromfile(path, _STORED[d], size, offset=at + start * np.dtype(_STORED[d]).itemsize), d)
+                for path, d, at in ((self.path, dtype, offset), (other.path, their_dtype, their_offset))
+            )
+            if not np.array_equal(*pieces):
+                return False
+        return True
+
+    def _supported(self, name: str) -> tuple[str, tuple[int, ...], int]:
         dtype, shape, offset = self.entries[name]
         if dtype not in _STORED:
             raise WorkloadError(
                 f"{self.path}: tensor {name!r} is stored as {dtype}; supported are {', '.join(_STORED)}: "
                 "convert the checkpoint to one of them"
             )
-        count = math.prod(shape)
-        raw = np.fromfile(self.path, _STORED[dtype], count, offset=offset)
-        # bfloat16 is the upper half of a float32.
-        values = (raw.astype("<u4") << 16).view("<f4") if dtype == "BF16" else raw
-        values = values.astype(np.float32, copy=False)
-        wrong = count - int(np.isfinite(values).sum())
+        return dtype, shape, offset
+
+    def _finite(self, name: str, values: np.ndarray) -> np.ndarray:
+        wrong = values.size - int(np.isfinite(values).sum())
         if wrong:
             raise WorkloadError(
-                f"{self.path}: tensor {name!r} holds {wrong} values of {count} that are NaN or infinite"
+                f"{self.path}: tensor {name!r} holds {wrong} values of {values.size} that are NaN or infinite"
             )
-        return values.reshape(shape)
+        return values
+
+
+_PIECE = 1 << 22
+"""Values that are compared at once."""
+
+
+def _single(raw: np.ndarray, dtype: str) -> np.ndarray:
+    """In float32; bfloat16 is the upper half of one."""
+    values = (raw.astype("<u4") << 16).view("<f4") if dtype == "BF16" else raw
+    return values.astype(np.float32, copy=False)
 
 
 def open_safetensors(path: Path) -> SafetensorsFile:

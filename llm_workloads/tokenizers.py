@@ -19,7 +19,7 @@ import tokenizers
 from tokenizers import decoders, models, pre_tokenizers
 
 from pim.llm_workloads.char_tokenizer import char_tokenizer
-from pim.llm_workloads.checkpoint import read_json
+from pim.llm_workloads.config_file import read_json
 from pim.llm_workloads.errors import WorkloadError
 
 

@@ -9,7 +9,8 @@ from jaxtyping import Array, Float, Int32, Key
 
 from pim.devices.random import row_keys
 from pim.emulation import hook
-from pim.llm_workloads.llama import LlamaConfig, advance, digital_matmul, forward, init_cache
+from pim.llm_workloads.config import ModelConfig
+from pim.llm_workloads.transformer import advance, digital_matmul, forward, init_cache
 from pim.sampling import Sampling
 
 DOCUMENT = 0
@@ -18,7 +19,7 @@ DOCUMENT = 0
 
 @partial(jax.jit, static_argnums=(0, 8))
 def decode(
-    config: LlamaConfig,
+    config: ModelConfig,
     params: Any,
     devices: Any,
     noise: Key[Array, ""] | None,
@@ -75,7 +76,7 @@ def decode(
 
 
 @partial(jax.jit, static_argnums=0)
-def exact_log_probabilities(config: LlamaConfig, params: Any, tokens: Int32[Array, "1 time"]) -> Float[Array, "time-1"]:
+def exact_log_probabilities(config: ModelConfig, params: Any, tokens: Int32[Array, "1 time"]) -> Float[Array, "time-1"]:
     """Log probability in nats that the exact model gives to each token of a text behind the first."""
     logits = jax.nn.log_softmax(forward(config, params, tokens)[0, :-1])
     return jnp.take_along_axis(logits, tokens[0, 1:, None], axis=-1)[:, 0]

@@ -203,6 +203,8 @@ def prepare(
 def _prompt_ids(model: Model, prompt: str, tokens: int) -> list[int]:
     """BOS and the prompt's tokens, checked."""
     tokenizer, config = model.tokenizer, model.config
+    if not config.attention.causal:
+        raise StudyError(f"{model.name} is an encoder ({config.family}): it reads whole texts and writes none")
     ids = [*([] if tokenizer.bos_id is None else [tokenizer.bos_id]), *tokenizer.encode(prompt)]
     if not ids:
         raise StudyError("the prompt is empty, and no token of this model begins a text: give a word to go on from")

@@ -3,6 +3,7 @@
 
 import json
 from dataclasses import replace as changed
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -19,8 +20,9 @@ from pim.devices.random import chip_key, choice_key, root_key, row_keys
 from pim.emulation import emulated, hook, program_model
 from pim.errors import StudyError
 from pim.generation import MARK, generate
-from pim.llm_workloads.llama import forward
-from pim.llm_workloads.model import load_model
+from pim.llm_workloads.checkpoint import load_checkpoint
+from pim.llm_workloads.model import Model, load_model
+from pim.llm_workloads.transformer import forward
 from pim.mapping.plan import place
 from pim.mapping.system import System
 from pim.sampling import sampling
@@ -113,6 +115,16 @@ def test_greedy_text_of_a_real_model(shared, stories):
     assert list(written.prompt_ids) == golden["prompt_ids"]
     assert list(written.digital.ids) == golden["greedy50_ids"]
     assert " " + written.prompt + written.digital.text == golden["greedy50_text"]
+
+
+def test_greedy_text_of_a_real_gpt2(shared):
+    """Positions from a table, characters as tokens, and no BOS."""
+    golden = json.loads((shared / "golden" / "models.json").read_text())["char_gpt"]["greedy200_text"]
+    characters = load_model(shared / "data" / "char_gpt")
+    text = generate(place(characters, System({"weights": preset("ideal")})), golden[:6], tokens=len(golden) - 6)
+    assert text.prompt == "ROMEO:" and len(text.prompt_ids) == 6
+    assert text.prompt + text.digital.text == golden
+    assert text.chips[0].part is None
 
 
 @pytest.fixture(scope="module")
@@ -221,6 +233,13 @@ def test_a_result_keeps_its_protocol(written):
 def test_what_cannot_be_written(plan, options, message):
     with pytest.raises(StudyError, match=message):
         generate(plan, **{"prompt": "abc", "tokens": 20, **options})
+
+
+def test_encoders_write_nothing():
+    config, params = load_checkpoint(Path(__file__).parent / "golden" / "hf" / "bert")
+    encoder = Model("small", config, params, Letters())
+    with pytest.raises(StudyError, match=r"small is an encoder \(bert\): it reads whole texts and writes none"):
+        generate(place(encoder, System({"weights": preset("ideal")})), "abc")
 
 
 def test_plans_that_cannot_write(model, system):
