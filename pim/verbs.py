@@ -140,11 +140,11 @@ def cost(options: Namespace) -> int:
 
 
 def _config(model: str) -> Any:
-    """The shapes of a model; a folder needs no weights for that."""
+    """The shapes of a model; they need no weights."""
     from pim.llm_workloads.checkpoint import load_config
-    from pim.llm_workloads.model import load_model
+    from pim.llm_workloads.model import find_model
 
-    return load_config(model) if Path(model).is_dir() else load_model(model).config
+    return load_config(find_model(model, weights=False)[0])
 
 
 def fit(options: Namespace) -> int:
