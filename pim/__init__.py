@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from pim.evaluation import evaluate as evaluate
     from pim.evaluation import sweep as sweep
     from pim.fitted import fit as fit
+    from pim.generation import generate as generate
     from pim.harness import harness_model as harness_model
     from pim.health import doctor as doctor
     from pim.layer_noise import layer_snr as layer_snr
@@ -65,6 +66,7 @@ _HOME = {
     "sweep": "pim.evaluation",
     "run_task": "pim.task_run",
     "harness_model": "pim.harness",
+    "generate": "pim.generation",
     "citations": "pim.citing",
     "doctor": "pim.health",
     "layer_snr": "pim.layer_noise",

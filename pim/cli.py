@@ -27,6 +27,7 @@ EXAMPLES = """examples:
   pim run --model DIR --text FILE                any Hugging Face folder of a known family
   pim run --system rram-wan2022 --set weights.rows=128 --sweep weights.adc.bits=5,6,7
   pim task last-word lambada.jsonl --model DIR   last words, choices, similar sentences
+  pim generate "Once upon a time"                the text of the digital model and of a chip, side by side
   pim presets rram-techC                         every value of a device, with its source
   pim presets rram-techC --plot                  its spread, its course with time, its tails
   pim explain rram-techC.adc.bits
@@ -122,6 +123,22 @@ def _parser() -> argparse.ArgumentParser:
     task.add_argument("--time", type=float, metavar="S", help="seconds since programming (the device's own)")
     task.add_argument("--quiet", action="store_true", help="no progress")
     _finish(task, verbs.task, settable=True)
+
+    generate = add("generate", help="what the digital model and emulated chips write, side by side")
+    generate.add_argument("prompt", metavar="PROMPT", help="the text to continue")
+    generate.add_argument("--model", default="tiny-stories", help="a shipped model, or a folder (tiny-stories)")
+    generate.add_argument("--system", default="rram-techC", metavar="NAME", help="a preset or device file (rram-techC)")
+    generate.add_argument(
+        "--calibration", metavar="FILE", help="text for converter ranges (the shipped model's: stories)"
+    )
+    generate.add_argument("--tokens", type=int, default=100, metavar="N", help="most tokens to write (100)")
+    generate.add_argument("--temperature", type=float, default=0.0, metavar="T", help="0: the likeliest token (0)")
+    generate.add_argument("--top-k", type=int, metavar="N", help="choose among so many likeliest tokens (all)")
+    generate.add_argument("--top-p", type=float, metavar="P", help="choose among the likeliest of this probability (1)")
+    generate.add_argument("--chips", type=int, default=1, metavar="N", help="instances of the hardware (1)")
+    generate.add_argument("--seed", type=int, default=0, metavar="N", help="of chips, reads and choices (0)")
+    generate.add_argument("--time", type=float, metavar="S", help="seconds since programming (the device's own)")
+    _finish(generate, verbs.generate, settable=True)
 
     presets = add("presets", help="the devices that come with the package, or all values of one")
     presets.add_argument("name", nargs="?", metavar="NAME", help="a preset or a device file")
