@@ -24,7 +24,7 @@ BAD_INPUT = (StudyError, DeviceError, WorkloadError, MappingError)
 DESCRIPTION = "What would this chip do to a language model, and what would it cost?"
 EXAMPLES = """examples:
   pim run                                        the shipped model on a measured ReRAM cell
-  pim run --model DIR --text FILE                any Llama-family Hugging Face folder
+  pim run --model DIR --text FILE                any Hugging Face folder of a known family
   pim run --system rram-wan2022 --set weights.rows=128 --sweep weights.adc.bits=5,6,7
   pim presets rram-techC                         every value of a device, with its source
   pim presets rram-techC --plot                  its spread, its course with time, its tails

@@ -88,6 +88,10 @@ def study(
     """The result of a sweep (of one point, if there are no axes), as `Result`; see `evaluate`."""
     if plan.model is None:
         raise StudyError("this plan was placed from a config alone; accuracy needs the model's weights")
+    if not plan.config.attention.causal:
+        raise StudyError(
+            f"{plan.model.name} is an encoder, which sees the tokens that it would be scored on: it has no perplexity"
+        )
     if chips < 1:
         raise StudyError(f"chips = {chips}: give at least one")
     empty = [path for path, values in axes.items() if not len(values)]
