@@ -113,13 +113,17 @@ def test_rolling_windows_score_every_token_once(harness, plan):
     for item in items():
         ids = exact.tokenizer.encode(item["text"])
         total += slow_loss(exact, [exact.tokenizer.bos_id, *ids])
-    assert run(pim.harness_model(plan, chip=None), "rolling")["word_perplexity"] == pytest.approx(np.exp(total / words), rel=1e-4)
+    assert run(pim.harness_model(plan, chip=None), "rolling")["word_perplexity"] == pytest.approx(
+        np.exp(total / words), rel=1e-4
+    )
     assert run(short, "rolling")["word_perplexity"] > np.exp(total / words)
 
 
 def slow_loss(model, ids):
     logits = np.asarray(model.logits([ids]), np.float64)[0]
-    return float(sum(np.log(np.exp(row - row.max()).sum()) + row.max() - row[i] for row, i in zip(logits, ids[1:], strict=False)))
+    return float(
+        sum(np.log(np.exp(row - row.max()).sum()) + row.max() - row[i] for row, i in zip(logits, ids[1:], strict=False))
+    )
 
 
 @pytest.mark.filterwarnings("default")
@@ -127,8 +131,13 @@ def test_texts_are_written_greedily_up_to_their_end(harness, plan):
     from lm_eval.api.instance import Instance
 
     model = pim.harness_model(plan, chip=None)
-    asked = [("Once upon a time", {"until": ["."], "max_gen_toks": 40}), ("One day, Tom", {"until": [], "max_gen_toks": 5})]
-    found = model.generate_until([Instance("generate_until", {}, arguments, number) for number, arguments in enumerate(asked)])
+    asked = [
+        ("Once upon a time", {"until": ["."], "max_gen_toks": 40}),
+        ("One day, Tom", {"until": [], "max_gen_toks": 5}),
+    ]
+    found = model.generate_until(
+        [Instance("generate_until", {}, arguments, number) for number, arguments in enumerate(asked)]
+    )
     exact = load_model("tiny-stories")
     for (prompt, options), text in zip(asked, found, strict=True):
         ids = [exact.tokenizer.bos_id, *exact.tokenizer.encode(prompt)]
