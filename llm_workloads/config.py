@@ -1,23 +1,32 @@
-"""What a Llama is, in numbers: enough for its cost, and for the shapes of its parameters."""
+"""What a transformer is, in numbers: enough for its cost, for the shapes of its parameters and for its forward.
+
+A config is made of parts, each of which one file computes with: `norms`, `positions`, `attention`, `feed_forward`,
+`blocks`. The families of checkpoints (`pim.llm_workloads.families`) differ in the parts that they choose.
+"""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from pim.llm_workloads.errors import WorkloadError
-
-STATIC = (
-    "attention.q",
-    "attention.k",
-    "attention.v",
-    "attention.o",
-    "ffn.gate",
-    "ffn.up",
-    "ffn.down",
-)
-"""The products of a layer with a matrix of weights, in the order in which it uses them."""
+from pim.llm_workloads.positions import Learned, Rotary
 
 DYNAMIC = ("attention.qk", "attention.pv")
 """The products of two activations in a layer: scores with the keys, and mixing of the values."""
+
+PROJECTIONS = ("attention.q", "attention.k", "attention.v", "attention.o")
+"""The products of attention with weights; those of the feed-forward layer follow."""
+
+BLOCK_NORMS = {
+    "pre": ("input_norm", "post_norm"),
+    "post": ("attention.norm", "ffn.norm"),
+    "sandwich": ("input_norm", "attention.norm", "post_norm", "ffn.norm"),
+    "parallel": ("input_norm", "post_norm"),
+    "parallel_shared": ("input_norm",),
+}
+"""How norms, attention and feed-forward layer follow each other (see `blocks`), and the norms that each way has."""
+
+ACTIVATIONS = ("silu", "gelu", "gelu_tanh", "relu")
 
 _COUNTS = (
     "vocab_size",
@@ -32,23 +41,91 @@ _COUNTS = (
 
 
 @dataclass(frozen=True)
-class LlamaConfig:
-    """Shapes and constants of a Llama, under the names of a Hugging Face `config.json`.
+class Norm:
+    """A normalisation, see `norms`.
 
     Attributes:
+        kind: "rms" (by the root mean square) or "layer" (by mean and deviation, with a bias).
+        eps: added to the mean square.
+        one_added: the stored gain is less one, as Gemma has it.
+    """
+
+    kind: str = "rms"
+    eps: float = 1e-5
+    one_added: bool = False
+
+
+@dataclass(frozen=True)
+class AttentionKind:
+    """What attention does beside the products, see `attention`.
+
+    Attributes:
+        scale: of scores; None: one over the root of the head's width.
+        softcap: scores are bent to stay below it; None: they are not.
+        windows: most tokens that a token of each layer attends to, itself among them; None (for all, or for one layer):
+            any number.
+        normed: queries and keys are normalised, head by head.
+        causal: a token sees those up to itself; else all, as in encoders.
+    """
+
+    scale: float | None = None
+    softcap: float | None = None
+    windows: tuple[int | None, ...] | None = None
+    normed: bool = False
+    causal: bool = True
+
+
+@dataclass(frozen=True)
+class FeedForward:
+    """The feed-forward layer, see `feed_forward`.
+
+    Attributes:
+        activation: one of `ACTIVATIONS`.
+        gated: the activated gate is multiplied by a second product.
+        experts: feed-forward layers of which a router chooses some for each token; 0: there is one for all.
+        experts_per_token: how many it chooses.
+    """
+
+    activation: str = "silu"
+    gated: bool = True
+    experts: int = 0
+    experts_per_token: int = 0
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Shapes and constants of a transformer; names are those of a Hugging Face `config.json` where it has them.
+
+    Attributes:
+        family: what its checkpoints are called, such as "llama".
         vocab_size: rows of the embedding.
         hidden_size: width of the residual stream.
-        intermediate_size: width of the gated feed-forward layer.
+        intermediate_size: width of the feed-forward layer.
         num_hidden_layers: number of blocks.
         num_attention_heads: query heads.
         num_key_value_heads: key and value heads; each serves `group` query heads.
-        head_dim: width of a head, even.
-        rms_norm_eps: added to the mean square in RMSNorm.
-        rope_theta: base of the rotary angles.
-        tie_word_embeddings: the head is the transposed embedding.
+        head_dim: width of a head.
         max_position_embeddings: longest context that the model was made for, in tokens.
+        tie_word_embeddings: the head is the transposed embedding.
+        norm: of all norms.
+        positions: how tokens know where they are.
+        attention: what attention does beside the products.
+        ffn: the feed-forward layer.
+        block: a key of `BLOCK_NORMS`.
+        biases: operators whose product has a bias added.
+        embed_scale: what embeddings are multiplied by.
+        embed_normed: embeddings are normalised.
+        token_types: kinds of segments that have an embedding of their own.
+        head: "head" (logits from the residual stream), "transform" (through one more layer, as BERT's) or "none".
+        logits_softcap: logits are bent to stay below it.
+
+    Example:
+        >>> from pim.llm_workloads.families.llama import llama_config
+        >>> llama_config(32000, 4096, 11008, 32, 32, 32, 128).parameters
+        6738415616
     """
 
+    family: str
     vocab_size: int
     hidden_size: int
     intermediate_size: int
@@ -56,31 +133,55 @@ class LlamaConfig:
     num_attention_heads: int
     num_key_value_heads: int
     head_dim: int
-    rms_norm_eps: float = 1e-5
-    rope_theta: float = 10000.0
-    tie_word_embeddings: bool = False
     max_position_embeddings: int = 2048
+    tie_word_embeddings: bool = False
+    norm: Norm = Norm()
+    positions: Rotary | Learned = field(default_factory=Rotary)
+    attention: AttentionKind = AttentionKind()
+    ffn: FeedForward = FeedForward()
+    block: str = "pre"
+    biases: tuple[str, ...] = ()
+    embed_scale: float = 1.0
+    embed_normed: bool = False
+    token_types: int = 0
+    head: str = "head"
+    logits_softcap: float | None = None
 
     def __post_init__(self):
         for name in _COUNTS:
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise WorkloadError(f"{name} must be a whole number of at least 1, not {value!r}")
+            check_count(name, getattr(self, name))
         if self.num_attention_heads % self.num_key_value_heads:
             raise WorkloadError(
                 f"num_attention_heads ({self.num_attention_heads}) must be a multiple of "
                 f"num_key_value_heads ({self.num_key_value_heads})"
             )
-        if self.head_dim % 2:
-            raise WorkloadError(f"head_dim must be even for rotary positions, not {self.head_dim}")
-
-        for name in ("rms_norm_eps", "rope_theta"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < math.inf:
-                raise WorkloadError(f"{name} must be a positive number, not {value!r}")
-
+        if isinstance(self.positions, Rotary):
+            self.positions.check(self.head_dim)
         if not isinstance(self.tie_word_embeddings, bool):
             raise WorkloadError(f"tie_word_embeddings must be true or false, not {self.tie_word_embeddings!r}")
+        for name in ("embed_scale", "logits_softcap"):
+            check_positive(name, getattr(self, name), optional=name == "logits_softcap")
+        check_positive("eps of norms", self.norm.eps)
+        self._check_parts()
+
+    def _check_parts(self):
+        attention, ffn = self.attention, self.ffn
+        check_positive("the scale of scores", attention.scale, optional=True)
+        check_positive("the softcap of scores", attention.softcap, optional=True)
+        if attention.windows is not None:
+            for window in attention.windows:
+                if window is not None:
+                    check_count("a sliding window", window)
+            if len(attention.windows) != self.num_hidden_layers:
+                raise WorkloadError(
+                    f"{len(attention.windows)} windows were given for {self.num_hidden_layers} layers: give one each"
+                )
+        if ffn.experts and not 0 < ffn.experts_per_token <= ffn.experts:
+            raise WorkloadError(f"{ffn.experts_per_token} experts a token cannot be chosen of {ffn.experts}")
+        if ffn.activation not in ACTIVATIONS:
+            raise WorkloadError(f"activation {ffn.activation!r} is not supported; {', '.join(ACTIVATIONS)} are")
+        if self.block not in BLOCK_NORMS:
+            raise WorkloadError(f"block {self.block!r} is none of {', '.join(BLOCK_NORMS)}")
 
     @property
     def group(self) -> int:
@@ -88,23 +189,72 @@ class LlamaConfig:
         return self.num_attention_heads // self.num_key_value_heads
 
     @property
+    def static(self) -> tuple[str, ...]:
+        """The products of a layer with a matrix of weights, in the order in which it uses them."""
+        return tuple(self.matrix_shapes)
+
+    @property
     def matrix_shapes(self) -> dict[str, tuple[int, int]]:
-        """The shape (in, out) of each of `STATIC`."""
-        hidden, inner = self.hidden_size, self.intermediate_size
+        """The shape (in, out) of each of `static`."""
+        hidden = self.hidden_size
         queries, keys = self.num_attention_heads * self.head_dim, self.num_key_value_heads * self.head_dim
-        return {
+        shapes = {
             "attention.q": (hidden, queries),
             "attention.k": (hidden, keys),
             "attention.v": (hidden, keys),
             "attention.o": (queries, hidden),
-            "ffn.gate": (hidden, inner),
-            "ffn.up": (hidden, inner),
-            "ffn.down": (inner, hidden),
         }
+        if not self.ffn.experts:
+            return shapes | self._ffn_shapes("ffn")
+        shapes["ffn.router"] = (hidden, self.ffn.experts)
+        for expert in range(self.ffn.experts):
+            shapes |= self._ffn_shapes(f"ffn.experts.{expert}")
+        return shapes
+
+    def _ffn_shapes(self, path: str) -> dict[str, tuple[int, int]]:
+        hidden, inner = self.hidden_size, self.intermediate_size
+        gate = {f"{path}.gate": (hidden, inner)} if self.ffn.gated else {}
+        return gate | {f"{path}.up": (hidden, inner), f"{path}.down": (inner, hidden)}
+
+    @property
+    def outer_shapes(self) -> dict[str, tuple[int, int]]:
+        """The shape (in, out) of the products with weights behind the layers, in their order."""
+        if self.head == "none":
+            return {}
+        transform = {"head.transform": (self.hidden_size, self.hidden_size)} if self.head == "transform" else {}
+        return transform | {"head": (self.hidden_size, self.vocab_size)}
+
+    def window(self, layer: int) -> int | None:
+        """Most tokens that a token of a layer attends to; None: any number."""
+        return None if self.attention.windows is None else self.attention.windows[layer]
 
     @property
     def parameters(self) -> int:
         """Number of parameters; a tied head counts once."""
-        layer = sum(rows * columns for rows, columns in self.matrix_shapes.values()) + 2 * self.hidden_size
-        embeddings = (1 if self.tie_word_embeddings else 2) * self.vocab_size * self.hidden_size
-        return self.num_hidden_layers * layer + embeddings + self.hidden_size
+        hidden, vectors = self.hidden_size, 2 if self.norm.kind == "layer" else 1
+        shapes = self.matrix_shapes | self.outer_shapes
+        layer = sum(rows * columns for rows, columns in self.matrix_shapes.values())
+        layer += sum(shapes[name][1] for name in self.biases if name in self.matrix_shapes)
+        layer += len(BLOCK_NORMS[self.block]) * vectors * hidden
+        layer += 2 * vectors * self.head_dim if self.attention.normed else 0
+        outer = (self.vocab_size + self.token_types) * hidden
+        outer += sum(shapes[name][1] for name in self.biases if name in self.outer_shapes)
+        outer += self.positions.rows * hidden if isinstance(self.positions, Learned) else 0
+        outer += vectors * hidden * (self.embed_normed + (self.block != "post") + (self.head == "transform"))
+        outer += hidden * hidden if self.head == "transform" else 0
+        outer += 0 if self.tie_word_embeddings or self.head == "none" else self.vocab_size * hidden
+        return self.num_hidden_layers * layer + outer
+
+
+def check_count(name: str, value: Any) -> None:
+    """Raise WorkloadError for what is no whole number of at least 1."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise WorkloadError(f"{name} must be a whole number of at least 1, not {value!r}")
+
+
+def check_positive(name: str, value: Any, *, optional: bool = False) -> None:
+    """Raise WorkloadError for what is no positive number; None may be allowed."""
+    if optional and value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < math.inf:
+        raise WorkloadError(f"{name} must be a positive number, not {value!r}")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pim.llm_workloads.config import LlamaConfig
+from pim.llm_workloads.config import ModelConfig
 from pim.llm_workloads.errors import WorkloadError
 
 if TYPE_CHECKING:
@@ -24,12 +24,12 @@ class Model:
     Attributes:
         name: of a shipped model, or of its folder.
         config: shapes and constants.
-        params: weights, as `pim.llm_workloads.llama` takes them.
+        params: weights, as `pim.llm_workloads.transformer` takes them.
         tokenizer: text to token ids and back.
     """
 
     name: str
-    config: LlamaConfig
+    config: ModelConfig
     params: Mapping[str, Any]
     tokenizer: "Tokenizer"
 
@@ -59,10 +59,10 @@ class Model:
         return f"Model({self.name!r}, {self.config.parameters:,} parameters)"
 
 
-def _logits(config: LlamaConfig, params: Mapping[str, Any], ids: np.ndarray) -> Any:
+def _logits(config: ModelConfig, params: Mapping[str, Any], ids: np.ndarray) -> Any:
     import jax
 
-    from pim.llm_workloads.llama import forward
+    from pim.llm_workloads.transformer import forward
 
     return jax.jit(forward, static_argnums=0)(config, params, ids)
 
@@ -77,7 +77,7 @@ def load_model(model: str | Path) -> Model:
 
     Args:
         model: a name out of `shipped_models()`, or a folder with config.json, model.safetensors and a tokenizer
-            (tokenizer.json, or tok*.bin of llama2.c) of the Llama family.
+            (tokenizer.json, or tok*.bin of llama2.c).
 
     Raises:
         WorkloadError: an unknown name, or a folder that cannot be used; the message says why.
@@ -110,5 +110,5 @@ def _find(model: str | Path) -> Path:
     hint = f"did you mean {near[0]!r}? " if near else ""
     raise WorkloadError(
         f"no model {str(model)!r}: {hint}shipped are {', '.join(shipped) or 'none'}; otherwise give a folder with "
-        "config.json, model.safetensors and tokenizer.json of a Llama"
+        "config.json, model.safetensors and tokenizer.json"
     )

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pim.llm_workloads.config import BLOCK_NORMS, ModelConfig
 from pim.llm_workloads.config import DYNAMIC as DYNAMIC
-from pim.llm_workloads.config import STATIC as STATIC
-from pim.llm_workloads.config import LlamaConfig
 from pim.llm_workloads.errors import WorkloadError
+from pim.llm_workloads.positions import Rotary
 
 Count = int | float | np.ndarray
 """A count, or an array of them: the formulas are plain arithmetic."""
@@ -29,6 +29,16 @@ def layer_path(layer: int, operator: str) -> str:
     'layers.3.attention.q'
     """
     return f"layers.{layer}.{operator}"
+
+
+def layer_of(path: str) -> int | None:
+    """The layer of an operator; None: it is behind the layers.
+
+    >>> layer_of("layers.3.attention.q"), layer_of("head")
+    (3, None)
+    """
+    front, _, rest = path.partition(".")
+    return int(rest.partition(".")[0]) if front == "layers" else None
 
 
 @dataclass(frozen=True)
@@ -63,10 +73,17 @@ class Phase:
         if np.any(np.less(self.tokens, self.logits)):
             raise WorkloadError(f"logits of {self.logits} tokens were asked for, but {self.tokens} are new")
 
-    @property
-    def visible(self) -> Count:
-        """Tokens that a new token attends to, on average."""
-        return self.context - (self.tokens - 1) / 2 if self.causal else self.context
+    def visible(self, window: int | None = None) -> Count:
+        """Tokens that a new token attends to, on average, of at most `window` behind it."""
+        if window is None:
+            return self.context - (self.tokens - 1) / 2 if self.causal else self.context
+        if not self.causal:
+            return np.minimum(self.context, window)
+        # The first tokens of a text see all before them: positions below the window, `rising` of the new ones.
+        first = self.context - self.tokens
+        rising = np.clip(window - first, 0, self.tokens)
+        seen = rising * (first + (rising + 1) / 2) + (self.tokens - rising) * window
+        return seen / self.tokens
 
 
 @dataclass(frozen=True)
@@ -124,24 +141,42 @@ class VectorWork:
         return OPS[self.kind] * self.elements
 
 
-_ORDER = (*STATIC[:3], *DYNAMIC, *STATIC[3:])
+def layer_operators(config: ModelConfig) -> tuple[str, ...]:
+    """All products of a layer, in the order in which they run."""
+    before, behind = config.static[:3], config.static[3:]
+    return (*before, *DYNAMIC, *behind)
 
 
-def products(config: LlamaConfig, phase: Phase) -> list[Product]:
+def operator_paths(config: ModelConfig) -> list[str]:
+    """The paths of all products of a model, in the order in which they run.
+
+    >>> operator_paths(config)[-2:]
+    ['layers.5.ffn.down', 'head']
+    """
+    layers = range(config.num_hidden_layers)
+    return [*(layer_path(i, op) for i in layers for op in layer_operators(config)), *config.outer_shapes]
+
+
+def products(config: ModelConfig, phase: Phase) -> list[Product]:
     """All products of a phase, in the order in which they run.
+
+    Each expert of a mixture multiplies the share of the tokens that it is chosen for, on average.
 
     Example:
         >>> sum(product.macs for product in products(config, Phase(tokens=2048, context=2048, logits=1)))
     """
     shapes, vectors = config.matrix_shapes, phase.batch * phase.tokens
+    chosen = config.ffn.experts_per_token / config.ffn.experts if config.ffn.experts else 1
     found = [
-        _static(layer_path(layer, operator), shapes[operator], vectors)
-        if operator in STATIC
-        else _dynamic(layer_path(layer, operator), operator, config, phase)
+        _dynamic(layer_path(layer, operator), operator, config, phase, config.window(layer))
+        if operator in DYNAMIC
+        else _static(
+            layer_path(layer, operator), shapes[operator], vectors * chosen if ".experts." in operator else vectors
+        )
         for layer in range(config.num_hidden_layers)
-        for operator in _ORDER
+        for operator in layer_operators(config)
     ]
-    return [*found, _static("head", (config.hidden_size, config.vocab_size), phase.batch * phase.logits)]
+    return [*found, *(_static(path, shape, phase.batch * phase.logits) for path, shape in config.outer_shapes.items())]
 
 
 def _static(path: str, shape: tuple[int, int], vectors: Count) -> Product:
@@ -149,9 +184,11 @@ def _static(path: str, shape: tuple[int, int], vectors: Count) -> Product:
     return Product(path, False, n_in, n_out, copies=1, vectors=vectors, held=n_in * n_out, written=0)
 
 
-def _dynamic(path: str, operator: str, config: LlamaConfig, phase: Phase) -> Product:
+def _dynamic(path: str, operator: str, config: ModelConfig, phase: Phase, window: int | None) -> Product:
     dim, copies = config.head_dim, phase.batch * config.num_key_value_heads
-    n_in, n_out = (dim, phase.visible) if operator == "attention.qk" else (phase.visible, dim)
+    seen = phase.visible(window)
+    n_in, n_out = (dim, seen) if operator == "attention.qk" else (seen, dim)
+    held = phase.context if window is None else np.minimum(phase.context, window + phase.tokens - 1)
     return Product(
         path,
         True,
@@ -159,28 +196,44 @@ def _dynamic(path: str, operator: str, config: LlamaConfig, phase: Phase) -> Pro
         n_out,
         copies=copies,
         vectors=config.group * phase.tokens,
-        held=copies * phase.context * dim,
+        held=copies * held * dim,
         written=copies * phase.tokens * dim,
     )
 
 
-def vector_work(config: LlamaConfig, phase: Phase) -> list[VectorWork]:
-    """All element-wise work of a phase, in the order in which it runs."""
+def vector_work(config: ModelConfig, phase: Phase) -> list[VectorWork]:
+    """All element-wise work of a phase, in the order in which it runs.
+
+    The sums of biases are not counted, nor what is done to embeddings.
+    """
     each = phase.batch * phase.tokens
-    stream = each * config.hidden_size
-    heads = config.num_attention_heads + config.num_key_value_heads
-    layer_work = (
-        ("input_norm", "norm", stream),
-        ("attention.rope", "rope", each * heads * config.head_dim),
-        ("attention.softmax", "softmax", each * config.num_attention_heads * phase.visible),
-        ("attention.residual", "residual", stream),
-        ("post_norm", "norm", stream),
-        ("ffn.activation", "activation", each * config.intermediate_size),
-        ("ffn.residual", "residual", stream),
-    )
     found = [
         VectorWork(layer_path(layer, name), kind, elements)
         for layer in range(config.num_hidden_layers)
-        for name, kind, elements in layer_work
+        for name, kind, elements in _layer_work(config, phase, each, config.window(layer))
     ]
-    return [*found, VectorWork("norm", "norm", phase.batch * phase.logits * config.hidden_size)]
+    if config.block != "post":
+        found.append(VectorWork("norm", "norm", phase.batch * phase.logits * config.hidden_size))
+    if config.head == "transform":
+        width = phase.batch * phase.logits * config.hidden_size
+        found += [VectorWork("head.activation", "activation", width), VectorWork("head.norm", "norm", width)]
+    return found
+
+
+def _layer_work(config: ModelConfig, phase: Phase, each: Count, window: int | None) -> list[tuple[str, str, Count]]:
+    """The element-wise work of a layer: name, kind and elements."""
+    stream = each * config.hidden_size
+    scores = each * config.num_attention_heads * phase.visible(window)
+    heads = each * (config.num_attention_heads + config.num_key_value_heads)
+    inner = each * config.intermediate_size * (config.ffn.experts_per_token if config.ffn.experts else 1)
+    norms = {name: (name, "norm", stream) for name in BLOCK_NORMS[config.block]}
+    found = [norms.pop("input_norm")] if "input_norm" in norms else []
+    if config.attention.normed:
+        found.append(("attention.head_norm", "norm", heads * config.head_dim))
+    if isinstance(config.positions, Rotary):
+        turned = config.head_dim if config.positions.dims is None else config.positions.dims
+        found.append(("attention.rope", "rope", heads * turned))
+    found += [("attention.softmax", "softmax", scores), ("attention.residual", "residual", stream)]
+    before = [norms.pop(name) for name in ("attention.norm", "post_norm") if name in norms]
+    found += [*before, ("ffn.activation", "activation", inner)]
+    return [*found, *norms.values(), ("ffn.residual", "residual", stream)]

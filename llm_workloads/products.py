@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, UInt32
 
-from pim.llm_workloads import llama
-from pim.llm_workloads.config import STATIC, LlamaConfig
+from pim.llm_workloads import transformer
+from pim.llm_workloads.config import ModelConfig
 from pim.llm_workloads.model import Model
 from pim.llm_workloads.text import ScoredText
 
@@ -38,26 +38,38 @@ def products(model: Model, text: ScoredText) -> Iterator[Product]:
     (matrices,) = params["segments"]
     valid = np.nonzero(text.valid_tokens())
     rows = jnp.asarray(np.stack([text.documents[valid[0]], valid[1].astype(np.uint32)], axis=1))
-    x = jnp.asarray(params["embed"])[text.tokens]
+    x = transformer.embed(config, params, jnp.asarray(text.tokens))
     for index in range(config.num_hidden_layers):
         layer = jax.tree.map(lambda leaf, k=index: jnp.asarray(leaf[k]), matrices)
         x, inputs = _layer(config, layer, x)
-        for operator in STATIC:
+        for operator in config.static:
             yield Product(index, operator, layer[operator], inputs[operator][valid], rows)
-    hidden = llama.rms_norm(x, jnp.asarray(params["norm"]), config.rms_norm_eps)
-    head = jnp.asarray(params["head"]) if "head" in params else jnp.asarray(params["embed"]).T
-    yield Product(config.num_hidden_layers, "head", head, hidden[valid], rows)
+    for operator, (matrix, given) in _outer(config, params, x).items():
+        yield Product(config.num_hidden_layers, operator, matrix, given[valid], rows)
+
+
+def _outer(config: ModelConfig, params: Any, x: Array) -> dict[str, tuple[Array, Array]]:
+    """The matrices behind the layers, and their inputs."""
+    found = {}
+
+    def observe(operator: str, w: Array, given: Array, ids: Array) -> Array:
+        found[operator] = (w, given)
+        return transformer.digital_matmul(operator, w, given, ids)
+
+    if config.outer_shapes:
+        transformer.read_out(config, params, transformer.final_norm(config, params, x), jnp.zeros(0), observe)
+    return found
 
 
 @partial(jax.jit, static_argnums=0)
-def _layer(config: LlamaConfig, layer: Any, x: Array) -> tuple[Array, dict[str, Array]]:
+def _layer(config: ModelConfig, layer: Any, x: Array) -> tuple[Array, dict[str, Array]]:
     """One exact layer, and the inputs of its matrices."""
     inputs = {}
 
     def observe(operator: str, w: Array, given: Array, ids: Array) -> Array:
         inputs[operator] = given
-        return llama.digital_matmul(operator, w, given, ids)
+        return transformer.digital_matmul(operator, w, given, ids)
 
-    cache = jax.tree.map(lambda leaf: leaf[0], llama.init_cache(config, x.shape[0], capacity=0))
-    y, _ = llama.layer_step(config, layer, x, cache, observe)
-    return y, {operator: inputs[operator] for operator in STATIC}
+    cache = jax.tree.map(lambda leaf: leaf[0], transformer.init_cache(config, x.shape[0], capacity=0))
+    y, _ = transformer.layer_step(config, layer, x, cache, observe)
+    return y, {operator: inputs[operator] for operator in config.static}

@@ -15,11 +15,7 @@ from pim.llm_workloads.errors import WorkloadError
 from pim.llm_workloads.tokenizers import Tokenizer
 
 SEPARATOR = "<|endoftext|>"
-SHARED_RUN = 32
-"""Tokens in a row that two texts may not share if one is to calibrate what is scored on the other."""
-
 _FEW = 4
-_GREETING = 8
 
 
 @dataclass(frozen=True)
@@ -42,12 +38,25 @@ class Batch:
 
 
 @dataclass(frozen=True)
+class Row:
+    """A sequence of which the tokens from `first` on are scored; `source` is the document that it is a piece of."""
+
+    ids: Sequence[int]
+    first: int
+    source: int
+
+
+@dataclass(frozen=True)
 class ScoredText:
-    """The sequences of a text, one a row: every valid token but the first of its row is scored.
+    """The sequences of a text, one a row: the valid tokens of a row are scored from a first one on.
+
+    What stands before that is context: the row's BOS, the overlap of two windows, or the prompt of a continuation.
 
     Attributes:
         tokens: padded with 0 to the longest sequence.
         lengths: valid tokens of each row.
+        first: position of the first scored token of each row, at least 1.
+        source: number of the document that each row is a piece of, ascending from 0.
         context: most tokens that a row may have.
         protocol: how the text was cut, in words.
         sha256: of the whole text, UTF-8.
@@ -55,13 +64,15 @@ class ScoredText:
 
     tokens: Int32[np.ndarray, "rows time"]
     lengths: Int32[np.ndarray, " rows"]
+    first: Int32[np.ndarray, " rows"]
+    source: Int32[np.ndarray, " rows"]
     context: int
     protocol: str
     sha256: str
 
     @property
     def count(self) -> int:
-        """Number of rows: documents, or windows."""
+        """Number of rows: documents, windows, or continuations."""
         return len(self.lengths)
 
     @property
@@ -71,11 +82,15 @@ class ScoredText:
 
     def scored_tokens(self) -> Int32[np.ndarray, " rows"]:
         """Number of scored tokens of each row."""
-        return self.lengths - 1
+        return self.lengths - self.first
 
     def valid_tokens(self) -> Bool[np.ndarray, "rows time"]:
         """Which tokens are no padding."""
         return np.arange(self.tokens.shape[1])[None, :] < self.lengths[:, None]
+
+    def is_scored(self) -> Bool[np.ndarray, "rows time"]:
+        """Which tokens are scored."""
+        return self.valid_tokens() & (np.arange(self.tokens.shape[1])[None, :] >= self.first[:, None])
 
     def rows(self) -> list[Int32[np.ndarray, " length"]]:
         """The tokens of each row, without padding."""
@@ -87,7 +102,13 @@ class ScoredText:
             raise WorkloadError(f"{tokens} tokens are no text: give at least 2")
         count = max(1, int(np.searchsorted(np.cumsum(self.lengths), tokens, side="right")))
         lengths = np.minimum(self.lengths[:count], tokens).astype(np.int32)
-        return replace(self, tokens=self.tokens[:count, : lengths.max()], lengths=lengths)
+        return replace(
+            self,
+            tokens=self.tokens[:count, : lengths.max()],
+            lengths=lengths,
+            first=np.minimum(self.first[:count], lengths),
+            source=self.source[:count],
+        )
 
     def batches(self, tokens: int) -> Iterator[Batch]:
         """Cut into batches of about `tokens` tokens, of few shapes, since each is compiled.
@@ -112,13 +133,18 @@ class ScoredText:
 
     def _batch(self, index: Int64[np.ndarray, " kept"], rows: int, width: int) -> Batch:
         taken = np.concatenate([index, np.full(rows - len(index), index[0])])
-        scored = self.valid_tokens()[taken, 1:width].astype(np.float32)
+        scored = self.is_scored()[taken, 1:width].astype(np.float32)
         scored[len(index) :] = 0.0
         return Batch(self.tokens[taken, :width], self.documents[taken], scored, index, slice(0, len(index)))
 
 
 def as_scored(
-    text: str | ScoredText, tokenizer: Tokenizer, *, context: int, max_tokens: int | None = None
+    text: str | ScoredText,
+    tokenizer: Tokenizer,
+    *,
+    context: int,
+    max_tokens: int | None = None,
+    stride: int | None = None,
 ) -> ScoredText:
     """Cut a text into scored sequences: documents where it has separators, else windows.
 
@@ -127,10 +153,13 @@ def as_scored(
         tokenizer: of the model.
         context: most tokens of a sequence, BOS among them.
         max_tokens: most scored tokens of the whole, taken from its beginning; all by default.
+        stride: tokens from the beginning of one window to that of the next. Where windows overlap, the tokens that two
+            of them have are context in the later one; a document is then scored to its end. By default windows do
+            not overlap, and documents are cut.
 
     Raises:
-        WorkloadError: a context below 2, a budget below 1, a text without a token to score, a token that the model
-            does not know.
+        WorkloadError: a context below 2, a budget or a stride below 1, a text without a token to score, a token that
+            the model does not know.
 
     Example:
         >>> scored = as_scored("Once upon a time.<|endoftext|>One day.", tokenizer, context=256)
@@ -140,35 +169,72 @@ def as_scored(
     if isinstance(text, ScoredText):
         return text
     cut = cut_documents if SEPARATOR in text else cut_windows
-    return cut(text, tokenizer, context=context, max_tokens=max_tokens)
+    return cut(text, tokenizer, context=context, max_tokens=max_tokens, stride=stride)
 
 
-def cut_documents(text: str, tokenizer: Tokenizer, *, context: int, max_tokens: int | None = None) -> ScoredText:
+def cut_documents(
+    text: str, tokenizer: Tokenizer, *, context: int, max_tokens: int | None = None, stride: int | None = None
+) -> ScoredText:
     """Each `<|endoftext|>` block alone, stripped: BOS and its tokens, cut at `context` in all, each behind BOS scored.
 
-    Without a BOS the first token of a block is not scored. Blank blocks are left out.
+    Without a BOS the first token of a block is not scored. Blank blocks are left out. With a `stride` a block that is
+    longer goes on in windows to its end.
     """
-    _check_sizes(context, max_tokens)
+    _check_sizes(context, max_tokens, stride)
     front, begins = _front(tokenizer)
-    blocks = (block.strip() for block in text.split(SEPARATOR))
-    rows = ((front + tokenizer.encode(block))[:context] for block in blocks if block)
-    protocol = f"documents: each {SEPARATOR} block alone, {begins}, cut at {context} tokens"
-    return _scored_text(rows, text, tokenizer, context, max_tokens, protocol)
+    blocks = [block for block in (block.strip() for block in text.split(SEPARATOR)) if block]
+    encoded = ((number, tokenizer.encode(block)) for number, block in enumerate(blocks))
+    if stride is None:
+        rows = (Row((front + ids)[:context], 1, number) for number, ids in encoded)
+        long = f"cut at {context} tokens"
+    else:
+        rows = (Row(ids, first, i) for i, whole in encoded for ids, first in _windows(whole, front, context, stride))
+        long = f"whole, {_overlapping(context, stride)}"
+    return _within(
+        max_tokens, rows, text, tokenizer, context, f"documents: each {SEPARATOR} block alone, {begins}, {long}"
+    )
 
 
-def cut_windows(text: str, tokenizer: Tokenizer, *, context: int, max_tokens: int | None = None) -> ScoredText:
-    """Windows that do not overlap: BOS and the next `context - 1` tokens, each behind BOS scored.
+def cut_windows(
+    text: str, tokenizer: Tokenizer, *, context: int, max_tokens: int | None = None, stride: int | None = None
+) -> ScoredText:
+    """Windows of BOS and the next `context - 1` tokens, each behind BOS scored, unless a window before has it.
 
-    Without a BOS a window is `context` tokens, the first of them not scored. What is left at the end is not scored
-    either, unless the text is shorter than one window.
+    Without a BOS a window is `context` tokens, and the very first of what does not overlap is not scored.
+
+    Without overlap, what is left at the end and fills no window is not scored, as in the code of GPTQ
+    (arXiv 2210.17323), unless the text is shorter than one. With a `stride` that lets windows overlap, the last one
+    ends with the text and may be shorter, as in https://huggingface.co/docs/transformers/perplexity.
     """
-    _check_sizes(context, max_tokens)
+    _check_sizes(context, max_tokens, stride)
     front, begins = _front(tokenizer)
-    ids, step = tokenizer.encode(text), context - len(front)
-    starts = range(0, max(1, len(ids) - step + 1), step)
-    rows = (front + ids[start : start + step] for start in starts)
-    protocol = f"windows: {context} tokens each, no overlap, {begins}"
-    return _scored_text(rows, text, tokenizer, context, max_tokens, protocol)
+    room = context - len(front)
+    step = room if stride is None else min(stride, room)
+    overlaps = step < room
+    windows = list(_windows(tokenizer.encode(text), front, context, step))
+    if not overlaps and len(windows) > 1 and len(windows[-1][0]) < context:
+        windows.pop()
+    rows = (Row(ids, first, number) for number, (ids, first) in enumerate(windows))
+    cut = _overlapping(context, step) if overlaps else f"{context} tokens each, no overlap"
+    return _within(max_tokens, rows, text, tokenizer, context, f"windows: {cut}, {begins}")
+
+
+def _windows(ids: list[int], front: list[int], context: int, stride: int) -> Iterator[tuple[list[int], int]]:
+    """Windows to the end of the text, each with the position in it of its first token that no window before has.
+
+    Of stride `stride`, or of the room behind `front` where that is less, so that no token is left out.
+    """
+    size, done = context - len(front), 0
+    for start in range(0, len(ids), min(stride, size)):
+        end = min(start + size, len(ids))
+        yield front + ids[start:end], max(1, len(front) + done - start)
+        done = end
+        if end == len(ids):
+            return
+
+
+def _overlapping(context: int, stride: int) -> str:
+    return f"in windows of {context} tokens every {stride}, each token scored in the first window that has it"
 
 
 def _front(tokenizer: Tokenizer) -> tuple[list[int], str]:
@@ -178,66 +244,58 @@ def _front(tokenizer: Tokenizer) -> tuple[list[int], str]:
     return [tokenizer.bos_id], "BOS in front, every token behind it scored"
 
 
-def _check_sizes(context: int, max_tokens: int | None) -> None:
+def _check_sizes(context: int, max_tokens: int | None, stride: int | None) -> None:
     if context < 2:
         raise WorkloadError(f"a context of {context} tokens leaves none to score: give at least 2")
     if max_tokens is not None and max_tokens < 1:
         raise WorkloadError(f"a budget of {max_tokens} tokens leaves none to score: give at least 1")
+    if stride is not None and stride < 1:
+        raise WorkloadError(f"windows with a stride of {stride} tokens do not move on: give at least 1")
 
 
-def _scored_text(
-    rows: Iterator[Sequence[int]],
-    text: str,
-    tokenizer: Tokenizer,
-    context: int,
-    max_tokens: int | None,
-    protocol: str,
+def _within(
+    max_tokens: int | None, rows: Iterator[Row], text: str, tokenizer: Tokenizer, context: int, protocol: str
 ) -> ScoredText:
+    """The rows that have a token to score, up to a budget of them."""
     left = math.inf if max_tokens is None else max_tokens
-    kept: list[Sequence[int]] = []
+    kept: list[Row] = []
     for row in rows:
-        if len(row) > 1:
-            kept.append(row[: int(min(len(row), left + 1))])
-            left -= len(kept[-1]) - 1
+        scored = len(row.ids) - row.first
+        if scored > 0:
+            kept.append(replace(row, ids=row.ids[: row.first + int(min(scored, left))]))
+            left -= scored
         if left <= 0:
             break
     if not kept:
         raise WorkloadError(f"the text ({len(text)} characters) has no token to score")
-    for number, row in enumerate(kept):
-        if min(row) < 0 or max(row) >= tokenizer.vocab_size:
-            wrong = next(i for i in row if not 0 <= i < tokenizer.vocab_size)
+    budget = "" if max_tokens is None else f", at most {max_tokens} scored tokens"
+    sha256 = hashlib.sha256(text.encode()).hexdigest()
+    return pack(kept, tokenizer, context=context, protocol=protocol + budget, sha256=sha256)
+
+
+def pack(rows: Sequence[Row], tokenizer: Tokenizer, *, context: int, protocol: str, sha256: str) -> ScoredText:
+    """Rows as one array. Sources are counted anew from 0, so that those without a row leave no gap.
+
+    Raises:
+        WorkloadError: a token that the model does not know.
+    """
+    for number, row in enumerate(rows):
+        if min(row.ids) < 0 or max(row.ids) >= tokenizer.vocab_size:
+            wrong = next(i for i in row.ids if not 0 <= i < tokenizer.vocab_size)
             raise WorkloadError(
                 f"sequence {number} of the text has token id {wrong} ({tokenizer.decode([wrong])!r}), "
                 f"but the model's vocabulary has {tokenizer.vocab_size}: the tokenizer is of another model"
             )
-    tokens = np.zeros((len(kept), max(map(len, kept))), np.int32)
-    for row, ids in zip(tokens, kept, strict=True):
-        row[: len(ids)] = ids
-    budget = "" if max_tokens is None else f", at most {max_tokens} scored tokens"
+    tokens = np.zeros((len(rows), max(len(row.ids) for row in rows)), np.int32)
+    for padded, row in zip(tokens, rows, strict=True):
+        padded[: len(row.ids)] = row.ids
+    column = lambda values: np.array(list(values), np.int32)
     return ScoredText(
         tokens,
-        np.array([len(row) for row in kept], np.int32),
-        context,
-        protocol + budget,
-        hashlib.sha256(text.encode()).hexdigest(),
+        lengths=column(len(row.ids) for row in rows),
+        first=column(row.first for row in rows),
+        source=np.unique(column(row.source for row in rows), return_inverse=True)[1].astype(np.int32),
+        context=context,
+        protocol=protocol,
+        sha256=sha256,
     )
-
-
-def overlap(calibration: ScoredText, scored: ScoredText) -> str | None:
-    """Where the scored text repeats the calibration text, in words; None if it does not.
-
-    It does if they have a sequence (of 8 tokens or more) or 32 tokens in a row in common. What is calibrated on scored
-    text looks better than it is: the caller raises.
-    """
-    runs = {run for row in calibration.rows() for run in _runs(row[1:])}
-    for number, row in enumerate(scored.rows()):
-        at = next((at for at, run in enumerate(_runs(row[1:])) if run in runs), None)
-        if at is not None:
-            return f"sequence {number} of the scored text shares the tokens from its {at + 1}th on"
-    return None
-
-
-def _runs(row: Int32[np.ndarray, " length"]) -> list[bytes]:
-    """Every run of `SHARED_RUN` tokens; a row that is shorter is one run, but a greeting of a few tokens is none."""
-    length = min(len(row), SHARED_RUN)
-    return [] if length < _GREETING else [row[at : at + length].tobytes() for at in range(len(row) - length + 1)]

@@ -1,7 +1,9 @@
 """Tokenizers: text to token ids and back.
 
-Two kinds are read: `tokenizer.json` of Hugging Face's library, and the small binary file of llama2.c
-(https://github.com/karpathy/llama2.c, MIT), a SentencePiece BPE with byte fallback.
+Read are, in this order: `tokenizer.json` of Hugging Face's library; `vocab.json` with `merges.txt`, the byte-level BPE
+of GPT-2 and OPT (https://github.com/openai/gpt-2, encoder.py); `vocab.json` with the characters of a character-level
+model; and the small binary file of llama2.c (https://github.com/karpathy/llama2.c, MIT), a SentencePiece BPE with byte
+fallback.
 """
 
 import re
@@ -14,8 +16,10 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import tokenizers
+from tokenizers import decoders, models, pre_tokenizers
 
-from pim.llm_workloads.checkpoint import read_json
+from pim.llm_workloads.char_tokenizer import char_tokenizer
+from pim.llm_workloads.config_file import read_json
 from pim.llm_workloads.errors import WorkloadError
 
 
@@ -47,16 +51,51 @@ class Tokenizer(Protocol):
 
 @dataclass(frozen=True)
 class HFTokenizer:
-    """A `tokenizer.json`, with the special tokens that its model's configuration names."""
+    """A tokenizer of Hugging Face's library, with the special tokens that its model's configuration names.
+
+    Attributes:
+        tokenizer: the library's own.
+        bos_id: token that begins a text, None if there is none.
+        eos_id: token that ends a text, likewise.
+        vocab_size: ids lie below it.
+        cls_id: token in front of an encoder's sentence, likewise.
+        sep_id: token behind an encoder's sentence, likewise.
+    """
 
     tokenizer: tokenizers.Tokenizer
     bos_id: int | None
     eos_id: int | None
     vocab_size: int
+    cls_id: int | None = None
+    sep_id: int | None = None
 
     def encode(self, text: str) -> list[int]:
         """The ids of a text, without BOS and EOS."""
-        return self.tokenizer.encode(text, add_special_tokens=False).ids
+        return self._encoding(text).ids
+
+    def encode_sentence(self, text: str, limit: int | None = None) -> list[int]:
+        """The ids of a text as an encoder reads it: with what stands around it, such as [CLS] and [SEP].
+
+        What stands there is what the file says, or where it says nothing `cls_id` and `sep_id`. Of a text that has more
+        than `limit` ids with these the end is cut off.
+
+        >>> load_tokenizer("minilm").encode_sentence("A girl is styling her hair.")
+        [101, 1037, 2611, 2003, 20724, 2014, 2606, 1012, 102]
+        """
+        if self.tokenizer.post_processor is None:
+            front, back = ([] if i is None else [i] for i in (self.cls_id, self.sep_id))
+            ids = self.encode(text)
+            return [*front, *(ids if limit is None else ids[: max(0, limit - len(front) - len(back))]), *back]
+        encoding = self._encoding(text)
+        if limit is not None:
+            encoding.truncate(max(0, limit - self.tokenizer.num_special_tokens_to_add(False)))
+        return self.tokenizer.post_process(encoding).ids
+
+    def _encoding(self, text: str) -> tokenizers.Encoding:
+        try:
+            return self.tokenizer.encode(text, add_special_tokens=False)
+        except Exception as error:  # the library raises bare Exceptions: there is no token for the unknown
+            raise WorkloadError(f"the model's tokenizer cannot encode the text ({_one_line(error)})") from error
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of ids; BOS and EOS are left out."""
@@ -124,14 +163,14 @@ def _merge(word: str, pieces: Sequence[bytes], scores: Sequence[float], ids: Map
 
 
 def load_tokenizer(directory: Path | str, vocab_size: int | None = None) -> Tokenizer:
-    """The tokenizer of a model's folder: its tokenizer.json, else the one tok*.bin of llama2.c in it.
+    """The tokenizer of a model's folder, in whichever of the forms that this module's head lists.
 
     Args:
         directory: the folder.
         vocab_size: ids that the model knows, which may be fewer than the tokenizer's (a padding token added later).
 
     Raises:
-        WorkloadError: neither is there, or the file is damaged.
+        WorkloadError: there is none, or the file is damaged.
 
     Example:
         >>> load_tokenizer("stories260K").encode("Once upon a time")
@@ -139,46 +178,84 @@ def load_tokenizer(directory: Path | str, vocab_size: int | None = None) -> Toke
     """
     directory = Path(directory)
     if (directory / "tokenizer.json").exists():
-        return _load_hf(directory, vocab_size)
+        return _with_specials(directory, _read_hf(directory / "tokenizer.json"), vocab_size)
+    if (vocabulary := directory / "vocab.json").exists():
+        content = read_json(vocabulary)
+        if "chars" in content:
+            return char_tokenizer(vocabulary, content, vocab_size)
+        return _with_specials(directory, _read_gpt2(vocabulary, directory / "merges.txt"), vocab_size)
     binaries = sorted(directory.glob("tok*.bin"))
-    if len(binaries) != 1:
-        found = ", ".join(file.name for file in binaries) or "neither"
-        raise WorkloadError(f"{directory}: expected a tokenizer.json or one tok*.bin of llama2.c, found {found}")
-    tokenizer = load_llama2c(binaries[0])
-    if vocab_size is not None and tokenizer.vocab_size > vocab_size:
-        raise WorkloadError(f"{binaries[0]}: has {tokenizer.vocab_size} pieces, but the model knows {vocab_size}")
-    return tokenizer
+    if len(binaries) == 1:
+        return load_llama2c(binaries[0], vocab_size)
+    if (directory / "tokenizer.model").exists():
+        raise WorkloadError(
+            f"{directory / 'tokenizer.model'}: SentencePiece's own format is not read: save the tokenizer as a "
+            "tokenizer.json (transformers does: AutoTokenizer.from_pretrained(folder).save_pretrained(folder))"
+        )
+    found = ", ".join(file.name for file in binaries) or "none"
+    raise WorkloadError(
+        f'{directory}: expected a tokenizer.json, a vocab.json (with merges.txt or "chars") or one tok*.bin of '
+        f"llama2.c, found {found}"
+    )
 
 
-def _load_hf(directory: Path, vocab_size: int | None) -> HFTokenizer:
-    path = directory / "tokenizer.json"
+def _read_hf(path: Path) -> tokenizers.Tokenizer:
     read_json(path)
     try:
         tokenizer = tokenizers.Tokenizer.from_file(str(path))
     except Exception as error:  # the library raises bare Exceptions
-        raise WorkloadError(f"{path}: not a tokenizer of Hugging Face's library ({error})") from error
+        raise WorkloadError(f"{path}: not a tokenizer of Hugging Face's library ({_one_line(error)})") from error
     tokenizer.no_truncation()
     tokenizer.no_padding()
-    settings = [read_json(f) for f in _settings_files(directory)]
+    return tokenizer
+
+
+def _read_gpt2(vocabulary: Path, merges: Path) -> tokenizers.Tokenizer:
+    """The byte-level BPE of GPT-2 and OPT from its two files, and the special tokens from those beside them."""
+    if not merges.exists():
+        raise WorkloadError(f"{merges}: no such file; beside {vocabulary.name} it says how pieces are merged")
+    try:
+        tokenizer = tokenizers.Tokenizer(models.BPE.from_file(str(vocabulary), str(merges)))
+    except Exception as error:  # the library raises bare Exceptions
+        raise WorkloadError(f"{vocabulary}: not GPT-2's vocabulary with its merges.txt ({_one_line(error)})") from error
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    named = [_text(found, name) for found in _settings(vocabulary.parent) for name in ("bos", "eos", "pad", "unk")]
+    tokenizer.add_special_tokens([t for t in ["<|endoftext|>", *named] if t and tokenizer.token_to_id(t) is not None])
+    return tokenizer
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
+def _with_specials(directory: Path, tokenizer: tokenizers.Tokenizer, vocab_size: int | None) -> HFTokenizer:
+    settings = _settings(directory)
+    bos, eos, cls, sep = (_special(tokenizer, name, settings) for name in ("bos", "eos", "cls", "sep"))
+    begins = all(found.get("add_bos_token", True) for found in settings)  # Qwen's and Pythia's texts begin with none
     own = tokenizer.get_vocab_size(with_added_tokens=True)
-    return HFTokenizer(
-        tokenizer,
-        bos_id=_special(tokenizer, "bos", settings),
-        eos_id=_special(tokenizer, "eos", settings),
-        vocab_size=own if vocab_size is None else min(own, vocab_size),
-    )
+    size = own if vocab_size is None else min(own, vocab_size)
+    return HFTokenizer(tokenizer, bos if begins else None, eos, size, cls, sep)
 
 
-def _settings_files(directory: Path) -> list[Path]:
-    return [file for name in ("tokenizer_config.json", "config.json") if (file := directory / name).exists()]
+def _settings(directory: Path) -> list[dict[str, Any]]:
+    """What the files beside a tokenizer say of its special tokens, the one to be believed first."""
+    names = ("tokenizer_config.json", "special_tokens_map.json", "config.json")
+    return [read_json(file) for name in names if (file := directory / name).exists()]
+
+
+def _text(found: Mapping[str, Any], name: str) -> str | None:
+    """`bos_token` and its like: text, or an object with its content."""
+    token = found.get(f"{name}_token")
+    text = token.get("content") if isinstance(token, dict) else token
+    return text if isinstance(text, str) else None
 
 
 def _special(tokenizer: tokenizers.Tokenizer, name: str, settings: Sequence[Mapping[str, Any]]) -> int | None:
-    """The id of BOS or EOS: `bos_token` (text, or an object with its content) or `bos_token_id` (one, or the first)."""
+    """The id of a special token: by its text, else by `bos_token_id` and its like (a number, or the first of some)."""
     for found in settings:
-        token, number = found.get(f"{name}_token"), found.get(f"{name}_token_id")
-        text = token.get("content") if isinstance(token, dict) else token
-        if isinstance(text, str) and tokenizer.token_to_id(text) is not None:
+        text, number = _text(found, name), found.get(f"{name}_token_id")
+        if text is not None and tokenizer.token_to_id(text) is not None:
             return tokenizer.token_to_id(text)
         number = number[0] if isinstance(number, list) and number else number
         if isinstance(number, int) and not isinstance(number, bool):
@@ -186,11 +263,12 @@ def _special(tokenizer: tokenizers.Tokenizer, name: str, settings: Sequence[Mapp
     return None
 
 
-def load_llama2c(path: Path | str) -> Llama2cTokenizer:
+def load_llama2c(path: Path | str, vocab_size: int | None = None) -> Llama2cTokenizer:
     """Read llama2.c's file: int32 longest piece, then for each piece float32 score, int32 length, bytes.
 
     Raises:
-        WorkloadError: a file that ends within a piece, has no byte pieces, or pieces with an inner space.
+        WorkloadError: a file that ends within a piece, has no byte pieces, pieces with an inner space, or more pieces
+            than the `vocab_size` that the model knows.
     """
     path = Path(path)
     content = path.read_bytes()
@@ -206,6 +284,8 @@ def load_llama2c(path: Path | str) -> Llama2cTokenizer:
         raise WorkloadError(
             f"{path}: {len(pieces)} pieces, but llama2.c's file has 3 special ones and 256 for single bytes"
         )
+    if vocab_size is not None and len(pieces) > vocab_size:
+        raise WorkloadError(f"{path}: has {len(pieces)} pieces, but the model knows {vocab_size}")
     inner = next((piece for piece in pieces if re.search(rb"[^ ] ", piece)), None)
     if inner is not None:
         raise WorkloadError(

@@ -20,9 +20,10 @@ from typing import Any
 import numpy as np
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from pim.llm_workloads.checkpoint import load_checkpoint, save_checkpoint
+from pim.llm_workloads.checkpoint import load_checkpoint
 from pim.llm_workloads.errors import WorkloadError
 from pim.llm_workloads.model import load_model
+from pim.llm_workloads.saving import save_checkpoint
 from pim.llm_workloads.stories import SEPARATOR, stories
 from pim.llm_workloads.stories.lessons import Lesson, batches, lessons
 from pim.llm_workloads.stories.model_card import model_card
@@ -61,7 +62,7 @@ def initial_parameters(config: Any, seed: int) -> dict[str, Any]:
     """Normal weights of standard deviation 1/sqrt(inputs), over sqrt(2 layers) where they add to the residual stream.
 
     Queries and keys of a group begin alike, so that a token looks for its like (arXiv 2305.09828): what is copied is
-    learnt from there. The tree is that of `pim.llm_workloads.llama`, float32.
+    learnt from there. The tree is that of `pim.llm_workloads.transformer`, float32.
     """
     draw = np.random.default_rng(seed)
     layers, hidden = config.num_hidden_layers, config.hidden_size
@@ -124,9 +125,10 @@ def main(arguments: list[str] | None = None) -> None:
         import optax
     except ImportError as error:
         raise WorkloadError(f"training needs {error.name}: python -m pip install 'pim-emulator[train]'") from error
-    from pim.llm_workloads.llama import LlamaConfig, forward
+    from pim.llm_workloads.families.llama import llama_config
+    from pim.llm_workloads.transformer import forward
 
-    config = LlamaConfig(
+    config = llama_config(
         vocab_size=VOCABULARY,
         hidden_size=128,
         intermediate_size=344,

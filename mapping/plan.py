@@ -6,9 +6,9 @@ from typing import Any
 
 from pim.devices.digital_macro import DigitalMacro
 from pim.devices.macro import AnalogMacro
-from pim.llm_workloads.llama import LlamaConfig
+from pim.llm_workloads.config import ModelConfig
 from pim.llm_workloads.model import Model, load_model
-from pim.llm_workloads.operators import DYNAMIC, STATIC, layer_path
+from pim.llm_workloads.operators import DYNAMIC, layer_operators, layer_path, operator_paths
 from pim.mapping.errors import MappingError
 from pim.mapping.system import System
 from pim.mapping.tiles import column_arrays
@@ -31,7 +31,7 @@ class Plan:
         calibration: what the ranges were found on, for the protocol of results.
     """
 
-    config: LlamaConfig
+    config: ModelConfig
     system: System
     assignment: Mapping[str, str]
     model: Model | None = None
@@ -45,7 +45,8 @@ class Plan:
 
     def segments(self) -> list[range]:
         """Runs of layers whose operators all go to the same devices."""
-        layers = [tuple(self.assignment[layer_path(i, op)] for op in (*STATIC, *DYNAMIC)) for i in self._layers()]
+        operators = layer_operators(self.config)
+        layers = [tuple(self.assignment[layer_path(i, op)] for op in operators) for i in self._layers()]
         starts = [i for i in self._layers() if i == 0 or layers[i] != layers[i - 1]]
         return [range(a, b) for a, b in zip(starts, [*starts[1:], len(layers)], strict=True)]
 
@@ -57,7 +58,7 @@ class Plan:
         return replace(self, system=self.system.replace(changes))
 
 
-def place(model: Model | LlamaConfig | str, system: System) -> Plan:
+def place(model: Model | ModelConfig | str, system: System) -> Plan:
     """Place every operator of a model on a system.
 
     Args:
@@ -72,8 +73,7 @@ def place(model: Model | LlamaConfig | str, system: System) -> Plan:
     if isinstance(model, str):
         model = load_model(model)
     config = model.config if isinstance(model, Model) else model
-    paths = [layer_path(i, op) for i in range(config.num_hidden_layers) for op in (*STATIC, *DYNAMIC)]
-    assignment = {path: system.device_for(path) for path in [*paths, "head"]}
+    assignment = {path: system.device_for(path) for path in operator_paths(config)}
     for path, name in assignment.items():
         target = system.devices[name].model
         if isinstance(target, WEIGHTS_ONLY) and path.endswith(DYNAMIC):

@@ -22,10 +22,11 @@ from pim.devices.digital_macro import DigitalMacro
 from pim.devices.macro import AnalogMacro
 from pim.emulation import Held, emulated, macros, program_model
 from pim.errors import StudyError
-from pim.llm_workloads import llama
-from pim.llm_workloads.config import LlamaConfig
-from pim.llm_workloads.operators import STATIC, layer_path
+from pim.llm_workloads import transformer
+from pim.llm_workloads.config import ModelConfig
+from pim.llm_workloads.operators import layer_path
 from pim.llm_workloads.text import ScoredText, as_scored
+from pim.llm_workloads.transformer import Matmul
 from pim.mapping.plan import Plan
 from pim.ranges import Ranges
 
@@ -52,19 +53,18 @@ def calibrate(plan: Plan, text: str | ScoredText, *, context: int = 256, tokens:
     nominal = program_model(plan, None)
     devices = emulated(plan)
     found: dict[str, Found] = {}
-    x = plan.model.params["embed"][sample.tokens]
+    params = plan.model.params
+    x = transformer.embed(plan.config, params, jnp.asarray(sample.tokens))
     valid = jnp.asarray(sample.valid_tokens())
     layer_index = 0
     for segment in nominal["segments"]:
-        for k in range(segment["input_norm"].shape[0]):
+        for k in range(transformer.segment_length(segment)):
             layer = jax.tree.map(lambda leaf, k=k: leaf[k], segment)
             digital = {**layer, **_matrices(plan, layer_index)}
             x, stats = _layer(plan.config, layer, digital, devices, x, valid)
             found |= {layer_path(layer_index, operator): stat for operator, stat in stats.items()}
             layer_index += 1
-    if (head := nominal.get("head")) is not None and _has_statistics(head, devices):
-        hidden = llama.rms_norm(x, nominal["norm"], plan.config.rms_norm_eps)
-        found["head"] = _measure(head, devices[head.device], hidden, valid)
+    found |= _outer(plan.config, nominal, params, devices, x, valid)
     record = {
         "sha256": sample.sha256,
         "tokens": int(valid.sum()),
@@ -90,23 +90,39 @@ def percentiles(plan: Plan) -> dict[str, dict[str, float | None]]:
 
 def _matrices(plan: Plan, layer: int) -> dict[str, Array]:
     assert plan.model is not None
-    return {operator: plan.model.params["segments"][0][operator][layer] for operator in STATIC}
+    return {operator: plan.model.params["segments"][0][operator][layer] for operator in plan.config.static}
 
 
 @partial(jax.jit, static_argnums=0)
-def _layer(config: LlamaConfig, nominal: Any, digital: Any, devices: Any, x: Array, valid: Array):
+def _layer(config: ModelConfig, nominal: Any, digital: Any, devices: Any, x: Array, valid: Array):
     """One exact layer, and what its inputs do to the nominal arrays."""
-    stats = {}
+    stats: dict[str, Found] = {}
+    cache = jax.tree.map(lambda leaf: leaf[0], transformer.init_cache(config, x.shape[0], capacity=0))
+    observe = _observer(nominal, devices, valid, stats)
+    y, _ = transformer.layer_step(config, digital, x, cache, observe)
+    return y, stats
+
+
+@partial(jax.jit, static_argnums=0)
+def _outer(config: ModelConfig, nominal: Any, digital: Any, devices: Any, x: Array, valid: Array):
+    """What is found for the matrices behind the layers."""
+    stats: dict[str, Found] = {}
+    hidden, ids = transformer.final_norm(config, digital, x), jnp.zeros((*x.shape[:2], 2), jnp.uint32)
+    if config.outer_shapes:
+        transformer.read_out(config, digital, hidden, ids, _observer(nominal, devices, valid, stats))
+    return stats
+
+
+def _observer(nominal: Any, devices: Any, valid: Array, stats: dict[str, Found]) -> Matmul:
+    """The exact products, with what their inputs do to the nominal arrays put into `stats`."""
 
     def observe(operator: str, w: Array, inputs: Array, ids: Array) -> Array:
         programmed = nominal.get(operator)
         if _has_statistics(programmed, devices):
             stats[operator] = _measure(programmed, devices[programmed.device], inputs, valid)
-        return llama.digital_matmul(operator, w, inputs, ids)
+        return transformer.digital_matmul(operator, w, inputs, ids)
 
-    cache = jax.tree.map(lambda leaf: leaf[0], llama.init_cache(config, x.shape[0], capacity=0))
-    y, _ = llama.layer_step(config, digital, x, cache, observe)
-    return y, stats
+    return observe
 
 
 def _has_statistics(programmed: Any, devices: Mapping[str, Any]) -> bool:

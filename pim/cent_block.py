@@ -28,7 +28,7 @@ from pim.devices.dram.work import Work, ceil_div, whole
 from pim.devices.near_dram import NearDram
 from pim.devices.record import fields_of, leaf, record
 from pim.errors import StudyError
-from pim.llm_workloads.config import LlamaConfig
+from pim.llm_workloads.config import ModelConfig
 
 Shapes = dict[str, tuple[Any, Any]]
 """Inputs and outputs of each matrix, by its path in the layer."""
@@ -62,7 +62,7 @@ class BlockTime:
 
 def block_time(
     device: Device | NearDram,
-    config: LlamaConfig,
+    config: ModelConfig,
     context: Any,
     *,
     channels: Any = None,
@@ -113,7 +113,7 @@ def _called(device: Any) -> str:
     return device.name if isinstance(device, Device) else f"a {type(device).__name__}"
 
 
-def _check_rows(model: NearDram, attention: CentAttention, config: LlamaConfig, channels: int) -> None:
+def _check_rows(model: NearDram, attention: CentAttention, config: ModelConfig, channels: int) -> None:
     """Raise StudyError if a vector needs more than a row of one bank in each group: CENT then lays it out otherwise."""
     groups = model.banks.banks / attention.vectors.group_banks
     room = int(groups * model.banks.row_bytes * 8 / model.memory.bits)

@@ -24,8 +24,8 @@ from pim.devices.record import part, record, static
 from pim.errors import StudyError
 from pim.formulation import ANALOG, Formulation, choose
 from pim.holding import reading_time
-from pim.llm_workloads.llama import Matmul, digital_matmul
-from pim.llm_workloads.operators import DYNAMIC, STATIC, layer_path
+from pim.llm_workloads.operators import DYNAMIC, layer_path
+from pim.llm_workloads.transformer import Matmul, digital_matmul, head_matrix
 from pim.mapping.plan import Plan
 from pim.ranges import Ranges
 from pim.sum_grid import check_pedestal
@@ -98,14 +98,17 @@ class TabledSilu:
 
 def _activation(plan: Plan, layers: range) -> TabledSilu | None:
     """The activation of a run of layers where their gates' device has a table for it, with a leading axis of layers."""
-    path = layer_path(layers.start, "ffn.gate")
+    ffn = plan.config.ffn
+    front = "ffn.experts.0" if ffn.experts else "ffn"
+    path = layer_path(layers.start, f"{front}.gate" if ffn.gated else f"{front}.up")
     table = getattr(plan.model_of(path), "activation", None)
     if table is None:
         return None
-    if table.function not in ("silu", "sigmoid"):
+    if ffn.activation != "silu" or table.function not in ("silu", "sigmoid"):
         raise StudyError(
-            f"{plan.assignment[path]}: the model's activation is SiLU, but activation.function is {table.function!r}: "
-            "take silu, sigmoid (multiplied by its input at the banks) or, for an exact one, activation = none"
+            f"{plan.assignment[path]}: the model's activation is {ffn.activation!r}, but activation.function is "
+            f"{table.function!r}: take silu, sigmoid (multiplied by its input at the banks; both for 'silu' alone) or, "
+            "for an exact one, activation = none"
         )
     return TabledSilu(jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (len(layers), *leaf.shape)), table))
 
@@ -133,7 +136,7 @@ def program_model(plan: Plan, key: Key[Array, ""] | None, time: float | None = N
         key: key of the chip; without one it is nominal, without write error, drift and faults.
         time: s since programming; by default each device's reference time.
 
-    Returns a tree like the model's own, split into the plan's segments, for `llama.forward` with `hook`.
+    Returns a tree like the model's own, split into the plan's segments, for `transformer.forward` with `hook`.
     """
     assert plan.model is not None, "a plan of a config alone has no weights to program"
     for name, macro in macros(plan).items():
@@ -148,7 +151,7 @@ def program_model(plan: Plan, key: Key[Array, ""] | None, time: float | None = N
     segments = []
     for layers in plan.segments():
         segment = jax.tree.map(lambda leaf, a=layers.start, b=layers.stop: leaf[a:b], digital)
-        for operator in STATIC:
+        for operator in plan.config.static:
             programmed = _program_run(plan, operator, layers, segment[operator], key, time)
             segment[operator] = segment[operator] if programmed is None else programmed
         for operator in DYNAMIC:
@@ -157,8 +160,8 @@ def program_model(plan: Plan, key: Key[Array, ""] | None, time: float | None = N
                 segment[operator] = Written(plan.assignment[path])
         activation = _activation(plan, layers)
         segments.append(segment if activation is None else {**segment, "ffn.activation": activation})
-    head = _program_head(plan, params, key, time)
-    return {**params, "segments": segments, **({} if head is None else {"head": head})}
+    outer = {path: _program_outer(plan, path, params, key, time) for path in plan.config.outer_shapes}
+    return {**params, "segments": segments, **{path: held for path, held in outer.items() if held is not None}}
 
 
 def _program_run(plan: Plan, operator: str, layers: range, weights: Array, key, time) -> Crossbar | Held | None:
@@ -177,20 +180,21 @@ def _program_run(plan: Plan, operator: str, layers: range, weights: Array, key, 
     return _program_layers(weights, index, stacked, macro, key, when, name, plan.assignment[path], how)
 
 
-def _program_head(plan: Plan, params: Mapping[str, Any], key, time) -> Crossbar | Held | None:
-    macro, name = plan.model_of("head"), np.uint32(name_id("head"))
+def _program_outer(plan: Plan, path: str, params: Mapping[str, Any], key, time) -> Crossbar | Held | None:
+    """A matrix behind the layers on its device; None if that is exact."""
+    macro, name = plan.model_of(path), np.uint32(name_id(path))
     if not isinstance(macro, AnalogMacro | Holder):
         return None
-    weights = params["head"] if "head" in params else params["embed"].T
+    weights = head_matrix(params) if path == "head" else params[path]
     layer = jnp.asarray([plan.config.num_hidden_layers], jnp.int32)
     if isinstance(macro, Holder):
-        run = Held(_hold_layers(weights[None], layer, macro, key, name), plan.assignment["head"])
+        run = Held(_hold_layers(weights[None], layer, macro, key, name), plan.assignment[path])
     else:
-        ranges = plan.ranges.get("head")
+        ranges = plan.ranges.get(path)
         stacked = None if ranges is None else jax.tree.map(lambda r: r[None], ranges)
         when = reading_time(macro, time)
         how = _formulation(macro, weights.shape[0], key, stacked)
-        run = _program_layers(weights[None], layer, stacked, macro, key, when, name, plan.assignment["head"], how)
+        run = _program_layers(weights[None], layer, stacked, macro, key, when, name, plan.assignment[path], how)
     return jax.tree.map(lambda leaf: leaf[0], run)
 
 

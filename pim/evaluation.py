@@ -14,7 +14,8 @@ from pim.devices.macro import AnalogMacro
 from pim.emulation import macros
 from pim.errors import StudyError
 from pim.holding import reading_time
-from pim.llm_workloads.text import ScoredText, as_scored, overlap
+from pim.llm_workloads.overlap import overlap
+from pim.llm_workloads.text import ScoredText, as_scored
 from pim.mapping.plan import Plan
 from pim.result import Result, combinations
 from pim.scoring import score
@@ -31,6 +32,7 @@ def evaluate(
     chips: int = 4,
     seed: int = 0,
     tokens: int | None = None,
+    stride: int | None = None,
     time: float | None = None,
     progress: bool = True,
 ) -> Result:
@@ -43,6 +45,7 @@ def evaluate(
         chips: instances of the hardware; more never change earlier ones.
         seed: of chips and reads.
         tokens: most tokens to score; all by default.
+        stride: tokens from one window to the next, where they are to overlap; see `as_scored`.
         time: s since programming; by default each device's reference time.
         progress: show a bar on standard error after two seconds.
 
@@ -52,7 +55,8 @@ def evaluate(
     >>> result = pim.evaluate(pim.calibrate(plan, calibration_text), text, tokens=2048)
     >>> result.perplexity, result.points[0].cost.energy_per_token
     """
-    return study(plan, {}, text, context=context, chips=chips, seed=seed, tokens=tokens, time=time, progress=progress)
+    options = {"context": context, "tokens": tokens, "stride": stride, "time": time, "progress": progress}
+    return study(plan, {}, text, chips=chips, seed=seed, **options)
 
 
 def sweep(plan: Plan, axes: Mapping[str, Sequence[Any]], text: str | ScoredText, **options: Any) -> xr.Dataset:
@@ -77,6 +81,7 @@ def study(
     chips: int = 4,
     seed: int = 0,
     tokens: int | None = None,
+    stride: int | None = None,
     time: float | None = None,
     progress: bool = True,
 ) -> Result:
@@ -88,13 +93,13 @@ def study(
     empty = [path for path, values in axes.items() if not len(values)]
     if empty:
         raise StudyError(f"the sweep over {empty[0]!r} has no values: give at least one")
-    scored = as_scored(text, plan.model.tokenizer, context=context, max_tokens=tokens)
+    scored = as_scored(text, plan.model.tokenizer, context=context, max_tokens=tokens, stride=stride)
     _check_ranges(plan, scored)
     plans = [plan.replace(changes) for changes in combinations(axes)]
     for point in plans:
         _check_percentiles(point)
     costs = [plan_cost(p) for p in plans]  # first: what has no known cost is refused before it is computed
-    scores = score(plans, scored, chips=chips, seed=seed, time=time, progress=progress)
+    scores = score(plans, scored, chips=chips, seed=seed, time=time, progress=progress).summed(scored.source)
     if not np.isfinite(scores.nll).all():
         point, chip, document = np.argwhere(~np.isfinite(scores.nll))[0]
         raise StudyError(
@@ -165,7 +170,7 @@ def _protocol(plan: Plan, scored: ScoredText, chips: int, seed: int, time: float
         "rules": [list(rule) for rule in plan.system.rules],
         "text_sha256": scored.sha256,
         "text_protocol": scored.protocol,
-        "documents": scored.count,
+        "documents": len(np.unique(scored.source)),
         "scored_tokens": int(scored.scored_tokens().sum()),
         "context": scored.context,
         "calibration": {k: v for k, v in calibration.items() if k != "text"} or None,

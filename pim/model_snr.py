@@ -20,9 +20,10 @@ from pim.devices.random import chip_key, root_key
 from pim.emulation import program_model
 from pim.errors import StudyError
 from pim.holding import reading_time
-from pim.llm_workloads.operators import STATIC, layer_path
+from pim.llm_workloads.operators import layer_path
 from pim.llm_workloads.products import products
 from pim.llm_workloads.text import ScoredText
+from pim.llm_workloads.transformer import segment_length
 from pim.mapping.plan import Plan
 from pim.noise_sources import SOURCES
 from pim.noise_split import NoiseSplit, decibels, split_noise
@@ -171,16 +172,17 @@ def crossbars(programmed: Mapping[str, Any]) -> dict[tuple[int, str], Crossbar]:
     """The matrices of a programmed model that are on analog devices, by layer and operator."""
     found, layers = {}, 0
     for segment in programmed["segments"]:
-        count = segment["input_norm"].shape[0]
-        for operator in STATIC:
-            if isinstance(run := segment[operator], Crossbar):
+        count = segment_length(segment)
+        for operator, run in segment.items():
+            if isinstance(run, Crossbar):
                 for k in range(count):
                     found[layers + k, operator] = jax.tree.map(lambda leaf, k=k: leaf[k], run)
         layers += count
-    if isinstance(programmed.get("head"), Crossbar):
-        found[layers, "head"] = programmed["head"]
+    for operator, run in programmed.items():
+        if isinstance(run, Crossbar):
+            found[layers, operator] = run
     return found
 
 
 def _path(layer: int, operator: str) -> str:
-    return operator if operator == "head" else layer_path(layer, operator)
+    return operator if operator.startswith("head") else layer_path(layer, operator)

@@ -7,8 +7,9 @@ from pim.calibration import CALIBRATION_TOKENS
 from pim.errors import StudyError
 from pim.llm_workloads.errors import WorkloadError
 from pim.llm_workloads.model import Model, shipped_models
+from pim.llm_workloads.overlap import overlap
 from pim.llm_workloads.stories import story_text
-from pim.llm_workloads.text import SEPARATOR, ScoredText, as_scored, overlap
+from pim.llm_workloads.text import SEPARATOR, ScoredText, as_scored
 from pim.study import Study
 
 SCORED_STORIES, CALIBRATION_STORIES = 2, 3

@@ -15,7 +15,7 @@ from pim.devices.catalogue import preset
 from pim.devices.components.adc_counting import CountingADCCost
 from pim.devices.device import Device
 from pim.devices.macro import AnalogMacro
-from pim.llm_workloads import llama
+from pim.llm_workloads import transformer
 from pim.llm_workloads.stories import story_text
 from pim.tile_programming import program_tiles
 
@@ -35,11 +35,11 @@ def operators() -> dict[str, tuple[np.ndarray, np.ndarray]]:
 
     def observe(operator: str, w: Any, inputs: Any, ids: Any) -> Any:
         found[operator] = np.asarray(w), np.asarray(inputs).reshape(-1, inputs.shape[-1])
-        return llama.digital_matmul(operator, w, inputs, ids)
+        return transformer.digital_matmul(operator, w, inputs, ids)
 
     for k in range(LAYER + 1):
-        empty = jax.tree.map(lambda leaf: leaf[0], llama.init_cache(model.config, 1, capacity=0))
-        x, _ = llama.layer_step(model.config, {n: leaf[k] for n, leaf in segment.items()}, x, empty, observe)
+        empty = jax.tree.map(lambda leaf: leaf[0], transformer.init_cache(model.config, 1, capacity=0))
+        x, _ = transformer.layer_step(model.config, {n: leaf[k] for n, leaf in segment.items()}, x, empty, observe)
     return {operator: found[operator] for operator in OPERATORS}
 
 

@@ -18,7 +18,8 @@ from pim.devices.dram.work import Work
 from pim.devices.errors import DeviceError
 from pim.devices.record import fields_of
 from pim.errors import StudyError
-from pim.llm_workloads.config import LlamaConfig
+from pim.llm_workloads.config import ModelConfig
+from pim.llm_workloads.families.llama import llama_config
 from pim.mapping.plan import place
 from pim.mapping.system import System
 
@@ -31,7 +32,7 @@ SHAPES = {
 }
 
 
-def llama(name: str, **changes: Any) -> LlamaConfig:
+def llama(name: str, **changes: Any) -> ModelConfig:
     width, heads, key_heads, inner, layers = SHAPES[name]
     fields = {
         "vocab_size": 32000,
@@ -43,7 +44,7 @@ def llama(name: str, **changes: Any) -> LlamaConfig:
         "head_dim": width // heads,
         "max_position_embeddings": 4096,
     }
-    return LlamaConfig(**(fields | changes))
+    return llama_config(**(fields | changes))
 
 
 def total(name: str, context: Any, channels: int, tensor_parallel: int = 1, device: Any = DEVICE) -> np.ndarray:

@@ -20,14 +20,14 @@ from pim import verbs
 from pim.cli import main
 from pim.devices.catalogue import preset_names
 from pim.errors import StudyError
-from pim.llm_workloads.checkpoint import save_checkpoint
-from pim.llm_workloads.config import LlamaConfig
+from pim.llm_workloads.families.llama import llama_config
+from pim.llm_workloads.saving import save_checkpoint
 from pim.study import Study
 from pim.study_file import load_study, study_of
 from pim.study_text import split_text
 
 WORDS = "the small bird saw a red boat and went home to tell her friend what it had seen on the way".split()
-CONFIG = LlamaConfig(
+CONFIG = llama_config(
     vocab_size=258,
     hidden_size=16,
     intermediate_size=24,

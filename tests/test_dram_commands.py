@@ -27,7 +27,7 @@ from pim.devices.dram.work import Work
 from pim.devices.errors import DeviceError
 from pim.devices.near_dram import NearDram
 from pim.errors import StudyError
-from pim.llm_workloads.config import LlamaConfig
+from pim.llm_workloads.families.llama import llama_config
 from pim.llm_workloads.operators import Phase, products
 from pim.mapping.plan import place
 from pim.mapping.system import System
@@ -231,7 +231,7 @@ def test_new_keys_and_values_are_written():
 
 # Language models -----------------------------------------------------------------------------------------------------
 
-SMALL = LlamaConfig(
+SMALL = llama_config(
     vocab_size=50, hidden_size=24, intermediate_size=40, num_hidden_layers=2, num_attention_heads=4,
     num_key_value_heads=2, head_dim=6, max_position_embeddings=64,
 )  # fmt: skip

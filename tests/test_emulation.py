@@ -14,14 +14,14 @@ from pim.devices.random import chip_key, root_key
 from pim.emulation import hook, macros, program_model
 from pim.errors import StudyError
 from pim.evaluation import evaluate, study, sweep
-from pim.llm_workloads.config import LlamaConfig
-from pim.llm_workloads.llama import advance, forward, init_cache
+from pim.llm_workloads.families.llama import llama_config
 from pim.llm_workloads.model import Model
+from pim.llm_workloads.transformer import advance, forward, init_cache
 from pim.mapping.errors import MappingError
 from pim.mapping.plan import place
 from pim.mapping.system import System, inference_system
 
-CONFIG = LlamaConfig(
+CONFIG = llama_config(
     vocab_size=48,
     hidden_size=32,
     intermediate_size=80,
@@ -204,7 +204,7 @@ def test_the_activation_goes_through_the_table_at_the_banks(model, tokens):
         found[name] = forward(CONFIG, program_model(place(model, system), None), tokens[:1], matmul=matmul)
     np.testing.assert_allclose(found["fine"], found["none"], atol=1e-4)
     assert np.abs(found["coarse"] - found["none"]).max() > 1e-2
-    with pytest.raises(StudyError, match=r"weights: the model's activation is SiLU, but activation.function is 'tanh'"):
+    with pytest.raises(StudyError, match=r"activation is 'silu', but activation.function is 'tanh'"):
         wrong = System({"weights": replace(device, {"activation.function": "tanh"})})
         program_model(place(model, wrong), None)
 

@@ -25,7 +25,7 @@ from pim.devices.macro import AnalogMacro
 from pim.devices.random import root_key
 from pim.devices.record import cast, replace_at
 from pim.devices.supply import SupplyPolynomial
-from pim.llm_workloads.config import LlamaConfig
+from pim.llm_workloads.families.llama import llama_config
 from pim.mapping.plan import place
 from pim.mapping.system import inference_system
 
@@ -160,7 +160,7 @@ def rows_of(ledger: Ledger) -> list[tuple[str, str, float, float]]:
 
 
 def test_a_plan_charges_shares_while_arrays_work_and_their_leakage_all_the_time():
-    config = LlamaConfig(
+    config = llama_config(
         vocab_size=40, hidden_size=32, intermediate_size=48, num_hidden_layers=1, num_attention_heads=4,
         num_key_value_heads=2, head_dim=8, max_position_embeddings=64,
     )  # fmt: skip

@@ -1,6 +1,7 @@
 """Operators: golden counts of real models, counts that a recorded forward confirms, closed forms in arrays."""
 
 import json
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -9,13 +10,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pim.llm_workloads.config import LlamaConfig
+from pim.llm_workloads.config import AttentionKind, FeedForward, Norm
 from pim.llm_workloads.errors import WorkloadError
-from pim.llm_workloads.llama import advance, init_cache
-from pim.llm_workloads.operators import DYNAMIC, STATIC, Phase, layer_path, products, vector_work
+from pim.llm_workloads.families.llama import llama_config
+from pim.llm_workloads.operators import DYNAMIC, Phase, layer_path, operator_paths, products, vector_work
+from pim.llm_workloads.positions import Learned
+from pim.llm_workloads.transformer import advance, init_cache
 
-GOLDEN = ("llama2-7b", "llama2-70b", "llama3-8b")
-SMALL = LlamaConfig(31, 24, 20, 2, 6, 2, 4)
+GOLDEN = ("llama2-7b", "llama2-70b", "llama3-8b", "gpt3-175b", "opt-6.7b", "gpt2-124m", "mixtral-8x7b")
+SMALL = llama_config(31, 24, 20, 2, 6, 2, 4)
 
 
 def golden(shared):
@@ -23,8 +26,13 @@ def golden(shared):
 
 
 def config_of(hyper):
+    """A model of the golden file; biases of its products and the embedding of its positions, where it has any."""
     names = ("V", "d", "ff", "L", "H", "Hkv", "dh")
-    return LlamaConfig(*(hyper[name] for name in names), tie_word_embeddings=hyper["tied"])
+    config = llama_config(*(hyper[name] for name in names), tie_word_embeddings=hyper["tied"])
+    ffn = FeedForward(gated=hyper["n_ffn_mats"] == 3, experts=hyper.get("E", 0), experts_per_token=hyper.get("topk", 0))
+    config = replace(config, ffn=ffn, norm=Norm("layer" if hyper["norm"] == "ln" else "rms"))
+    config = replace(config, biases=config.static if hyper["bias"] else ())
+    return replace(config, positions=Learned(hyper["pos"])) if hyper["pos"] else config
 
 
 def flops(found, wanted):
@@ -72,7 +80,7 @@ def test_golden_operations_and_bytes(shared, name, batch, kind):
 
 def test_the_figures_of_llama_2_7b():
     """2.6526e13 linear and 2.1990e12 dense attention operations for 2,048 tokens."""
-    found = products(LlamaConfig(32000, 4096, 11008, 32, 32, 32, 128), Phase(1, 2048, 2048, causal=False))
+    found = products(llama_config(32000, 4096, 11008, 32, 32, 32, 128), Phase(1, 2048, 2048, causal=False))
     assert flops(found, is_linear) == pytest.approx(2.6526e13, rel=1e-4)
     assert flops(found, lambda p: p.dynamic) == pytest.approx(2.1990e12, rel=1e-4)
 
@@ -82,13 +90,32 @@ def test_causal_counts_are_exact(batch, past, tokens):
     """Against pairs counted one by one."""
     phase = Phase(batch, tokens, past + tokens)
     pairs = sum(past + t + 1 for t in range(tokens))
-    assert phase.visible * tokens == pytest.approx(pairs)
+    assert phase.visible() * tokens == pytest.approx(pairs)
     scores = next(w for w in vector_work(SMALL, phase) if w.kind == "softmax")
     assert scores.elements == pytest.approx(batch * SMALL.num_attention_heads * pairs)
     found = {p.path: p for p in products(SMALL, phase)}
     for operator in DYNAMIC:
         macs = found[layer_path(0, operator)].macs
         assert macs == pytest.approx(batch * SMALL.num_attention_heads * pairs * SMALL.head_dim)
+
+
+@given(past=st.integers(0, 9), tokens=st.integers(1, 9), window=st.integers(1, 12))
+def test_windows_are_counted_pair_by_pair(past, tokens, window):
+    phase = Phase(2, tokens, past + tokens)
+    pairs = sum(min(window, past + t + 1) for t in range(tokens))
+    config = replace(SMALL, attention=AttentionKind(windows=(None, window)))
+    found = {p.path: p for p in products(config, phase)}
+    for operator in DYNAMIC:
+        assert found[layer_path(1, operator)].macs == pytest.approx(2 * config.num_attention_heads * pairs * 4)
+        assert found[layer_path(0, operator)] == {p.path: p for p in products(SMALL, phase)}[layer_path(0, operator)]
+
+
+def test_experts_share_the_tokens():
+    config = replace(SMALL, ffn=FeedForward(experts=4, experts_per_token=2))
+    one, few = (sum(p.macs for p in products(c, Phase(2, 8, 8)) if ".up" in p.path) for c in (SMALL, config))
+    assert few == 2 * one
+    work = {w.path: w.elements for w in vector_work(config, Phase(2, 8, 8))}
+    assert work["layers.0.ffn.activation"] == 2 * 16 * config.intermediate_size
 
 
 def test_the_forward_does_these_products():
@@ -116,8 +143,8 @@ def test_the_forward_does_these_products():
 
 def test_paths_name_every_operator_once():
     paths = [p.path for p in products(SMALL, Phase())]
-    assert set(paths) == {layer_path(i, op) for i in range(2) for op in (*STATIC, *DYNAMIC)} | {"head"}
-    assert len(set(paths)) == len(paths)
+    assert paths == operator_paths(SMALL)
+    assert len(set(paths)) == len(paths) == 2 * 9 + 1
     work = [w.path for w in vector_work(SMALL, Phase())]
     assert len(set(work)) == len(work) == 2 * 7 + 1
 

@@ -24,7 +24,7 @@ from pim.devices.macro import AnalogMacro, Ideal
 from pim.devices.periphery import Periphery
 from pim.devices.record import cast
 from pim.errors import StudyError
-from pim.llm_workloads.config import LlamaConfig
+from pim.llm_workloads.families.llama import llama_config
 from pim.llm_workloads.model import load_model
 from pim.llm_workloads.operators import Phase, products, vector_work
 from pim.mapping.plan import Plan, place
@@ -95,7 +95,7 @@ UNIT = device(
         buffer=buffer(2.0**20, 16.0),
     )
 )
-CONFIG = LlamaConfig(
+CONFIG = llama_config(
     vocab_size=50,
     hidden_size=24,
     intermediate_size=40,

@@ -15,7 +15,7 @@ from pim.devices.catalogue import preset
 from pim.errors import StudyError
 from pim.evaluation import interpolated
 from pim.files import OutputFolder
-from pim.llm_workloads.config import LlamaConfig
+from pim.llm_workloads.families.llama import llama_config
 from pim.mapping.plan import place
 from pim.mapping.system import inference_system
 from pim.plots import accuracy_against_energy, energy_split, loss_difference
@@ -26,7 +26,7 @@ from pim.summary import array_energy, label, notes, point_to_show, split, summar
 from pim.table import result_table
 from pim.units import column, common_scale, significant
 
-CONFIG = LlamaConfig(
+CONFIG = llama_config(
     vocab_size=64,
     hidden_size=32,
     intermediate_size=48,
@@ -50,7 +50,8 @@ def synthetic(axes=BITS, chips=3) -> Result:
     points = combinations(axes)
     bits = np.array([point.get("weights.adc.bits", 8) for point in points])
     extra = (0.03 + 2.0 ** (9 - 2 * bits))[:, None, None] * np.exp(draw.normal(0, 0.2, (1, chips, 5)))
-    scores = Scores(digital + tokens * extra, tokens * extra, tokens * np.exp(-extra), digital, tokens)
+    agree = tokens * np.exp(-extra)
+    scores = Scores(digital + tokens * extra, tokens * extra, agree, agree / 2, digital, tokens / 2, tokens)
     protocol = {
         "model": "made <up>",
         "system": plan.system.name,

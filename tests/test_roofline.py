@@ -10,7 +10,7 @@ from pim.costs.roofline_cost import roofline_cost
 from pim.devices.catalogue import preset
 from pim.devices.device import replace
 from pim.devices.random import root_key
-from pim.llm_workloads.config import LlamaConfig
+from pim.llm_workloads.families.llama import llama_config
 from pim.llm_workloads.operators import Phase, products, vector_work
 from pim.mapping.plan import place
 from pim.mapping.system import System
@@ -21,7 +21,7 @@ NAMES = {
     "vocab_size": "V", "hidden_size": "d", "intermediate_size": "ff", "num_hidden_layers": "L",
     "num_attention_heads": "H", "num_key_value_heads": "Hkv", "head_dim": "dh", "tie_word_embeddings": "tied",
 }  # fmt: skip
-SMALL = LlamaConfig(
+SMALL = llama_config(
     vocab_size=100, hidden_size=32, intermediate_size=80, num_hidden_layers=2, num_attention_heads=4,
     num_key_value_heads=2, head_dim=8, max_position_embeddings=64,
 )  # fmt: skip
@@ -37,7 +37,7 @@ def golden(shared):
 @pytest.mark.parametrize("phase", ["prefill2048", "decode_ctx2048"])
 def test_the_time_of_a_model_is_that_of_its_operators_one_by_one(golden, name, batch, phase):
     """Nothing is fused but Q, K and V, which read their input once and write keys and values to their cache."""
-    config = LlamaConfig(**{ours: golden["models"][name]["hyper"][theirs] for ours, theirs in NAMES.items()},
+    config = llama_config(**{ours: golden["models"][name]["hyper"][theirs] for ours, theirs in NAMES.items()},
                          max_position_embeddings=4096)  # fmt: skip
     work = Phase(batch, 2048 if phase == "prefill2048" else 1, 2048, causal=False)
     every = products(config, work)

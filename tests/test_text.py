@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pim.llm_workloads.errors import WorkloadError
-from pim.llm_workloads.text import as_scored, cut_windows, overlap
+from pim.llm_workloads.overlap import overlap
+from pim.llm_workloads.text import as_scored, cut_windows
 from pim.llm_workloads.tokenizers import load_tokenizer
 
 
@@ -61,6 +62,60 @@ def test_windows_are_full_or_the_whole_text():
     assert as_scored("ab", LETTERS, context=4).protocol.startswith("windows")
 
 
+def scored_letters(scored):
+    """Of each row, its context in lower case and what is scored of it in upper case."""
+    return [text[:first] + text[first:].upper() for text, first in zip(texts(scored.rows()), scored.first, strict=True)]
+
+
+def test_overlapping_windows_score_what_no_window_before_has():
+    scored = as_scored("abcdefghij", LETTERS, context=5, stride=2)
+    assert scored_letters(scored) == ["^ABCD", "^cdEF", "^efGH", "^ghIJ"]
+    assert scored.source.tolist() == [0, 1, 2, 3] and "every 2" in scored.protocol
+    # The rule of https://huggingface.co/docs/transformers/perplexity: the last window ends with the text.
+    bare = as_scored("abcdefgh", Letters(bos_id=None), context=4, stride=3)
+    assert scored_letters(bare) == ["aBCD", "dEFG", "gH"]
+
+
+def test_documents_with_a_stride_are_scored_to_their_end():
+    scored = as_scored("abcdefg<|endoftext|> <|endoftext|>ab", LETTERS, context=4, stride=2)
+    assert scored_letters(scored) == ["^ABC", "^cDE", "^eFG", "^AB"]
+    assert scored.source.tolist() == [0, 0, 0, 1] and scored.documents.tolist() == [0, 1, 2, 3]
+    assert as_scored("abcdefg<|endoftext|>ab", LETTERS, context=4).source.tolist() == [0, 1]
+
+
+def test_the_budget_counts_scored_tokens_alone():
+    scored = as_scored("abcdefghij", LETTERS, context=5, stride=2, max_tokens=5)
+    assert scored_letters(scored) == ["^ABCD", "^cdE"] and scored.scored_tokens().tolist() == [4, 1]
+
+
+@given(word=WORD.filter(bool), context=st.integers(2, 12), stride=st.integers(1, 14), bos=st.sampled_from([1, None]))
+def test_overlapping_windows_score_every_token_once_with_full_context(word, context, stride, bos):
+    letters = Letters(bos_id=bos)
+    front = 0 if bos is None else 1
+    ids = np.array(letters.encode(word))
+    if len(ids) + front < 2:
+        return
+    scored = as_scored(word, letters, context=context, stride=stride)
+    if stride >= context - front:
+        whole = as_scored(word, letters, context=context)
+        assert texts(scored.rows()) == texts(whole.rows()) and scored.first.tolist() == whole.first.tolist()
+        return
+    found = []
+    for row, first in zip(scored.rows(), scored.first, strict=True):
+        begin = len(found) + 1 - front  # without a BOS, the first of all is not scored
+        assert row[first:].tolist() == ids[begin : begin + len(row) - first].tolist()
+        behind = row[front:first].tolist()
+        assert behind == ids[begin - len(behind) : begin].tolist()  # with what stands before them
+        assert not found or len(behind) >= context - front - stride
+        found += row[first:].tolist()
+    assert found == ids[1 - front :].tolist()
+
+
+def test_a_window_that_does_not_move_on():
+    with pytest.raises(WorkloadError, match="stride of 0"):
+        as_scored("abc", LETTERS, context=4, stride=0)
+
+
 def test_a_budget_takes_exactly_so_many_tokens_from_the_beginning():
     scored = as_scored("abcd<|endoftext|>efgh<|endoftext|>ab", LETTERS, context=9, max_tokens=6)
     assert texts(scored.rows()) == ["^abcd", "^ef"] and "at most 6 scored" in scored.protocol
@@ -87,10 +142,12 @@ def test_every_document_is_scored_up_to_the_context_and_the_budget(documents, co
 @given(
     documents=st.lists(WORD.filter(bool), min_size=1, max_size=40),
     context=st.integers(2, 20),
+    stride=st.none() | st.integers(1, 20),
     tokens=st.integers(1, 120),
 )
-def test_batches_score_every_token_once_in_few_shapes(documents, context, tokens):
-    scored = as_scored("<|endoftext|>".join(["", *documents]), LETTERS, context=context)
+def test_batches_score_every_token_once_in_few_shapes(documents, context, stride, tokens):
+    scored = as_scored("<|endoftext|>".join(["", *documents]), LETTERS, context=context, stride=stride)
+    right = scored.is_scored()[:, 1:]
     losses = np.full(scored.tokens.shape, -1)
     counts = np.zeros(scored.count, int)
     shapes = set()
@@ -100,12 +157,13 @@ def test_batches_score_every_token_once_in_few_shapes(documents, context, tokens
         assert batch.documents[batch.kept].tolist() == batch.index.tolist()
         counts[batch.index] += batch.scored.sum(axis=1)[batch.kept].astype(int)
         assert batch.scored.sum() == batch.scored[batch.kept].sum()
-        for row, index in zip(batch.tokens[batch.kept], batch.index, strict=True):
+        for row, mask, index in zip(batch.tokens[batch.kept], batch.scored[batch.kept], batch.index, strict=True):
             assert (losses[index] == -1).all()
             losses[index, : len(row)] = row
+            assert (mask == right[index, : len(mask)]).all()
     assert counts.tolist() == scored.scored_tokens().tolist()
     assert (losses == scored.tokens)[scored.valid_tokens()].all()
-    assert len(shapes) <= 4 and all(rows == 1 or rows * width <= max(tokens, 4 * width) for rows, width in shapes)
+    assert len(shapes) <= 4 and all(rows == 1 or (rows - 1) * width < tokens for rows, width in shapes)
 
 
 def test_golden_token_counts(shared):

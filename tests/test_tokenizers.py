@@ -7,7 +7,7 @@ import pytest
 import tokenizers
 from hypothesis import given
 from hypothesis import strategies as st
-from tokenizers import decoders, models, pre_tokenizers, trainers
+from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 
 from pim.llm_workloads.errors import WorkloadError
 from pim.llm_workloads.tokenizers import Llama2cTokenizer, Tokenizer, load_llama2c, load_tokenizer
@@ -143,7 +143,7 @@ def test_a_model_may_know_fewer_tokens(trained, tmp_path):
 def test_a_folder_without_a_clear_tokenizer(tmp_path, names):
     for name in names:
         (tmp_path / name).write_bytes(llama2c_content([]))
-    with pytest.raises(WorkloadError, match=f"found {', '.join(names) or 'neither'}$"):
+    with pytest.raises(WorkloadError, match=f"found {', '.join(names) or 'none'}$"):
         load_tokenizer(tmp_path)
 
 
@@ -185,3 +185,156 @@ def test_runs_of_spaces_keep_together():
     pieces = (*(b"%d" % i for i in range(259)), b" ", b"  ", b"    ", b"a", b" a")
     tokenizer = Llama2cTokenizer(pieces, (0.0,) * 259 + (-9.0, -1.0, -2.0, -9.0, -3.0))
     assert [tokenizer.pieces[i] for i in tokenizer.encode("    a a")] == [b"    ", b" a", b" a"]
+
+
+# What Hugging Face's library reads
+
+
+def saved(folder, tokenizer, **files):
+    tokenizer.save(str(folder / "tokenizer.json"))
+    return with_settings(folder, folder, **files)
+
+
+def test_golden_ids_of_minilm(shared):
+    golden = json.loads((shared / "golden" / "models.json").read_text())["minilm"]
+    tokenizer = load_tokenizer(shared / "data" / "minilm")
+    assert [tokenizer.encode_sentence(sentence) for sentence in golden["sentences"]] == golden["sentence_ids"]
+    assert [tokenizer.encode(sentence) for sentence in golden["sentences"]] == [i[1:-1] for i in golden["sentence_ids"]]
+    assert (tokenizer.cls_id, tokenizer.sep_id, tokenizer.bos_id, tokenizer.eos_id) == (101, 102, None, None)
+    assert (tokenizer.vocab_size, tokenizer.decode(golden["sentence_ids"][0])) == (30522, "a girl is styling her hair.")
+
+
+def test_the_end_of_a_long_sentence_is_cut_off(shared, tmp_path):
+    """The special tokens stay, whether the file puts them there or nobody says so."""
+    whole = load_tokenizer(shared / "data" / "minilm")
+    bare = tokenizers.Tokenizer.from_file(str(shared / "data" / "minilm" / "tokenizer.json")).to_str()
+    bare = tokenizers.Tokenizer.from_str(json.dumps({**json.loads(bare), "post_processor": None}))
+    plain = load_tokenizer(saved(tmp_path, bare, tokenizer_config={"cls_token": "[CLS]", "sep_token": "[SEP]"}))
+    text = "the crossbar stores weights as conductances"
+    for tokenizer in (whole, plain):
+        ids = tokenizer.encode_sentence(text)
+        assert ids == [101, *tokenizer.encode(text), 102]
+        assert tokenizer.encode_sentence(text, limit=5) == [*ids[:4], 102]
+        assert tokenizer.encode_sentence(text, limit=len(ids)) == ids
+        assert tokenizer.encode_sentence(text, limit=0) == [101, 102]
+    assert len(whole.encode_sentence("crossbar " * 300)) > 300, "the file's own cut at 128 is off"
+
+
+PIECES = ["<unk>", "<s>", "</s>", *(f"<0x{i:02X}>" for i in range(256))]
+
+
+@pytest.fixture(scope="module")
+def sentence_piece(tmp_path_factory):
+    """A BPE in the form of Llama's tokenizer.json: a space is ▁, also in front, what has no piece is bytes."""
+    merges = [("a", "b"), ("▁", "ab"), ("▁ab", "c"), ("b", "c")]
+    vocabulary = [*PIECES, "▁", *"abct", *("".join(pair) for pair in merges)]
+    tokenizer = tokenizers.Tokenizer(
+        models.BPE({piece: i for i, piece in enumerate(vocabulary)}, merges, byte_fallback=True, unk_token="<unk>")
+    )
+    tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    tokenizer.decoder = decoders.Sequence(
+        [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    )
+    tokenizer.add_special_tokens(["<s>", "</s>"])
+    folder = tmp_path_factory.mktemp("llama")
+    return load_tokenizer(saved(folder, tokenizer, tokenizer_config={"bos_token": "<s>", "eos_token": "</s>"}))
+
+
+def test_sentence_piece_in_the_form_of_llama(sentence_piece):
+    names = lambda text: [sentence_piece.tokenizer.id_to_token(i) for i in sentence_piece.encode(text)]
+    assert names("abc ab é") == ["▁abc", "▁ab", "▁", "<0xC3>", "<0xA9>"]
+    assert (sentence_piece.bos_id, sentence_piece.eos_id) == (1, 2)
+    assert sentence_piece.encode_sentence("ab") == sentence_piece.encode("ab"), "the file puts nothing around it"
+
+
+@given(text=st.text(max_size=20).filter(lambda text: not {"<", "▁"} & set(text)))
+def test_sentence_piece_loses_nothing(sentence_piece, text):
+    assert sentence_piece.decode([1, *sentence_piece.encode(text), 2]) == text
+
+
+def test_unigram(tmp_path):
+    """The likeliest cut: "ab" and "c" together (-3) are likelier than "a" and "bc" (-4)."""
+    scores = {"<unk>": -9.0, "▁": -2.0, "a": -2.0, "ab": -1.0, "bc": -2.0, "c": -2.0, "</s>": 0.0}
+    tokenizer = tokenizers.Tokenizer(models.Unigram(list(scores.items()), unk_id=0, byte_fallback=False))
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    tokenizer.decoder = decoders.Metaspace()
+    found = load_tokenizer(saved(tmp_path, tokenizer, config={"eos_token_id": 6}))
+    pieces = list(scores)
+    assert [pieces[i] for i in found.encode("abc a")] == ["▁", "ab", "c", "▁", "a"]
+    assert found.decode([*found.encode("abc a")]) == "abc a"
+    assert (found.bos_id, found.eos_id, found.vocab_size) == (None, 6, 7)
+
+
+def test_a_text_without_pieces_is_told(tmp_path):
+    tokenizer = tokenizers.Tokenizer(models.WordPiece({"a": 0}, unk_token="[UNK]"))
+    found = load_tokenizer(saved(tmp_path, tokenizer))
+    assert found.encode("a") == [0]
+    with pytest.raises(WorkloadError, match=r"tokenizer cannot encode the text \(WordPiece error: Missing"):
+        found.encode("b")
+
+
+@pytest.fixture
+def gpt2(trained, tmp_path):
+    """The two files of GPT-2 and OPT."""
+    content = json.loads((trained / "tokenizer.json").read_text())["model"]
+    (tmp_path / "vocab.json").write_text(json.dumps(content["vocab"]))
+    merges = [pair if isinstance(pair, str) else " ".join(pair) for pair in content["merges"]]
+    (tmp_path / "merges.txt").write_text("\n".join(["#version: 0.2", *merges]))
+    return tmp_path
+
+
+def test_the_two_files_of_gpt2(trained, gpt2):
+    """The same ids as tokenizer.json's; special tokens are those that other files name."""
+    (gpt2 / "special_tokens_map.json").write_text(json.dumps({"bos_token": {"content": "</s>"}, "eos_token": "</s>"}))
+    ours, theirs = load_tokenizer(gpt2), load_tokenizer(trained)
+    text = "Lily found two red balls </s> in the dark."
+    assert ours.encode(text) == theirs.encode(text)
+    assert ours.bos_id == ours.eos_id == 1 and ours.decode([1, *ours.encode("red ball"), 1]) == "red ball"
+    (gpt2 / "merges.txt").write_text("a b c d e\n")
+    with pytest.raises(WorkloadError, match=r"vocab.json: not GPT-2's vocabulary with its merges.txt \("):
+        load_tokenizer(gpt2)
+    (gpt2 / "merges.txt").unlink()
+    with pytest.raises(WorkloadError, match=r"merges.txt: no such file; beside vocab.json"):
+        load_tokenizer(gpt2)
+
+
+def test_a_model_whose_texts_begin_with_nothing(trained, tmp_path):
+    """Qwen names a BOS in config.json, but says that it is not put in front."""
+    settings = {"tokenizer_config": {"add_bos_token": False, "bos_token": None}, "config": {"bos_token_id": 0}}
+    assert load_tokenizer(with_settings(trained, tmp_path, **settings)).bos_id is None
+
+
+def test_sentence_pieces_own_format_is_told(tmp_path):
+    (tmp_path / "tokenizer.model").write_bytes(b"\n")
+    with pytest.raises(WorkloadError, match=r"tokenizer.model: SentencePiece's own format.*save_pretrained"):
+        load_tokenizer(tmp_path)
+
+
+# Characters
+
+
+def test_characters_of_a_real_model(shared):
+    tokenizer = load_tokenizer(shared / "data" / "char_gpt", vocab_size=65)
+    text = (shared / "data" / "text" / "tinyshakespeare.txt").read_text()
+    ids = tokenizer.encode(text)
+    assert tokenizer.decode(ids) == text and set(ids) == set(range(65))
+    assert ids[:3] == [sorted(set(text)).index(c) for c in text[:3]]
+    assert isinstance(tokenizer, Tokenizer)
+    with pytest.raises(WorkloadError, match=r"the character 'é' \(number 3 of the text\) is none of the 65"):
+        tokenizer.encode("cafés")
+
+
+@pytest.mark.parametrize(
+    ("chars", "message"),
+    [
+        ("", "must be a string"),
+        ("aba", "each once"),
+        (3, "must be a string"),
+        (["ab"], "must be a string"),
+        ("abcdef", "has 6 characters, but the model knows 5"),
+    ],
+)
+def test_a_vocabulary_of_characters_that_cannot_be_used(tmp_path, chars, message):
+    (tmp_path / "vocab.json").write_text(json.dumps({"chars": chars}))
+    with pytest.raises(WorkloadError, match=rf"vocab.json: .*{message}"):
+        load_tokenizer(tmp_path, vocab_size=5)

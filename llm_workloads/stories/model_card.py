@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 
-from pim.llm_workloads.config import LlamaConfig
 from pim.llm_workloads.stories import Story, stories
 from pim.llm_workloads.stories.exam import examine
 from pim.llm_workloads.tokenizers import Tokenizer
@@ -54,7 +53,7 @@ The first words of held-out stories are given.
 
 
 def model_card(
-    config: LlamaConfig,
+    config: ModelConfig,
     logits: Callable[[Any], Any],
     tokenizer: Tokenizer,
     *,

@@ -17,6 +17,7 @@ from pim.errors import StudyError
 from pim.units import plain
 
 LAYER = re.compile(r"^layers\.\d+\.")
+EXPERT = re.compile(r"\.experts\.\d+\.")
 
 
 @record
@@ -256,12 +257,12 @@ def join(ledgers: Iterable[Ledger]) -> Ledger:
 
 
 def kind(operator: str) -> str:
-    """The kind of an operator: its path without the layer.
+    """The kind of an operator: its path without the layer and without the number of an expert.
 
-    >>> kind("layers.3.attention.q")
-    'attention.q'
+    >>> kind("layers.3.attention.q"), kind("layers.3.ffn.experts.5.gate")
+    ('attention.q', 'ffn.experts.gate')
     """
-    return LAYER.sub("", operator)
+    return EXPERT.sub(".experts.", LAYER.sub("", operator))
 
 
 def quantity(value: float, unit: str) -> str:

@@ -14,12 +14,12 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from pim.costs.ledger import Cost, Ledger, join, kind, quantity, square_millimetres
+from pim.costs.ledger import Cost, Ledger, join, quantity, square_millimetres
 from pim.costs.loading_cost import loading
 from pim.costs.plan_loading import PlanLoading
 from pim.costs.plan_parts import PRODUCTS_ONLY, Part, device_part
 from pim.devices.components.memory_interface import MemoryInterface
-from pim.llm_workloads.operators import DYNAMIC, Phase, products, vector_work
+from pim.llm_workloads.operators import DYNAMIC, Phase, layer_of, layer_path, products, vector_work
 from pim.mapping.plan import Plan
 from pim.units import plain, significant
 
@@ -235,8 +235,8 @@ def _phases(batch: int, prompt: int, generate: int) -> list[tuple[Phase, int]]:
 
 def _attention(plan: Plan, path: str) -> str:
     """The product of activations beside which vector work runs: in its layer, or in the last."""
-    layer = path[: -len(kind(path))] or f"layers.{plan.config.num_hidden_layers - 1}."
-    return f"{layer}{DYNAMIC[0]}"
+    layer = layer_of(path)
+    return layer_path(plan.config.num_hidden_layers - 1 if layer is None else layer, DYNAMIC[0])
 
 
 def _vector_device(plan: Plan, path: str) -> str | None:

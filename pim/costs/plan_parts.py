@@ -21,7 +21,7 @@ from pim.devices.macro import AnalogMacro
 from pim.devices.near_dram import NearDram
 from pim.devices.roofline import Roofline
 from pim.emulation import takes_activations
-from pim.llm_workloads.operators import DYNAMIC, Product, VectorWork
+from pim.llm_workloads.operators import DYNAMIC, Product, VectorWork, layer_of
 from pim.mapping.plan import Plan
 
 PRODUCTS_ONLY = (AnalogMacro, DigitalMacro, NearDram)
@@ -56,11 +56,11 @@ def device_part(plan: Plan, name: str, work: list[Product], vector: list[VectorW
     if isinstance(model, DigitalMacro):
         return _on_digital_macro(plan, name, model, work, steps)
     if isinstance(model, DigitalUnit):
-        return _on_digital(name, model, work, vector, steps)
+        return _on_digital(plan, name, model, work, vector, steps)
     if isinstance(model, Roofline):
-        return _on_roofline(name, model, work, vector, steps)
+        return _on_roofline(plan, name, model, work, vector, steps)
     if isinstance(model, NearDram):
-        return _on_near_dram(name, model, work, steps)
+        return _on_near_dram(plan, name, model, work, steps)
     return _for_free([item.path for item in (*work, *vector)])
 
 
@@ -95,33 +95,44 @@ def _repeated(ledger: Ledger, steps: int) -> Ledger:
     return replace(ledger, energy=ledger.energy * steps, latency=ledger.latency * steps)
 
 
-def _on_digital(name: str, unit: DigitalUnit, work: list[Product], vector: list[VectorWork], steps: int) -> Part:
-    """Products and vector work on a digital unit; layers of one kind are the same, and priced once."""
+Sort = tuple[str, int | None]
+"""What operators of the same counts have in common: their kind, and the window of their layer."""
+
+
+def _sort(plan: Plan, path: str) -> Sort:
+    layer = layer_of(path)
+    return kind(path), None if layer is None else plan.config.window(layer)
+
+
+def _on_digital(
+    plan: Plan, name: str, unit: DigitalUnit, work: list[Product], vector: list[VectorWork], steps: int
+) -> Part:
+    """Products and vector work on a digital unit; operators of one sort are the same, and priced once."""
     if not work and not vector:
         return Part(EMPTY, lambda latency: unit_cost(unit, latency, name), tuple)
-    counts = {kind(p.path): (p.macs, p.held, p.vectors, p.moved, 0, 0, 0, 0) for p in work}
+    counts = {_sort(plan, p.path): (p.macs, p.held, p.vectors, p.moved, 0, 0, 0, 0) for p in work}
     # each element of vector work is read and written
-    counts |= {kind(v.path): (0, 0, 0, 2 * v.elements, v.ops, *WORK[v.kind](v.elements)) for v in vector}
+    counts |= {_sort(plan, v.path): (0, 0, 0, 2 * v.elements, v.ops, *WORK[v.kind](v.elements)) for v in vector}
     macs, held, vectors, moved, ops, *done = _table(counts, steps)
     values = product_values(unit, held, vectors, moved)
     ledger = digital_cost(unit, macs=macs, values=values, ops=ops, work=Operations(*done))
     held_at_the_end = sum(np.max(product.held) for product in work)
     return Part(
-        _spread_kinds(ledger, list(counts), [item.path for item in (*work, *vector)]),
+        _spread_sorts(plan, ledger, list(counts), [item.path for item in (*work, *vector)]),
         lambda latency: unit_cost(unit, latency, name),
         lambda: tuple(f"{name}: {note}" for note in digital_notes(unit, held_at_the_end)),
     )
 
 
-def _table(counts: dict[str, tuple[Any, ...]], steps: int) -> np.ndarray:
-    """The counts of each kind of operator, at each step: [counts, kinds, steps]."""
+def _table(counts: dict[Sort, tuple[Any, ...]], steps: int) -> np.ndarray:
+    """The counts of each sort of operator, at each step: [counts, sorts, steps]."""
     rows = [[np.broadcast_to(value, steps) for value in row] for row in counts.values()]
     return np.moveaxis(np.array(rows, np.float32), 1, 0)
 
 
-def _spread_kinds(ledger: Ledger, kinds: list[str], paths: list[str]) -> Ledger:
-    """A ledger over [kinds, steps], summed over the steps and given to each operator of its kind."""
-    column = np.array([kinds.index(kind(path)) for path in paths])
+def _spread_sorts(plan: Plan, ledger: Ledger, sorts: list[Sort], paths: list[str]) -> Ledger:
+    """A ledger over [sorts, steps], summed over the steps and given to each operator of its sort."""
+    column = np.array([sorts.index(_sort(plan, path)) for path in paths])
     return ledger.map(lambda values: values.sum(axis=-1)[:, column]).spread(paths)
 
 
@@ -148,12 +159,14 @@ def _on_digital_macro(plan: Plan, name: str, macro: DigitalMacro, work: list[Pro
     return Part(ledger, standing, lambda: tuple(f"{name}: {note}" for note in digital_macro_cost.notes(macro, told)))
 
 
-def _on_roofline(name: str, roofline: Roofline, work: list[Product], vector: list[VectorWork], steps: int) -> Part:
+def _on_roofline(
+    plan: Plan, name: str, roofline: Roofline, work: list[Product], vector: list[VectorWork], steps: int
+) -> Part:
     """Products and vector work on a roofline, operator by operator: what is written anew goes to the memory too."""
     if not work and not vector:
         return Part(EMPTY, lambda latency: EMPTY, tuple)
-    counts = {kind(p.path): (2 * p.macs, p.held + p.written + p.moved) for p in work}
-    counts |= {kind(v.path): (v.ops, 2 * v.elements) for v in vector}
+    counts = {_sort(plan, p.path): (2 * p.macs, p.held + p.written + p.moved) for p in work}
+    counts |= {_sort(plan, v.path): (v.ops, 2 * v.elements) for v in vector}
     operations, values = _table(counts, steps)
     ledger = roofline_cost.roofline_cost(roofline, operations=operations, values=values)
 
@@ -162,27 +175,27 @@ def _on_roofline(name: str, roofline: Roofline, work: list[Product], vector: lis
         return tuple(f"{name}: {note}" for note in told)
 
     return Part(
-        _spread_kinds(ledger, list(counts), [item.path for item in (*work, *vector)]),
+        _spread_sorts(plan, ledger, list(counts), [item.path for item in (*work, *vector)]),
         lambda latency: roofline_cost.die_cost(roofline, name),
         notes,
     )
 
 
-def _on_near_dram(name: str, device: NearDram, work: list[Product], steps: int) -> Part:
+def _on_near_dram(plan: Plan, name: str, device: NearDram, work: list[Product], steps: int) -> Part:
     """Products at the banks, operator by operator, and the writing of new keys and values."""
     if not work:
         return Part(EMPTY, lambda latency: EMPTY, tuple)
-    kinds = {kind(product.path): product for product in work}
-    ledgers = [_at_banks(device, product, steps) for product in kinds.values()]
+    sorts = {_sort(plan, product.path): product for product in work}
+    ledgers = [_at_banks(device, product, steps) for product in sorts.values()]
     stacked = jax.tree.map(lambda *rows: jnp.stack(rows, axis=1), *ledgers)
     held = sum(np.max(product.held) for product in work)
 
     def notes() -> tuple[str, ...]:
-        told = (*near_dram_cost.plan_notes(device, kinds.values(), held), *_exact_attention(device, work))
+        told = (*near_dram_cost.plan_notes(device, sorts.values(), held), *_exact_attention(device, work))
         return tuple(f"{name}: {note}" for note in told)
 
     return Part(
-        _spread_kinds(stacked, list(kinds), [product.path for product in work]),
+        _spread_sorts(plan, stacked, list(sorts), [product.path for product in work]),
         lambda latency: near_dram_cost.standing(device, latency).named(name),
         notes,
     )

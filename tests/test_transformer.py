@@ -1,4 +1,4 @@
-"""The Llama forward: against an obvious implementation, Hugging Face's logits, and itself token by token."""
+"""The forward, on Llama: against an obvious implementation, Hugging Face's logits, and itself token by token."""
 
 import json
 import math
@@ -12,20 +12,22 @@ from covering import covering
 
 from pim.llm_workloads.checkpoint import load_checkpoint
 from pim.llm_workloads.errors import WorkloadError
-from pim.llm_workloads.llama import LlamaConfig, advance, digital_matmul, forward, generate, init_cache
+from pim.llm_workloads.families.llama import llama_config
 from pim.llm_workloads.model import load_model
 from pim.llm_workloads.text import as_scored
+from pim.llm_workloads.transformer import advance, digital_matmul, forward, generate, init_cache
 
-CONFIG = LlamaConfig(
-    vocab_size=31,
-    hidden_size=24,
-    intermediate_size=20,
-    num_hidden_layers=3,
-    num_attention_heads=6,
-    num_key_value_heads=2,
-    head_dim=4,
-    max_position_embeddings=32,
-)
+SHAPES = {
+    "vocab_size": 31,
+    "hidden_size": 24,
+    "intermediate_size": 20,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 6,
+    "num_key_value_heads": 2,
+    "head_dim": 4,
+    "max_position_embeddings": 32,
+}
+CONFIG = llama_config(**SHAPES)
 FORWARD = jax.jit(forward, static_argnums=0, static_argnames="matmul")
 ADVANCE = jax.jit(advance, static_argnums=0)
 
@@ -55,13 +57,13 @@ def obvious_logits(config, params, tokens):
     p = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), params)
 
     def norm(x, gain):
-        return x / np.sqrt((x**2).mean() + config.rms_norm_eps) * gain
+        return x / np.sqrt((x**2).mean() + config.norm.eps) * gain
 
     def turned(x, position):
         half = len(x) // 2
         out = x.copy()
         for i in range(half):
-            angle = position * config.rope_theta ** (-2 * i / len(x))
+            angle = position * config.positions.theta ** (-2 * i / len(x))
             out[i] = x[i] * math.cos(angle) - x[i + half] * math.sin(angle)
             out[i + half] = x[i + half] * math.cos(angle) + x[i] * math.sin(angle)
         return out
@@ -92,7 +94,7 @@ def obvious_logits(config, params, tokens):
 @pytest.mark.parametrize(("tied", "heads"), covering([False, True], [(6, 2), (4, 4), (4, 1)]))
 def test_forward_equals_an_obvious_one(tied, heads):
     heads, kv_heads = heads
-    config = LlamaConfig(31, 24, 20, 2, heads, kv_heads, 4, rope_theta=50.0, tie_word_embeddings=tied)
+    config = llama_config(31, 24, 20, 2, heads, kv_heads, 4, rope_theta=50.0, tie_word_embeddings=tied)
     params, tokens = random_params(config), random_tokens(config, 2, 9)
     expected = np.stack([obvious_logits(config, params, row) for row in tokens])
     np.testing.assert_allclose(FORWARD(config, params, tokens), expected, atol=2e-5)
@@ -154,7 +156,7 @@ def test_layers_may_be_split_into_segments():
 
 def test_every_product_goes_through_the_hook_with_names_of_its_tokens():
     """Each token's id is (document, position) whether it comes in prefill or in decode."""
-    config = LlamaConfig(31, 24, 20, 1, 6, 2, 4)
+    config = llama_config(31, 24, 20, 1, 6, 2, 4)
     params, tokens = random_params(config), random_tokens(config, 2, 4)
     documents = jnp.array([7, 5], jnp.uint32)
     seen = []
@@ -232,10 +234,9 @@ def test_a_full_cache_is_refused():
         ({"tie_word_embeddings": 1}, "tie_word_embeddings must be true or false"),
     ],
 )
-def test_impossible_configs_are_refused(change, message):
-    fields = {name: getattr(CONFIG, name) for name in CONFIG.__dataclass_fields__}
+def test_impossible_configs_are_refused(unchecked, change, message):
     with pytest.raises(WorkloadError, match=message):
-        LlamaConfig(**{**fields, **change})
+        llama_config(**{**SHAPES, **change})
 
 
 @pytest.fixture(scope="module")

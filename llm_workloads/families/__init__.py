@@ -1,0 +1,1 @@
+"""Families of checkpoints: a file for each, over shared parts."""

@@ -1,0 +1,1 @@
+"""Number formats of digital arithmetic and storage: integers, narrow floats, microscaling, each with its scales."""

@@ -1,0 +1,1 @@
+"""What a model is asked beside perplexity: one file a task."""
