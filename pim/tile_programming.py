@@ -203,7 +203,6 @@ def tile_groups(
 
     Where a circuit is solved at each read they are the cells themselves.
     """
-    groups = macro.rows // macro.rows_at_once
     if tile.cells is not None:
         return tile.cells, None
     weights = kept_cells(formulation, macro, _groups(macro, macro.rows, tile.signal[None]))

@@ -89,7 +89,8 @@ def test_whole_numbers_are_streamed_too(kind, changes):
     weights, x, rows = drawn(1)
     matrix = to_stream(macro, weights, x, calibrated=True)
     assert matrix.formulation.kind == kind
-    np.testing.assert_allclose(streamed(matrix, macro, x, rows, KEY), resident(matrix, macro, x, rows, KEY), rtol=1e-5)
+    kept = np.asarray(resident(matrix, macro, x, rows, KEY))
+    np.testing.assert_allclose(streamed(matrix, macro, x, rows, KEY), kept, rtol=1e-5, atol=1e-6 * np.abs(kept).max())
 
 
 def test_circuits_are_solved_on_the_tile_at_hand():
@@ -113,10 +114,10 @@ def test_a_digital_holder_takes_the_matrix_whole():
 def test_cells_of_one_tile_live_at_a_time():
     """All memory beside arguments and result is a small part of what the cells alone would take."""
     macro = replace(preset("rram-wan2022"), {"weight_bits": 9, "slices": 4}).model
-    n_in, n_out = 4096, 256
+    n_in, n_out = 16384, 256
     matrix = Unprogrammed(jnp.ones((n_in, n_out)), LAYER, OPERATOR, reading_time(macro, None))
     x, rows = jnp.ones((2, n_in)), jnp.zeros((2, 2), jnp.uint32)
     temporary = lambda run: run.lower(matrix, macro, x, rows, KEY).compile().memory_analysis().temp_size_in_bytes
     cells = 2 * 4 * 4 * n_in * n_out  # float32, in pairs and slices
     assert temporary(resident) > cells / 2  # of a pair the difference is kept
-    assert temporary(streamed) < cells / 4
+    assert temporary(streamed) < cells / 6
