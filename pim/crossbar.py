@@ -14,6 +14,7 @@ from pim.devices.macro import AnalogMacro
 from pim.inputs import drive
 from pim.mapping.tiles import column_arrays, cut_inputs, row_tiles
 from pim.measured_sums import calibrated_ranges, measured_sums
+from pim.order_statistics import percentile
 from pim.programmed import Crossbar as Crossbar
 from pim.ranges import Ranges
 from pim.shift_add import shift_add
@@ -57,7 +58,7 @@ def by_tiles(
 
 def calibrate(crossbar: Crossbar, macro: AnalogMacro, x: Float[Array, "batch n_in"]) -> Ranges:
     """Percentiles of the inputs `x` and of the sums that they give, and how the sums spread, for converter ranges."""
-    full = jnp.maximum(jnp.percentile(jnp.abs(x), macro.dac.percentile), 1e-30)
+    full = jnp.maximum(percentile(jnp.abs(x), macro.dac.percentile)[0, 0], 1e-30)
     _, planes, gains = drive(macro, x, full)
     adding = shift_add(macro, gains, crossbar.gains)
 
