@@ -150,9 +150,9 @@ def _kill_after(units: int) -> None:
 
     keep, done = streams.InFolder.keep, []
 
-    def counted(self, *kept):
-        keep(self, *kept)
-        done.append(kept)
+    def counted(self, name, stage, arrays):
+        keep(self, name, stage, arrays)
+        done.append(name)
         if len(done) == units:
             os.kill(os.getpid(), signal.SIGKILL)
 
@@ -176,7 +176,7 @@ def _dense_seconds(shapes, tokens: int) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(description="time and memory of a large model, layer by layer")
     parser.add_argument("--layers", type=int, default=22)
     parser.add_argument("--tokens", type=int, default=512, help="in sequences of 256")
     parser.add_argument("--calibration", type=int, default=64, help="tokens on which converter ranges are found")

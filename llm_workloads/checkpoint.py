@@ -1,6 +1,6 @@
 """Checkpoints in Hugging Face's layout: a folder with config.json and safetensors, read whole or layer by layer."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -77,11 +77,10 @@ class Checkpoint:
 
     def check(self) -> None:
         """Raise WorkloadError unless every tensor is there, of the right shape, and no other."""
-        layers = range(self.config.num_hidden_layers)
-        places = [place for i in layers for place in self.family.layer(self.config, i).values()]
-        places += self.family.outer(self.config).values()
-        for place in places:
+        known = {_HEAD}
+        for place in self._places():
             name = self._name(place)
+            known.add(name)
             if name not in self.tensors:
                 raise WorkloadError(
                     f"{self.directory}: the checkpoint lacks tensor {name!r}, of shape {place.shape} by config.json"
@@ -92,13 +91,17 @@ class Checkpoint:
                     f"{file.path}: tensor {name!r} has shape {file.shape(name)}, but config.json asks for {place.shape}"
                 )
         self._check_tied_head()
-        known = {self._name(place) for place in places} | {_HEAD}
         unknown = sorted(n for n in self.tensors if n not in known and not n.endswith(self.family.ignored))
         if unknown:
             raise WorkloadError(
                 f"{self.tensors[unknown[0]].path}: unknown tensor {unknown[0]!r} ({len(unknown)} in all), not of a "
                 f"{self.family.name} of {self.config.num_hidden_layers} layers as config.json describes it"
             )
+
+    def _places(self) -> Iterator[Stored]:
+        yield from self.family.outer(self.config).values()
+        for index in range(self.config.num_hidden_layers):
+            yield from self.family.layer(self.config, index).values()
 
     def _check_tied_head(self) -> None:
         if not self.config.tie_word_embeddings or _HEAD not in self.tensors:

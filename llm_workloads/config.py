@@ -4,7 +4,7 @@ A config is made of parts, each of which one file computes with: `norms`, `posit
 `blocks`. The families of checkpoints (`pim.llm_workloads.families`) differ in the parts that they choose.
 """
 
-import math
+import sys
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,6 +27,9 @@ BLOCK_NORMS = {
 """How norms, attention and feed-forward layer follow each other (see `blocks`), and the norms that each way has."""
 
 ACTIVATIONS = ("silu", "gelu", "gelu_tanh", "relu")
+
+MOST, MOST_LAYERS, MOST_EXPERTS = 2**31 - 1, 4096, 4096
+"""What no model comes near: a damaged file must not make us build lists without end."""
 
 _COUNTS = (
     "vocab_size",
@@ -149,7 +152,7 @@ class ModelConfig:
 
     def __post_init__(self):
         for name in _COUNTS:
-            check_count(name, getattr(self, name))
+            check_count(name, getattr(self, name), MOST_LAYERS if name == "num_hidden_layers" else MOST)
         if self.num_attention_heads % self.num_key_value_heads:
             raise WorkloadError(
                 f"num_attention_heads ({self.num_attention_heads}) must be a multiple of "
@@ -176,6 +179,8 @@ class ModelConfig:
                 raise WorkloadError(
                     f"{len(attention.windows)} windows were given for {self.num_hidden_layers} layers: give one each"
                 )
+        if ffn.experts:
+            check_count("the number of experts", ffn.experts, MOST_EXPERTS)
         if ffn.experts and not 0 < ffn.experts_per_token <= ffn.experts:
             raise WorkloadError(f"{ffn.experts_per_token} experts a token cannot be chosen of {ffn.experts}")
         if ffn.activation not in ACTIVATIONS:
@@ -246,15 +251,17 @@ class ModelConfig:
         return self.num_hidden_layers * layer + outer
 
 
-def check_count(name: str, value: Any) -> None:
-    """Raise WorkloadError for what is no whole number of at least 1."""
+def check_count(name: str, value: Any, most: int = MOST) -> None:
+    """Raise WorkloadError for what is no whole number of at least 1, or more than `most`."""
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise WorkloadError(f"{name} must be a whole number of at least 1, not {value!r}")
+    if value > most:
+        raise WorkloadError(f"{name} must be at most {most:,}, not {value:,}")
 
 
 def check_positive(name: str, value: Any, *, optional: bool = False) -> None:
     """Raise WorkloadError for what is no positive number; None may be allowed."""
     if optional and value is None:
         return
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < math.inf:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= sys.float_info.max:
         raise WorkloadError(f"{name} must be a positive number, not {value!r}")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pim.llm_workloads.config import check_count, check_positive
+from pim.llm_workloads.config import MOST, check_count, check_positive
 from pim.llm_workloads.errors import WorkloadError
 from pim.llm_workloads.positions import LinearScaling, Llama3Scaling, Rotary, YarnScaling
 
@@ -51,11 +51,11 @@ class ConfigFile:
             raise self.error(f"{names[0]!r} is missing")
         return default
 
-    def count(self, *names: str, default: Any = _REQUIRED) -> Any:
+    def count(self, *names: str, default: Any = _REQUIRED, most: int = MOST) -> Any:
         """A whole number of at least 1; a default may be None."""
         value = self.get(*names, default=default)
         if value is not default:
-            self._checked(check_count, names[0], value)
+            self._checked(check_count, names[0], value, most)
         return value
 
     def positive(self, *names: str, default: Any = _REQUIRED) -> Any:
@@ -65,9 +65,9 @@ class ConfigFile:
             self._checked(check_positive, names[0], value)
         return value if value is None else float(value)
 
-    def _checked(self, check: Any, name: str, value: Any) -> None:
+    def _checked(self, check: Any, name: str, value: Any, *limits: Any) -> None:
         try:
-            check(name, value)
+            check(name, value, *limits)
         except WorkloadError as error:
             raise self.error(str(error)) from None
 
@@ -115,6 +115,8 @@ class ConfigFile:
         both = ConfigFile(self.path, {**self.values, **rope.values})
         theta = both.positive("rope_theta", "rotary_emb_base", default=10000.0)
         share = both.positive("partial_rotary_factor", "rotary_pct", default=default_share)
+        if share > 1:
+            raise self.error(f"the share of a head that is turned by position must be at most 1, not {share}")
         dims = int(head_dim * share)
         return Rotary(theta, None if dims == head_dim else dims, self._scaling(name, rope, theta))
 

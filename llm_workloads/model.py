@@ -10,6 +10,7 @@ import numpy as np
 
 from pim.llm_workloads.config import ModelConfig
 from pim.llm_workloads.errors import WorkloadError
+from pim.llm_workloads.hub import hub_model, is_hub_name
 
 if TYPE_CHECKING:
     from pim.llm_workloads.checkpoint import Checkpoint
@@ -95,12 +96,14 @@ def shipped_models() -> list[str]:
     return sorted(_public_name(path.parent) for path in _SHIPPED.glob("*/config.json"))
 
 
-def load_model(model: str | Path, *, resident: bool = True) -> Model:
-    """Load a shipped model by name, or one from a folder.
+def load_model(model: str | Path, revision: str | None = None, *, resident: bool = True) -> Model:
+    """Load a shipped model by name, one from a folder, or one of the Hugging Face hub.
 
     Args:
-        model: a name out of `shipped_models()`, or a folder with config.json, model.safetensors and a tokenizer
-            (tokenizer.json, or tok*.bin of llama2.c).
+        model: a name out of `shipped_models()`; a folder with config.json, model.safetensors and a tokenizer
+            (tokenizer.json, vocab.json, or tok*.bin of llama2.c); or `org/name`, taken from the hub's local cache and
+            fetched with the extra `hf` if it is not there.
+        revision: branch, tag or commit of a model of the hub.
         resident: whether the weights are read into memory; if not, `pim.calibrate` and `pim.evaluate` read them layer
             by layer, so that the model may be larger than memory.
 
@@ -114,11 +117,23 @@ def load_model(model: str | Path, *, resident: bool = True) -> Model:
     from pim.llm_workloads.checkpoint import open_checkpoint, read_all
     from pim.llm_workloads.tokenizers import load_tokenizer
 
-    folder = _find(model)
+    folder, name = find_model(model, revision)
     checkpoint = open_checkpoint(folder)
     params = read_all(checkpoint) if resident else OnDisk(folder)
     tokenizer = load_tokenizer(folder, checkpoint.config.vocab_size)
-    return Model(_public_name(folder), checkpoint.config, params, tokenizer, None if resident else checkpoint)
+    return Model(name, checkpoint.config, params, tokenizer, None if resident else checkpoint)
+
+
+def find_model(model: str | Path, revision: str | None = None, *, weights: bool = True) -> tuple[Path, str]:
+    """The folder of a model and what to call it, see `load_model`; `weights`: whether shapes are not enough."""
+    if Path(model).is_dir() and model not in shipped_models() and revision is None:
+        return Path(model), _public_name(Path(model))
+    if model not in shipped_models() and is_hub_name(str(model)):
+        return hub_model(str(model), revision, weights=weights), str(model)
+    if revision is not None:
+        raise WorkloadError(f"{str(model)!r} has no revision {revision!r}: only models of the hub (org/name) have any")
+    folder = _shipped(str(model))
+    return folder, _public_name(folder)
 
 
 def _public_name(folder: Path) -> str:
@@ -127,15 +142,13 @@ def _public_name(folder: Path) -> str:
     return folder.name.replace("_", "-") if folder.parent == _SHIPPED.resolve() else folder.name
 
 
-def _find(model: str | Path) -> Path:
+def _shipped(model: str) -> Path:
     shipped = shipped_models()
     if model in shipped:
-        return _SHIPPED / str(model).replace("-", "_")
-    if Path(model).is_dir():
-        return Path(model)
-    near = get_close_matches(str(model), shipped, n=1)
+        return _SHIPPED / model.replace("-", "_")
+    near = get_close_matches(model, shipped, n=1)
     hint = f"did you mean {near[0]!r}? " if near else ""
     raise WorkloadError(
-        f"no model {str(model)!r}: {hint}shipped are {', '.join(shipped) or 'none'}; otherwise give a folder with "
-        "config.json, model.safetensors and tokenizer.json"
+        f"no model {model!r}: {hint}shipped are {', '.join(shipped) or 'none'}; otherwise give a folder with "
+        "config.json, model.safetensors and tokenizer.json, or org/name of the Hugging Face hub"
     )

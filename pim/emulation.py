@@ -77,12 +77,13 @@ def hook(devices: Mapping[str, Any], key: Key[Array, ""] | None) -> Matmul:
             return _on_activations(devices[w.device], w.content, x)
         if not isinstance(w, Crossbar | Held | Unprogrammed):
             return digital_matmul(operator, w, x, ids)
-        flat = x.reshape(-1, x.shape[-1])
+        flat, rows = x.reshape(-1, x.shape[-1]), ids.reshape(-1, 2)
         if isinstance(w, Held):
             y = devices[w.device].multiply(w.content, flat)
+        elif isinstance(w, Unprogrammed):
+            y = streamed_product.matmul(w, devices[w.device], flat, rows, key)
         else:
-            multiply = crossbar.matmul if isinstance(w, Crossbar) else streamed_product.matmul
-            y = multiply(w, devices[w.device], flat, ids.reshape(-1, 2), key)
+            y = crossbar.matmul(w, devices[w.device], flat, rows, key)
         return y.reshape(*x.shape[:-1], -1)
 
     return matmul

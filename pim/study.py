@@ -18,7 +18,7 @@ class Study:
     """What is run.
 
     Attributes:
-        model: a shipped model or a Hugging Face folder of the Llama family.
+        model: a shipped model or a Hugging Face folder.
         text: file to score; None: stories that the shipped model has not seen.
         calibration: file to find converter ranges on; None: the first part of the text, or other stories.
         system: a preset or device file, which holds the matrices of the layers beside a digital unit; or a table of

@@ -1,6 +1,6 @@
 """A study from a TOML file. Every key may be left away.
 
-    model = "tiny-stories"              # or a Hugging Face folder of the Llama family
+    model = "tiny-stories"              # or a Hugging Face folder
     system = "rram-techC"               # a preset or device file that holds the layers' matrices; or a table [system]
     text = "held_out.txt"               # the shipped model has text of its own
     calibration = "other.txt"           # without it, the first part of the text calibrates and the rest is scored

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from pim.llm_workloads.config import BLOCK_NORMS, ModelConfig
+from pim.llm_workloads.config import BLOCK_NORMS, MOST_LAYERS, ModelConfig
 from pim.llm_workloads.config_file import ConfigFile
 from pim.llm_workloads.errors import WorkloadError
 from pim.llm_workloads.positions import Learned
@@ -162,7 +162,7 @@ def shapes(file: ConfigFile) -> dict[str, int]:
         "vocab_size": file.count("vocab_size"),
         "hidden_size": hidden,
         "intermediate_size": file.count("intermediate_size"),
-        "num_hidden_layers": file.count("num_hidden_layers"),
+        "num_hidden_layers": file.count("num_hidden_layers", most=MOST_LAYERS),
         "num_attention_heads": heads,
         "num_key_value_heads": file.count("num_key_value_heads", default=heads),
         "head_dim": file.head_dim(hidden, heads),

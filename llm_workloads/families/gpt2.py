@@ -1,6 +1,6 @@
 """GPT-2 (Radford et al., Language models are unsupervised multitask learners, 2019): matrices are stored [in, out]."""
 
-from pim.llm_workloads.config import PROJECTIONS, FeedForward, ModelConfig, Norm
+from pim.llm_workloads.config import MOST_LAYERS, PROJECTIONS, FeedForward, ModelConfig, Norm
 from pim.llm_workloads.config_file import ConfigFile
 from pim.llm_workloads.families.family import (
     Family,
@@ -27,7 +27,7 @@ def _config(file: ConfigFile) -> ModelConfig:
         vocab_size=file.count("vocab_size"),
         hidden_size=hidden,
         intermediate_size=file.count("n_inner", default=4 * hidden),
-        num_hidden_layers=file.count("n_layer", "num_hidden_layers"),
+        num_hidden_layers=file.count("n_layer", "num_hidden_layers", most=MOST_LAYERS),
         num_attention_heads=heads,
         num_key_value_heads=heads,
         head_dim=file.head_dim(hidden, heads),

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from pim.llm_workloads.config import ModelConfig
+from pim.llm_workloads.config import MOST_EXPERTS, ModelConfig
 from pim.llm_workloads.config_file import ConfigFile
 from pim.llm_workloads.families import mistral
 from pim.llm_workloads.families.family import Family, Parameters, llama_layer, llama_outer
@@ -12,7 +12,7 @@ _PARTS = {"gate": "w1", "up": "w3", "down": "w2"}
 
 def _config(file: ConfigFile) -> ModelConfig:
     found = mistral.config(file)
-    experts = file.count("num_local_experts", default=8)
+    experts = file.count("num_local_experts", default=8, most=MOST_EXPERTS)
     chosen = file.count("num_experts_per_tok", default=2)
     if chosen > experts:
         raise file.error(f"num_experts_per_tok {chosen} cannot be chosen of num_local_experts {experts}")

@@ -1,6 +1,6 @@
 """OPT (arXiv 2205.01068): positions have embeddings, the first of them in row 2; ReLU."""
 
-from pim.llm_workloads.config import BLOCK_NORMS, PROJECTIONS, FeedForward, ModelConfig, Norm
+from pim.llm_workloads.config import BLOCK_NORMS, MOST_LAYERS, PROJECTIONS, FeedForward, ModelConfig, Norm
 from pim.llm_workloads.config_file import ConfigFile
 from pim.llm_workloads.families.family import Family, Parameters, head, linear, norm, position_table, table
 from pim.llm_workloads.positions import Learned
@@ -26,7 +26,7 @@ def _config(file: ConfigFile) -> ModelConfig:
         vocab_size=file.count("vocab_size"),
         hidden_size=hidden,
         intermediate_size=file.count("ffn_dim"),
-        num_hidden_layers=file.count("num_hidden_layers"),
+        num_hidden_layers=file.count("num_hidden_layers", most=MOST_LAYERS),
         num_attention_heads=heads,
         num_key_value_heads=heads,
         head_dim=file.head_dim(hidden, heads),

@@ -59,7 +59,7 @@ class MultipleChoice:
             WorkloadError: a line that is neither.
 
         Example:
-            >>> MultipleChoice.from_file("piqa_dev.jsonl").head(100)
+            >>> MultipleChoice.from_file("piqa_dev.jsonl").part(slice(100))
         """
         lines, sha256 = json_lines(path)
         return cls(Path(path).name, sha256, tuple(_question(item, where) for where, item in lines))
@@ -69,9 +69,9 @@ class MultipleChoice:
         """Number of items."""
         return len(self.items)
 
-    def head(self, count: int) -> "MultipleChoice":
-        """The first items."""
-        return replace(self, items=self.items[:count])
+    def part(self, some: slice) -> "MultipleChoice":
+        """Some of the items."""
+        return replace(self, items=self.items[some])
 
     def scored(self, tokenizer: Tokenizer, context: int) -> ScoredText:
         """A row a choice, those of one question together; see `as_continuations`."""

@@ -74,7 +74,7 @@ def read_out_sums(
         key: of the chip.
     """
 
-    def sums() -> Iterator[dict[str, np.ndarray]]:
+    def sums() -> Iterator[dict[str, Any]]:
         for batch, (digital, analog) in zip(batches, streams, strict=True):
             found: dict[str, np.ndarray] = {}
             for piece in pieces(batch, config.vocab_size):
