@@ -7,9 +7,10 @@ shift-and-add are elementwise behind it.
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key, UInt32
 
+from pim.arriving import Arriving, by_conversion
 from pim.circuit.sums import circuit_sums
 from pim.column_sums import exact_sums, read_sums, with_noise
-from pim.converters import by_column, convert_and_add
+from pim.converters import convert_and_add
 from pim.devices.macro import AnalogMacro
 from pim.devices.random import fold, site_key
 from pim.inputs import applied_levels, drive
@@ -18,7 +19,7 @@ from pim.mapping.tiles import column_arrays, cut_inputs
 from pim.programmed import Crossbar
 from pim.ranges import adc_ranges
 from pim.shift_add import shift_add
-from pim.tiled_product import Feed, Sums, TiledProduct, input_sums
+from pim.tiled_product import Feed, TiledProduct, input_sums
 
 BATCHED_ELEMENTS = 1 << 21  # up to here all tiles at once beat a scan over them (8 MB of column sums)
 
@@ -40,25 +41,25 @@ def analog_product(
     batch, steps = x.shape[0], planes.shape[0]
     adding = shift_add(macro, gains, crossbar.gains)
 
-    def sums(feed: Feed) -> Sums:
+    def sums(feed: Feed) -> Arriving:
         u, weights = feed.levels, feed.weights
         if crossbar.cells is not None:
-            return by_column(solved(feed))
+            return solved(feed)
         if key is None:
             exact = exact_sums(macro, u.reshape(steps * batch, -1), weights)
-            return by_column(adding.added(exact.reshape(steps, batch, slices, -1)))
+            return Arriving(by_conversion(adding.added(exact.reshape(steps, batch, slices, -1))))
         site = site_key(key, layer=crossbar.layer, operator=crossbar.operator, tile=feed.tile, use="read")
-        return by_column(read_sums(macro, u, weights, feed.variance, feed.span, adding, site, rows))
+        return read_sums(macro, u, weights, feed.variance, feed.span, adding, site, rows)
 
-    def solved(feed: Feed) -> Float[Array, "times batch parts columns"]:
+    def solved(feed: Feed) -> Arriving:
         assert crossbar.cells is not None
         at = macro, crossbar.cells, feed.tile, feed.levels, crossbar.n_in, n_out, arrays
         if key is None:
-            return adding.added(circuit_sums(*at, None))
+            return Arriving(by_conversion(adding.added(circuit_sums(*at, None))))
         site = site_key(key, layer=crossbar.layer, operator=crossbar.operator, tile=feed.tile, use="read")
         return with_noise(macro, circuit_sums(*at, (fold(site, 2), rows)), None, feed.span, adding, site, rows)
 
-    def convert(feed: Feed, sums: Sums) -> Float[Array, "batch n_out"]:
+    def convert(feed: Feed, sums: Arriving) -> Float[Array, "batch n_out"]:
         y = encoding.combine(convert_and_add(macro, sums, adding.counts, feed.span, feed.adcs), n_out, arrays)
         y = y if feed.offset is None else y - feed.offset[:, None]
         return y if feed.scale is None else y * feed.scale[None]

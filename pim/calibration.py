@@ -60,7 +60,7 @@ def calibrate(plan: Plan, text: str | ScoredText, *, context: int = 256, tokens:
     for segment in nominal["segments"]:
         for k in range(transformer.segment_length(segment)):
             layer = jax.tree.map(lambda leaf, k=k: leaf[k], segment)
-            digital = {**layer, **_matrices(plan, layer_index)}
+            digital = jax.tree.map(lambda leaf, k=layer_index: leaf[k], params["segments"][0])
             x, stats = _layer(plan.config, layer, digital, devices, x, valid)
             found |= {layer_path(layer_index, operator): stat for operator, stat in stats.items()}
             layer_index += 1
@@ -86,11 +86,6 @@ def percentiles(plan: Plan) -> dict[str, dict[str, float | None]]:
         name: {"input": float(macro.dac.percentile), "adc": None if macro.adc is None else float(macro.adc.percentile)}
         for name, macro in macros(plan).items()
     }
-
-
-def _matrices(plan: Plan, layer: int) -> dict[str, Array]:
-    assert plan.model is not None
-    return {operator: plan.model.params["segments"][0][operator][layer] for operator in plan.config.static}
 
 
 @partial(jax.jit, static_argnums=0)

@@ -22,6 +22,11 @@ from pim.turns import in_turns
 from pim.whole_product import whole_product
 from pim.whole_sums import product_of_integers
 
+CACHED = 1 << 20
+"""Sums of a tile that are kept at once (4 MB)."""
+AT_LEAST = 128
+"""Vectors that are multiplied at once, however many sums they have: fewer would read the cells too often."""
+
 
 def matmul(
     crossbar: Crossbar,
@@ -38,7 +43,7 @@ def matmul(
     if formulation.kind == "lossless":
         full_scale = None if crossbar.ranges is None else crossbar.ranges.x
         return product_of_integers(formulation, macro, crossbar.weights, x, full_scale) * crossbar.scale
-    if formulation.kind == "packed" and x.shape[0] > (most := _most_at_once(crossbar)):
+    if crossbar.cells is None and x.shape[0] > (most := _most_at_once(crossbar, macro)):
         return in_turns(lambda each: matmul(crossbar, macro, each[0], each[1], key), (x, rows), most)
     return by_tiles(crossbar, macro, x, rows, key).total()
 
@@ -78,6 +83,8 @@ def calibrate(crossbar: Crossbar, macro: AnalogMacro, x: Float[Array, "batch n_i
     return calibrated_ranges(macro, full, found)
 
 
-def _most_at_once(crossbar: Crossbar) -> int:
-    """Vectors whose results of all tiles take 32 MB."""
-    return max(1, (1 << 23) // (crossbar.weights.shape[0] * crossbar.scale.shape[-1]))
+def _most_at_once(crossbar: Crossbar, macro: AnalogMacro) -> int:
+    """Vectors whose sums of a tile stay in a processor's cache; packed, whose results of all tiles take 32 MB."""
+    if crossbar.formulation.kind == "packed":
+        return max(1, (1 << 23) // (crossbar.weights.shape[0] * crossbar.scale.shape[-1]))
+    return max(AT_LEAST, CACHED // (macro.reads * macro.slices * crossbar.scale.shape[-1]))
