@@ -2,7 +2,7 @@
 
     pip install -e '.[oracle]'
     python benchmarks/pytorch.py [--rounds 7] [--quick]
-    taskset -c 0 python benchmarks/pytorch.py --clock cpu    # where others load the machine: threads that wait count as work
+    taskset -c 0 python benchmarks/pytorch.py --clock cpu    # one thread each, where others load the machine
 
 Two Llamas: stories260K (from $PIM_SHARED; a random one of its shape where there is none) and a random one of 39 M
 parameters. Prefill reads batches of 256 tokens and returns every logit; decoding goes on from 64 read tokens with a
