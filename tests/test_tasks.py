@@ -231,6 +231,14 @@ def test_windows_of_a_document_are_summed_as_one(ideal):
     np.testing.assert_allclose(found["perplexity"], np.exp(result.scores.nll[0] / result.scores.tokens[None]))
 
 
+def test_a_run_that_is_kept_answers_the_same(ideal, tmp_path):
+    task = pim.load_task("last-word", write_lines(tmp_path / "words.jsonl", [{"text": text} for text in sentences(6)]))
+    whole = pim.run_task(ideal, task, chips=1, progress=False)
+    kept = pim.run_task(ideal, task, chips=1, resume=tmp_path / "run", progress=False)
+    assert kept.digital["accuracy"] == whole.digital["accuracy"]
+    assert kept.chips["perplexity"] == pytest.approx(whole.chips["perplexity"], rel=1e-5)
+
+
 def test_the_result_says_its_protocol(reram, tmp_path):
     file = write_lines(tmp_path / "words.jsonl", [{"text": text} for text in sentences(4)])
     result = pim.run_task(
