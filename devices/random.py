@@ -87,6 +87,11 @@ def site_key(chip: Key[Array, ""], *, layer: Any = 0, operator: Any = 0, tile: A
     return _folded(chip, USES.index(use), layer, operator, tile)
 
 
+def choice_key(root: Key[Array, ""]) -> Key[Array, ""]:
+    """The key by which a run chooses tokens: of no chip, so that the exact model and all chips choose alike."""
+    return jax.random.fold_in(root, name_id("choice"))
+
+
 def fold(key: Key[Array, ""], number) -> Key[Array, ""]:
     """A key of its own for each number (may be traced): independent draws within one site and use."""
     return _folded(key, number)
@@ -175,6 +180,11 @@ def uniform(key: Key[Array, ""], shape: tuple[int, ...]) -> Float[Array, "..."]:
 def fine_uniform(key: Key[Array, ""], shape: tuple[int, ...]) -> Float[Array, "..."]:
     """Uniform numbers in (0, 1], float32, in steps of 2^-32 near zero: `uniform` knows no event rarer than 2^-23."""
     return (threefry.words(_words_of(key), shape).astype(jnp.float32) + 0.5) * 2.0**-32
+
+
+def gumbel_rows(keys: Key[Array, "rows"], count: int) -> Float[Array, "rows count"]:
+    """Standard Gumbel numbers, float32, for each row's key."""
+    return jax.vmap(lambda key: jax.random.gumbel(key, (count,), jnp.float32))(keys)
 
 
 def student_t(key: Key[Array, ""], nu: Float[Array, ""], shape: tuple[int, ...]) -> Float[Array, "..."]:

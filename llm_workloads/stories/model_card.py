@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from pim.llm_workloads.config import ModelConfig
 from pim.llm_workloads.stories import Story, stories
 from pim.llm_workloads.stories.exam import examine
 from pim.llm_workloads.tokenizers import Tokenizer
