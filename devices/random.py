@@ -16,6 +16,11 @@ import numpy as np
 from jaxtyping import Array, Float, Key, UInt32
 from scipy.special import ndtri
 
+from pim.devices import threefry
+from pim.devices.errors import DeviceError
+
+IMPLEMENTATION = "threefry2x32"
+
 DRAWS = {
     "float32": "as fine as float32 has them",
     "packed16": "2^16 values, two from 32 random bits: faster, but never beyond 4.32 standard deviations",
@@ -45,7 +50,7 @@ CYCLE_USES = ("write", "relax", "slow")
 
 def root_key(seed: int) -> Key[Array, ""]:
     """The key at the root of a run."""
-    return jax.random.key(seed, impl="threefry2x32")
+    return jax.random.key(seed, impl=IMPLEMENTATION)
 
 
 def name_id(name: str) -> int:
@@ -55,7 +60,7 @@ def name_id(name: str) -> int:
 
 def chip_key(root: Key[Array, ""], chip) -> Key[Array, ""]:
     """The key of one chip: more chips never change earlier ones."""
-    return jax.random.fold_in(root, chip)
+    return _folded(root, chip)
 
 
 def chip_keys(root: Key[Array, ""], chips: int) -> Key[Array, "chips"]:
@@ -70,7 +75,7 @@ def is_many(key: Key[Array, "*chips"]) -> bool:
 
 def cycle_key(chip: Key[Array, ""], cycle) -> Key[Array, ""]:
     """The key of what one writing of a chip draws: the first, cycle 0 (may be traced), has the chip's own."""
-    later = jax.random.fold_in(jax.random.fold_in(chip, name_id("cycle")), cycle)
+    later = _folded(chip, name_id("cycle"), cycle)
     return jnp.where(jnp.asarray(cycle) == 0, chip, later)
 
 
@@ -79,25 +84,51 @@ def site_key(chip: Key[Array, ""], *, layer: Any = 0, operator: Any = 0, tile: A
 
     `layer`, `operator` (see `name_id`) and `tile` may be traced integers. `use` is one of `USES`.
     """
-    key = jax.random.fold_in(chip, USES.index(use))
-    for number in (layer, operator, tile):
-        key = jax.random.fold_in(key, number)
-    return key
+    return _folded(chip, USES.index(use), layer, operator, tile)
+
+
+def choice_key(root: Key[Array, ""]) -> Key[Array, ""]:
+    """The key by which a run chooses tokens: of no chip, so that the exact model and all chips choose alike."""
+    return jax.random.fold_in(root, name_id("choice"))
 
 
 def fold(key: Key[Array, ""], number) -> Key[Array, ""]:
     """A key of its own for each number (may be traced): independent draws within one site and use."""
-    return jax.random.fold_in(key, number)
+    return _folded(key, number)
 
 
 def row_keys(key: Key[Array, ""], rows: UInt32[Array, "rows 2"]) -> Key[Array, "rows"]:
     """One key a row, from its (document, position)."""
-    return jax.vmap(lambda row: jax.random.fold_in(jax.random.fold_in(key, row[0]), row[1]))(rows)
+    return _folded(key, rows[:, 0], rows[:, 1])
+
+
+def _folded(key: Key[Array, ""], *numbers: Any) -> Key[Array, "*keys"]:
+    """`jax.random.fold_in`, one number after another; arrays of them make an array of keys."""
+    found = threefry.folded(_words_of(key), jnp.stack([jnp.uint32(number) for number in numbers]))
+    return jax.random.wrap_key_data(jnp.stack(found, axis=-1), impl=IMPLEMENTATION)
+
+
+def _words_of(key: Key[Array, ""]) -> UInt32[Array, "2"]:
+    words = jax.random.key_data(key)
+    if words.shape[-1] != 2:
+        raise DeviceError(
+            f"a key of {jax.random.key_impl(key)} cannot be used, since its numbers depend on how calls are batched: "
+            f"make it by jax.random.key(seed, impl={IMPLEMENTATION!r})"
+        )
+    return words
 
 
 def normal(key: Key[Array, ""], shape: tuple[int, ...]) -> Float[Array, "..."]:
     """Standard normal numbers, float32."""
-    return jax.random.normal(key, shape, jnp.float32)
+    return _normal_of(threefry.words(_words_of(key), shape))
+
+
+def packed_normal(key: Key[Array, ""], shape: tuple[int, ...]) -> Float[Array, "..."]:
+    """Standard normal numbers of 16 bits each, two from a word of random bits: the low halves, then the high ones.
+
+    They are 2^16 quantiles (see `quantiles`), all as likely: twice as fast as `normal`, and never beyond 4.32.
+    """
+    return _packed_at(key, threefry.places(shape), math.prod(shape))
 
 
 def normal_rows(keys: Key[Array, "rows"], shape: tuple[int, ...], draws: str = "float32") -> Float[Array, "rows ..."]:
@@ -106,15 +137,32 @@ def normal_rows(keys: Key[Array, "rows"], shape: tuple[int, ...], draws: str = "
     return jax.vmap(lambda key: one(key, shape))(keys)
 
 
-def packed_normal(key: Key[Array, ""], shape: tuple[int, ...]) -> Float[Array, "..."]:
-    """Standard normal numbers of 16 bits each, two from a word of random bits: the low halves, then the high ones.
+def normal_part(keys: Key[Array, "rows"], part: Any, of: tuple[int, int], draws: str) -> Float[Array, "rows numbers"]:
+    """`normal_rows(keys, of, draws)[:, part]`, those alone; `part` may be traced."""
+    place = jnp.asarray(part, jnp.uint32) * np.uint32(of[1]) + jnp.arange(of[1], dtype=jnp.uint32)
+    if draws == "packed16":
+        return jax.vmap(lambda key: _packed_at(key, place, math.prod(of)))(keys)
+    return jax.vmap(lambda key: _normal_of(threefry.words_at(_words_of(key), place)))(keys)
 
-    They are 2^16 quantiles (see `quantiles`), all as likely: 2.5 times cheaper than `normal`, and never beyond 4.32.
-    """
-    count = math.prod(shape)
-    words = jax.random.bits(key, (-(-count // 2),), jnp.uint32)
-    halves = jnp.concatenate([words & 0xFFFF, words >> 16])[:count]
-    return jnp.asarray(quantiles()).at[halves].get(mode="promise_in_bounds").reshape(shape)
+
+def _normal_of(words: UInt32[Array, "*n"]) -> Float[Array, "*n"]:
+    """As `jax.random.normal` makes them of random words: the inverse of the error function at numbers in (-1, 1)."""
+    lowest = np.nextafter(np.float32(-1.0), np.float32(0.0))
+    between = jnp.maximum(lowest, _unit(words) * (np.float32(1.0) - lowest) + lowest)
+    return np.float32(math.sqrt(2.0)) * jax.lax.erf_inv(between)
+
+
+def _packed_at(key: Key[Array, ""], place: UInt32[Array, "*n"], count: int) -> Float[Array, "*n"]:
+    """Of `count` packed numbers those at some places. Each word is made twice: faster than keeping it."""
+    half = np.uint32(-(-count // 2))
+    low = place < half
+    words = threefry.words_at(_words_of(key), jnp.where(low, place, place - half))
+    return jnp.asarray(quantiles()).at[jnp.where(low, words & 0xFFFF, words >> 16)].get(mode="promise_in_bounds")
+
+
+def _unit(words: UInt32[Array, "*n"]) -> Float[Array, "*n"]:
+    """The upper 23 bits of words as numbers in [0, 1): those of a float between 1 and 2, less 1."""
+    return jax.lax.bitcast_convert_type((words >> 9) | np.uint32(0x3F800000), jnp.float32) - 1.0
 
 
 @cache
@@ -126,12 +174,17 @@ def quantiles() -> Float[np.ndarray, "65536"]:
 
 def uniform(key: Key[Array, ""], shape: tuple[int, ...]) -> Float[Array, "..."]:
     """Uniform numbers in [0, 1), float32."""
-    return jax.random.uniform(key, shape, jnp.float32)
+    return _unit(threefry.words(_words_of(key), shape))
 
 
 def fine_uniform(key: Key[Array, ""], shape: tuple[int, ...]) -> Float[Array, "..."]:
     """Uniform numbers in (0, 1], float32, in steps of 2^-32 near zero: `uniform` knows no event rarer than 2^-23."""
-    return (jax.random.bits(key, shape, jnp.uint32).astype(jnp.float32) + 0.5) * 2.0**-32
+    return (threefry.words(_words_of(key), shape).astype(jnp.float32) + 0.5) * 2.0**-32
+
+
+def gumbel_rows(keys: Key[Array, "rows"], count: int) -> Float[Array, "rows count"]:
+    """Standard Gumbel numbers, float32, for each row's key."""
+    return jax.vmap(lambda key: jax.random.gumbel(key, (count,), jnp.float32))(keys)
 
 
 def student_t(key: Key[Array, ""], nu: Float[Array, ""], shape: tuple[int, ...]) -> Float[Array, "..."]:

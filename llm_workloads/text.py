@@ -24,6 +24,7 @@ class Batch:
 
     Attributes:
         tokens: padded at the end.
+        lengths: tokens of each row that are no padding.
         documents: identity of each row, the same in whatever batch it comes.
         scored: 1 where the token behind this one is scored, else 0.
         index: rows of the text that these are.
@@ -31,6 +32,7 @@ class Batch:
     """
 
     tokens: Int32[np.ndarray, "rows time"]
+    lengths: Int32[np.ndarray, " rows"]
     documents: UInt32[np.ndarray, " rows"]
     scored: Float[np.ndarray, "rows time-1"]
     index: Int64[np.ndarray, " kept"]
@@ -135,7 +137,8 @@ class ScoredText:
         taken = np.concatenate([index, np.full(rows - len(index), index[0])])
         scored = self.is_scored()[taken, 1:width].astype(np.float32)
         scored[len(index) :] = 0.0
-        return Batch(self.tokens[taken, :width], self.documents[taken], scored, index, slice(0, len(index)))
+        kept = slice(0, len(index))
+        return Batch(self.tokens[taken, :width], self.lengths[taken], self.documents[taken], scored, index, kept)
 
 
 def as_scored(

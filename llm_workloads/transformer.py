@@ -314,28 +314,3 @@ def _names(tokens: Array, documents: UInt32[Array, " batch"] | None) -> Array:
     batch, time = tokens.shape
     documents = jnp.arange(batch, dtype=jnp.uint32) if documents is None else documents
     return name_tokens(jnp.zeros(batch, jnp.int32), documents, time)
-
-
-def generate(
-    config: ModelConfig,
-    params: Mapping[str, Any],
-    prompt: Int[Array, "batch time"],
-    count: int,
-    *,
-    matmul: Matmul = digital_matmul,
-) -> Int[Array, "batch count"]:
-    """The `count` tokens that follow the prompts, always the likeliest one (greedy), token by token.
-
-    Example:
-        >>> ids = jax.jit(generate, static_argnums=(0, 3))(config, params, prompt, 50)
-    """
-    batch, time = prompt.shape
-    logits, cache = advance(config, params, prompt, init_cache(config, batch, time + count), matmul=matmul)
-
-    def step(state: tuple[Array, Cache], _: None) -> tuple[tuple[Array, Cache], Array]:
-        token, cache = state
-        logits, cache = advance(config, params, token[:, None], cache, matmul=matmul)
-        return (logits[:, -1].argmax(-1).astype(token.dtype), cache), token
-
-    first = logits[:, -1].argmax(-1).astype(prompt.dtype)
-    return jax.lax.scan(step, (first, cache), length=count)[1].T

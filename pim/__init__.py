@@ -27,9 +27,12 @@ if TYPE_CHECKING:
     from pim.evaluation import evaluate as evaluate
     from pim.evaluation import sweep as sweep
     from pim.fitted import fit as fit
+    from pim.generation import generate as generate
+    from pim.harness import harness_model as harness_model
     from pim.health import doctor as doctor
     from pim.layer_noise import layer_snr as layer_snr
     from pim.llm_workloads.model import load_model as load_model
+    from pim.llm_workloads.tasks.known import load_task as load_task
     from pim.mapping.formatted import formatted as formatted
     from pim.mapping.plan import place as place
     from pim.mapping.system import System as System
@@ -37,6 +40,7 @@ if TYPE_CHECKING:
     from pim.programming import program as program
     from pim.replacing import replace as replace
     from pim.silicon.validation import validate as validate
+    from pim.task_run import run_task as run_task
 
 _HOME = {
     "presets": "pim.devices.catalogue",
@@ -54,6 +58,7 @@ _HOME = {
     "kv_lifetime": "pim.costs.lifetime",
     "sensitivity": "pim.costs.elasticities",
     "load_model": "pim.llm_workloads.model",
+    "load_task": "pim.llm_workloads.tasks.known",
     "System": "pim.mapping.system",
     "inference_system": "pim.mapping.system",
     "formatted": "pim.mapping.formatted",
@@ -61,6 +66,9 @@ _HOME = {
     "calibrate": "pim.calibration",
     "evaluate": "pim.evaluation",
     "sweep": "pim.evaluation",
+    "run_task": "pim.task_run",
+    "harness_model": "pim.harness",
+    "generate": "pim.generation",
     "citations": "pim.citing",
     "doctor": "pim.health",
     "layer_snr": "pim.layer_noise",

@@ -7,18 +7,19 @@ shift-and-add are elementwise behind it.
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key, UInt32
 
+from pim.arriving import Arriving, by_conversion
 from pim.circuit.sums import circuit_sums
 from pim.column_sums import exact_sums, read_sums, with_noise
-from pim.converters import by_column, convert_and_add
+from pim.converters import convert_and_add
 from pim.devices.macro import AnalogMacro
 from pim.devices.random import fold, site_key
 from pim.inputs import applied_levels, drive
 from pim.mapping.encoding import encoding_of
-from pim.mapping.tiles import column_arrays, cut_inputs
+from pim.mapping.tiles import column_arrays, cut_inputs, row_tiles
 from pim.programmed import Crossbar
 from pim.ranges import adc_ranges
 from pim.shift_add import shift_add
-from pim.tiled_product import Feed, Sums, TiledProduct, input_sums
+from pim.tiled_product import Feed, TiledProduct, input_sums
 
 BATCHED_ELEMENTS = 1 << 21  # up to here all tiles at once beat a scan over them (8 MB of column sums)
 
@@ -38,41 +39,41 @@ def analog_product(
     offsets = None if crossbar.offset is None else crossbar.offset * input_sums(macro, planes, gains)
     planes = applied_levels(macro, planes, crossbar.dacs, rows, key, crossbar.layer, crossbar.operator)
     batch, steps = x.shape[0], planes.shape[0]
-    adding = shift_add(macro, gains, crossbar.gains)
+    adding, groups = shift_add(macro, gains, crossbar.gains), macro.rows // macro.rows_at_once
 
-    def sums(feed: Feed) -> Sums:
+    def sums(feed: Feed) -> Arriving:
         u, weights = feed.levels, feed.weights
-        if crossbar.cells is not None:
-            return by_column(solved(feed))
+        if macro.solved_at_reads:
+            return solved(feed)
         if key is None:
             exact = exact_sums(macro, u.reshape(steps * batch, -1), weights)
-            return by_column(adding.added(exact.reshape(steps, batch, slices, -1)))
+            return Arriving(by_conversion(adding.added(exact.reshape(steps, batch, slices, -1))))
         site = site_key(key, layer=crossbar.layer, operator=crossbar.operator, tile=feed.tile, use="read")
-        return by_column(read_sums(macro, u, weights, feed.variance, feed.span, adding, site, rows))
+        return read_sums(macro, u, weights, feed.variance, feed.span, adding, site, rows)
 
-    def solved(feed: Feed) -> Float[Array, "times batch parts columns"]:
-        assert crossbar.cells is not None
-        at = macro, crossbar.cells, feed.tile, feed.levels, crossbar.n_in, n_out, arrays
+    def solved(feed: Feed) -> Arriving:
+        held = feed.weights if crossbar.cells is None else crossbar.cells.of_array(feed.tile // groups)
+        at = macro, held, feed.tile, feed.levels, crossbar.n_in, n_out, arrays
         if key is None:
-            return adding.added(circuit_sums(*at, None))
+            return Arriving(by_conversion(adding.added(circuit_sums(*at, None))))
         site = site_key(key, layer=crossbar.layer, operator=crossbar.operator, tile=feed.tile, use="read")
         return with_noise(macro, circuit_sums(*at, (fold(site, 2), rows)), None, feed.span, adding, site, rows)
 
-    def convert(feed: Feed, sums: Sums) -> Float[Array, "batch n_out"]:
+    def convert(feed: Feed, sums: Arriving) -> Float[Array, "batch n_out"]:
         y = encoding.combine(convert_and_add(macro, sums, adding.counts, feed.span, feed.adcs), n_out, arrays)
         y = y if feed.offset is None else y - feed.offset[:, None]
         return y if feed.scale is None else y * feed.scale[None]
 
-    tiles, columns = crossbar.weights.shape[0], crossbar.weights.shape[-1]
+    tiles, columns = row_tiles(crossbar.n_in, macro.rows_at_once), len(encoding.places(n_out, arrays)[0])
     feeds = Feed(
         tile=jnp.arange(tiles, dtype=jnp.int32),
         levels=cut_inputs(planes, macro.rows_at_once),
         weights=crossbar.weights,
         variance=crossbar.variance,
-        span=adc_ranges(crossbar.ranges, macro, tiles, len(encoding.places(n_out, arrays)[0])),
+        span=adc_ranges(crossbar.ranges, macro, tiles, columns),
         adcs=crossbar.adcs,
         offset=offsets,
         scale=crossbar.scale if by_tile else None,
     )
-    at_once = crossbar.cells is None and tiles * steps * batch * columns <= BATCHED_ELEMENTS
+    at_once = not macro.solved_at_reads and tiles * steps * batch * slices * columns <= BATCHED_ELEMENTS
     return TiledProduct(feeds, sums, convert, lambda y: (y if by_tile else y * crossbar.scale) * full, at_once)

@@ -26,6 +26,8 @@ EXAMPLES = """examples:
   pim run                                        the shipped model on a measured ReRAM cell
   pim run --model DIR --text FILE                any Hugging Face folder of a known family
   pim run --system rram-wan2022 --set weights.rows=128 --sweep weights.adc.bits=5,6,7
+  pim task last-word lambada.jsonl --model DIR   last words, choices, similar sentences
+  pim generate "Once upon a time"                the text of the digital model and of a chip, side by side
   pim presets rram-techC                         every value of a device, with its source
   pim presets rram-techC --plot                  its spread, its course with time, its tails
   pim explain rram-techC.adc.bits
@@ -105,6 +107,38 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--out", metavar="DIR", help="folder for result.nc, result.json and report.html (out)")
     run.add_argument("--quiet", action="store_true", help="no progress")
     _finish(run, verbs.run, settable=True)
+
+    task = add("task", help="what a model on a system makes of a task: last words, choices, similar sentences")
+    task.add_argument("kind", choices=("last-word", "multiple-choice", "similarity"), help="what is asked")
+    task.add_argument(
+        "file", metavar="FILE", help="JSON lines (LAMBADA's or PIQA's keys, or context, choices, label) or CSV"
+    )
+    task.add_argument("--model", help="a shipped model, or a Hugging Face folder (default: tiny-stories)")
+    task.add_argument("--system", metavar="NAME", help="a preset or device file, beside a digital unit (rram-techC)")
+    task.add_argument("--calibration", metavar="FILE", help="text for converter ranges (default: items behind --limit)")
+    task.add_argument("--limit", type=int, metavar="N", help="most items (all)")
+    task.add_argument("--chips", type=int, metavar="N", help="instances of the hardware (4)")
+    task.add_argument("--seed", type=int, metavar="N", help="of chips and reads (0)")
+    task.add_argument("--context", type=int, metavar="N", help="most tokens of a sequence (the model's)")
+    task.add_argument("--time", type=float, metavar="S", help="seconds since programming (the device's own)")
+    task.add_argument("--quiet", action="store_true", help="no progress")
+    _finish(task, verbs.task, settable=True)
+
+    generate = add("generate", help="what the digital model and emulated chips write, side by side")
+    generate.add_argument("prompt", metavar="PROMPT", help="the text to continue")
+    generate.add_argument("--model", default="tiny-stories", help="a shipped model, or a folder (tiny-stories)")
+    generate.add_argument("--system", default="rram-techC", metavar="NAME", help="a preset or device file (rram-techC)")
+    generate.add_argument(
+        "--calibration", metavar="FILE", help="text for converter ranges (the shipped model's: stories)"
+    )
+    generate.add_argument("--tokens", type=int, default=100, metavar="N", help="most tokens to write (100)")
+    generate.add_argument("--temperature", type=float, default=0.0, metavar="T", help="0: the likeliest token (0)")
+    generate.add_argument("--top-k", type=int, metavar="N", help="choose among so many likeliest tokens (all)")
+    generate.add_argument("--top-p", type=float, metavar="P", help="choose among the likeliest of this probability (1)")
+    generate.add_argument("--chips", type=int, default=1, metavar="N", help="instances of the hardware (1)")
+    generate.add_argument("--seed", type=int, default=0, metavar="N", help="of chips, reads and choices (0)")
+    generate.add_argument("--time", type=float, metavar="S", help="seconds since programming (the device's own)")
+    _finish(generate, verbs.generate, settable=True)
 
     presets = add("presets", help="the devices that come with the package, or all values of one")
     presets.add_argument("name", nargs="?", metavar="NAME", help="a preset or a device file")

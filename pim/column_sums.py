@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key, UInt32
 
-from pim.converters import by_column
+from pim.arriving import Arriving, Noise, by_conversion
 from pim.devices.bit_line import BitLine
 from pim.devices.converters.span import Span
 from pim.devices.errors import DeviceError
@@ -32,7 +32,7 @@ def read_sums(
     adding: ShiftAdd,
     site: Key[Array, ""],
     rows: UInt32[Array, "batch 2"],
-) -> Float[Array, "times batch parts columns"]:
+) -> Arriving:
     """Sums that come to the converters, with the noise of cells, bit lines and converters, drawn for each row.
 
     Args:
@@ -65,7 +65,7 @@ def with_noise(
     adding: ShiftAdd,
     site: Key[Array, ""],
     rows: UInt32[Array, "batch 2"],
-) -> Float[Array, "times batch parts columns"]:
+) -> Arriving:
     """Sums that come to the converters, with the noise of all that is on their way; `cells`: variance of the cells'."""
     lines, converters = _line_variance(macro), _converter_variance(macro, span)
     parts = [] if cells is None else [adding.added(cells, 2)]
@@ -73,7 +73,8 @@ def with_noise(
         parts.append(adding.added(jnp.broadcast_to(lines, (sums.shape[0], 1, macro.slices, 1)), 2))
     parts += [] if converters is None else [converters[None, None]]
     sums = adding.added(sums)
-    return _noisy(macro, sums, sum(parts[1:], parts[0]), site, rows) if parts else sums
+    noise = _noise(macro, sum(parts[1:], parts[0]), (sums.shape[0], sums.shape[2]), site, rows) if parts else None
+    return Arriving(by_conversion(sums), noise)
 
 
 def noisy_behind(macro: AnalogMacro) -> bool:
@@ -83,20 +84,20 @@ def noisy_behind(macro: AnalogMacro) -> bool:
 
 def with_noise_behind(
     macro: AnalogMacro,
-    sums: list[list[Float[Array, "batch columns"]]],
+    exact: Arriving,
     span: Span,
     unit: Float[Array, ""],
     site: Key[Array, ""],
     rows: UInt32[Array, "batch 2"],
-) -> list[list[Float[Array, "batch columns"]]]:
+) -> Arriving:
     """Exact sums with the noise of bit lines and converters, drawn for each row; all in units of `unit` cells."""
     lines, converters = _line_variance(macro), _converter_variance(macro, span)
     if lines is None and converters is None:
-        return sums
+        return exact
     variance = jnp.zeros((1, 1)) if converters is None else converters
     variance = variance if lines is None else variance + lines / unit**2
-    every = jnp.stack([jnp.stack(of_slices, axis=1) for of_slices in sums])
-    return by_column(_noisy(macro, every, variance[None, None], site, rows))
+    times = len(exact.sums) // macro.slices
+    return Arriving(exact.sums, _noise(macro, variance[None, None], (times, macro.slices), site, rows))
 
 
 def _cell_variance(
@@ -175,6 +176,20 @@ def _noisy(
     """The sums with noise of that variance, which broadcasts over them."""
     draws = normal_rows(row_keys(site, rows), (sums.shape[0], *sums.shape[2:]), macro.draws)
     return sums + _root(variance) * jnp.moveaxis(draws, 0, 1)
+
+
+def _noise(
+    macro: AnalogMacro,
+    variance: Float[Array, "#times #batch #parts #columns"],
+    conversions: tuple[int, int],
+    site: Key[Array, ""],
+    rows: UInt32[Array, "batch 2"],
+) -> Noise:
+    """Noise of that variance, for times x parts conversions."""
+    times, parts = conversions
+    deviation = _root(variance)
+    deviation = jnp.broadcast_to(deviation, (times, deviation.shape[1], parts, deviation.shape[3]))
+    return Noise(by_conversion(deviation), row_keys(site, rows), macro.draws)
 
 
 def _product(

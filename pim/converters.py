@@ -7,9 +7,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
+from pim.arriving import Arriving
 from pim.devices.converters.span import Span
 from pim.devices.macro import AnalogMacro
-from pim.devices.random import normal, site_key
+from pim.devices.random import normal, normal_part, site_key
 from pim.mapping.encoding import encoding_of
 from pim.mapping.sharing import converter_of, converters_a_tile
 from pim.mapping.tiles import column_arrays
@@ -35,41 +36,61 @@ def frozen_adcs(
     return jax.lax.map(lambda tile: normal(site(tile=tile), drawn)[:, index], jnp.arange(tiles))
 
 
-def by_column(sums: Float[Array, "steps batch slices columns"]) -> list[list[Float[Array, "batch columns"]]]:
-    """Sums of each step and slice: XLA does not see through one array of them, were they put together in one."""
-    return [[sums[step, :, part] for part in range(sums.shape[2])] for step in range(sums.shape[0])]
+ROLLED = 1 << 14
+"""Numbers of one conversion from which conversions are a loop in the compiled program, too, and not written out."""
 
 
 def convert_and_add(
     macro: AnalogMacro,
-    sums: list[list[Float[Array, "batch columns"]]],
+    arriving: Arriving,
     counts: Float[Array, "times parts"],
     span: Span,
     adcs: Float[Array, "numbers parts columns"] | None,
     unit: Float[Array, ""] | None = None,
 ) -> Float[Array, "batch columns"]:
-    """ADC, then shift-and-add over what is left of reads and slices (`ShiftAdd`).
+    """Noise and ADC, then shift-and-add over what is left of reads and slices (`ShiftAdd`).
 
     Args:
         macro: the device.
-        sums: what comes to the converters, as of `by_column`.
+        arriving: what comes to the converters.
         counts: what each conversion counts.
         span: ranges, [parts, #columns].
         adcs: the numbers that make the converters.
         unit: the smallest product, in the unit of the sums; by default that of sums in cells.
 
-    Written out as a chain of sums over whole columns: as a reduction over the leading axes it would not be vectorised
-    (a third slower than the bare matrix product, where this is a tenth).
+    A sum over whole columns, conversion by conversion: as a reduction over a leading axis it would not be vectorised (a
+    third slower than the bare matrix product, where this is a tenth). Where columns are long it is a loop, since noise
+    and converters written out for each of them take minutes to compile.
     """
     unit = smallest_product(macro) if unit is None else unit
-    total = jnp.zeros(sums[0][0].shape, jnp.float32)
-    for step, of_slices in enumerate(sums):
-        for part, column in enumerate(of_slices):
-            if macro.adc is not None:
-                frozen = None if adcs is None else adcs[:, None, part]
-                own = Span(*(end[None, part] for end in span))
-                if macro.environment is not None:
-                    column = macro.environment.seen_by_adc(column, macro.adc.step(own), macro.vdd)
-                column = macro.adc.convert(column, own, frozen, unit)
-            total = total + column * counts[step, part]
+    times, parts = counts.shape
+    (batch, columns), noise = arriving.sums[0].shape, arriving.noise
+
+    def add(total: Array, one: tuple[Any, Array, Array, Array, Span, Array | None]) -> tuple[Array, None]:
+        k, column, count, deviation, own, frozen = one
+        if noise is not None:
+            column = column + deviation * normal_part(noise.keys, k, (times * parts, columns), noise.draws)
+        if macro.adc is not None:
+            if macro.environment is not None:
+                column = macro.environment.seen_by_adc(column, macro.adc.step(own), macro.vdd)
+            column = macro.adc.convert(column, own, frozen, unit)
+        return total + column * count, None
+
+    def each_time(of_parts: Float[Array, "parts *n"]) -> Float[Array, "conversions *n"]:
+        return jnp.tile(of_parts, (times, *(1,) * (of_parts.ndim - 1)))
+
+    each = (
+        jnp.arange(times * parts),
+        arriving.sums,
+        counts.reshape(-1),
+        None if noise is None else noise.deviation,
+        jax.tree.map(lambda end: each_time(end[:, None]), span),
+        None if adcs is None else each_time(jnp.moveaxis(adcs, 1, 0)[:, :, None]),
+    )
+    total = jnp.zeros((batch, columns), jnp.float32)
+    if not isinstance(arriving.sums, list) and batch * columns >= ROLLED:
+        return jax.lax.scan(add, total, each)[0]
+    for k in range(times * parts):
+        own = jax.tree.map(lambda leaf, k=k: leaf[k], (each[2:]))
+        total, _ = add(total, (k, arriving.sums[k], *own))
     return total

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int32, Int64, Key, UInt32
 
 from pim import crossbar as engine
+from pim.arriving import Arriving
 from pim.crossbar import Crossbar
 from pim.devices.converters.span import Span
 from pim.devices.errors import DeviceError
@@ -165,15 +166,20 @@ def _tiles(weights, crossbar: Crossbar, macro: AnalogMacro, x, rows, key, codes:
         powers = jnp.stack([jnp.mean(exact**2), jnp.mean(error**2)])
         if macro.adc is None:
             return counts, (powers, None)
-        stacked = jnp.stack([jnp.stack(of_parts) for of_parts in sums])
-        code, clipped = converted(macro, stacked, feed.span, feed.adcs)
-        by_part = jnp.moveaxis(code, 1, 0).reshape(code.shape[1], -1)
-        counts = counts + jax.vmap(lambda c: jnp.bincount(c, length=codes))(by_part)
+        code, clipped = converted(macro, by_part(sums, macro), feed.span, feed.adcs)
+        of_parts = jnp.moveaxis(code, 1, 0).reshape(code.shape[1], -1)
+        counts = counts + jax.vmap(lambda c: jnp.bincount(c, length=codes))(of_parts)
         return counts, (powers, clipped.mean(axis=(0, 2)))
 
     start = jnp.zeros((macro.converted_slices, codes), jnp.int32)
     counts, (powers, clipped) = jax.lax.scan(one_tile, start, (product.feeds, *parts))
     return powers, clipped, counts
+
+
+def by_part(arriving: Arriving, macro: AnalogMacro) -> Float[Array, "times parts batch columns"]:
+    """What comes to the converters, for each time that they convert and each part of a weight."""
+    found = arriving.noisy()
+    return found.reshape(-1, macro.converted_slices, *found.shape[1:])
 
 
 def converted(

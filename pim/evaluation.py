@@ -2,23 +2,32 @@
 
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
 from pim._version import __version__
-from pim.calibration import percentiles
 from pim.costs.plan_cost import plan_cost
-from pim.devices.macro import AnalogMacro
 from pim.emulation import macros
 from pim.errors import StudyError
 from pim.holding import reading_time
-from pim.llm_workloads.overlap import overlap
 from pim.llm_workloads.text import ScoredText, as_scored
 from pim.mapping.plan import Plan
+from pim.plan_checks import (
+    check_calibrated,
+    check_causal,
+    check_chips,
+    check_finite,
+    check_length,
+    check_percentiles,
+    check_text,
+    model_of,
+)
 from pim.result import Result, combinations
 from pim.scoring import score
+from pim.streaming.scoring import score_streamed
 
 KEPT_TOKENS = 512
 """Tokens of the scored text that a result keeps, for `Result.snr`."""
@@ -35,6 +44,7 @@ def evaluate(
     stride: int | None = None,
     time: float | None = None,
     progress: bool = True,
+    resume: str | Path | None = None,
 ) -> Result:
     """What a model loses on its devices, and what it costs there.
 
@@ -48,15 +58,19 @@ def evaluate(
         stride: tokens from one window to the next, where they are to overlap; see `as_scored`.
         time: s since programming; by default each device's reference time.
         progress: show a bar on standard error after two seconds.
+        resume: folder in which the run keeps what it has done; started again with the same folder after it was
+            interrupted, it goes on from the last layer and chip that were finished, to the same bits. The model is
+            then read layer by layer, as one loaded with `resident=False` always is.
 
     Raises:
-        StudyError: a plan without weights or without ranges, a text that overlaps the calibration text, no chips.
+        StudyError: a plan without weights or without ranges, a text that overlaps the calibration text, no chips, a
+            folder that holds another run.
 
     >>> result = pim.evaluate(pim.calibrate(plan, calibration_text), text, tokens=2048)
     >>> result.perplexity, result.points[0].cost.energy_per_token
     """
     options = {"context": context, "tokens": tokens, "stride": stride, "time": time, "progress": progress}
-    return study(plan, {}, text, chips=chips, seed=seed, **options)
+    return study(plan, {}, text, chips=chips, seed=seed, resume=resume, **options)
 
 
 def sweep(plan: Plan, axes: Mapping[str, Sequence[Any]], text: str | ScoredText, **options: Any) -> xr.Dataset:
@@ -84,73 +98,38 @@ def study(
     stride: int | None = None,
     time: float | None = None,
     progress: bool = True,
+    resume: str | Path | None = None,
 ) -> Result:
     """The result of a sweep (of one point, if there are no axes), as `Result`; see `evaluate`."""
-    if plan.model is None:
-        raise StudyError("this plan was placed from a config alone; accuracy needs the model's weights")
-    if not plan.config.attention.causal:
-        raise StudyError(
-            f"{plan.model.name} is an encoder, which sees the tokens that it would be scored on: it has no perplexity"
-        )
-    if chips < 1:
-        raise StudyError(f"chips = {chips}: give at least one")
+    model = model_of(plan)
     empty = [path for path, values in axes.items() if not len(values)]
     if empty:
         raise StudyError(f"the sweep over {empty[0]!r} has no values: give at least one")
-    scored = as_scored(text, plan.model.tokenizer, context=context, max_tokens=tokens, stride=stride)
-    _check_ranges(plan, scored)
+    check_chips(chips)
+    scored = as_scored(text, model.tokenizer, context=context, max_tokens=tokens, stride=stride)
+    check_causal(model.config)
+    check_length(model.config, scored)
+    check_calibrated(plan)
+    check_text(plan, scored)
     plans = [plan.replace(changes) for changes in combinations(axes)]
     for point in plans:
-        _check_percentiles(point)
+        check_percentiles(point)
     costs = [plan_cost(p) for p in plans]  # first: what has no known cost is refused before it is computed
-    scores = score(plans, scored, chips=chips, seed=seed, time=time, progress=progress).summed(scored.source)
-    if not np.isfinite(scores.nll).all():
-        point, chip, document = np.argwhere(~np.isfinite(scores.nll))[0]
-        raise StudyError(
-            f"the loss of point {point}, chip {chip}, document {document} is not finite: a conductance or an "
-            "activation has overflowed, or with wires a circuit was not solved; check the device's ranges and errors"
-        )
+    if resume is None and model.checkpoint is None:
+        scores = score(plans, scored, chips=chips, seed=seed, time=time, progress=progress)
+    else:
+        kept = None if resume is None else Path(resume)
+        scores = score_streamed(plans, scored, chips=chips, seed=seed, time=time, progress=progress, resume=kept)
+    scores = scores.summed(scored.source)
+    check_finite(scores)
     return Result(
         plan,
         dict(axes),
         scores,
         costs,
-        _protocol(plan, scored, chips, seed, time) | {"notes": interpolated(plans, time)},
+        protocol(plan, scored, chips, seed, time) | {"notes": interpolated(plans, time)},
         scored.head(KEPT_TOKENS),
     )
-
-
-def _check_ranges(plan: Plan, scored: ScoredText) -> None:
-    """Static ranges exist where they are needed, and come from other text."""
-    needs = [
-        path
-        for path in plan.assignment
-        if isinstance(macro := plan.model_of(path), AnalogMacro) and macro.input_range == "calibrated"
-    ]
-    missing = [path for path in needs if path not in plan.ranges]
-    if missing:
-        raise StudyError(
-            f"{missing[0]} (and {len(missing) - 1} more) has no converter ranges: call pim.calibrate(plan, text) "
-            "first, or give its device input_range = 'token'"
-        )
-    if plan.calibration is not None:
-        shared = overlap(plan.calibration["text"], scored)
-        if shared is not None:
-            raise StudyError(f"the calibration text overlaps the scored text: {shared}; calibrate on other text")
-
-
-def _check_percentiles(plan: Plan) -> None:
-    """Ranges stay when a calibrated plan is changed: other percentiles would be without effect."""
-    if plan.calibration is None:
-        return
-    then = plan.calibration["percentiles"]
-    for name, now in percentiles(plan).items():
-        changed = [kind for kind in now if now[kind] is not None and now[kind] != then[name][kind]]
-        if changed:
-            raise StudyError(
-                f"the {changed[0]} percentile of {name!r} is {now[changed[0]]}, but ranges were found with "
-                f"{then[name][changed[0]]}: set it before you calibrate, a plan for each value"
-            )
 
 
 def interpolated(plans: Sequence[Plan], time: float | None) -> list[str]:
@@ -163,7 +142,7 @@ def interpolated(plans: Sequence[Plan], time: float | None) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def _protocol(plan: Plan, scored: ScoredText, chips: int, seed: int, time: float | None) -> dict[str, Any]:
+def protocol(plan: Plan, scored: ScoredText, chips: int, seed: int, time: float | None) -> dict[str, Any]:
     """Under what the result was found."""
     assert plan.model is not None
     calibration = plan.calibration or {}

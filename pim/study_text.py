@@ -35,24 +35,38 @@ def study_texts(study: Study, model: Model) -> StudyTexts:
         OSError: a file that cannot be read.
     """
     if study.text is not None:
-        text, source = _read(study.text), study.text
+        text, source = read_text(study.text), study.text
     elif study.model in shipped_models():
         text, source = _stories(SCORED_STORIES, study.tokens)
     else:
         raise StudyError(f"a text is needed to score {study.model} on: give --text FILE")
-    if study.calibration is not None:
-        first, origin = _read(study.calibration), study.calibration
-    elif study.text is None:
-        first, origin = _stories(CALIBRATION_STORIES, CALIBRATION_TOKENS)
+    if study.calibration is not None or study.text is None:
+        calibration, origin = calibration_text(study, model)
     else:
         first, text = split_text(text, study.text)
         origin = f"the first {len(first):,} characters of {study.text}, the rest of which is scored"
-    calibration = _cut(first, origin, model, study.context, CALIBRATION_TOKENS)
+        calibration = _cut(first, origin, model, study.context, CALIBRATION_TOKENS)
     scored = _cut(text, source, model, study.context, study.tokens)
     shared = overlap(calibration, scored)
     if shared is not None:
         raise StudyError(f"the calibration text overlaps the scored text: {shared}; give another with --calibration")
     return StudyTexts(calibration, scored, {"text": source, "calibration_text": origin})
+
+
+def calibration_text(study: Study, model: Model) -> tuple[ScoredText, str]:
+    """What calibrates where no text is scored, and where it is from: the file named, or stories for the shipped model.
+
+    Raises:
+        StudyError: neither is there, or a file that cannot be used.
+        OSError: a file that cannot be read.
+    """
+    if study.calibration is not None:
+        text, origin = read_text(study.calibration), study.calibration
+    elif study.model in shipped_models():
+        text, origin = _stories(CALIBRATION_STORIES, CALIBRATION_TOKENS)
+    else:
+        raise StudyError(f"a text is needed to find converter ranges of {study.model} on: give --calibration FILE")
+    return _cut(text, origin, model, study.context, CALIBRATION_TOKENS), origin
 
 
 def _stories(seed: int, tokens: int) -> tuple[str, str]:
@@ -67,7 +81,8 @@ def _cut(text: str, name: str, model: Model, context: int, tokens: int) -> Score
         raise StudyError(f"{name}: {error}") from None
 
 
-def _read(path: str) -> str:
+def read_text(path: str) -> str:
+    """The text of a UTF-8 file that has some."""
     try:
         text = Path(path).read_text(encoding="utf-8")
     except UnicodeDecodeError as error:

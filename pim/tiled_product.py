@@ -7,12 +7,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int32
 
+from pim.arriving import Arriving
 from pim.devices.converters.span import Span
 from pim.devices.macro import AnalogMacro
 from pim.mapping.tiles import cut_inputs
-
-Sums = list[list[Float[Array, "batch columns"]]]
-"""What comes to the converters of a tile: for each time that they convert, for each part of a weight that they see."""
 
 
 class Feed(NamedTuple):
@@ -32,8 +30,8 @@ class TiledProduct(NamedTuple):
     """A product tile by tile; its sums and `Feed.span` are in one unit, cells or smallest products."""
 
     feeds: Feed
-    sums: Callable[[Feed], Sums]
-    convert: Callable[[Feed, Sums], Float[Array, "batch n_out"]]
+    sums: Callable[[Feed], Arriving]
+    convert: Callable[[Feed, Arriving], Float[Array, "batch n_out"]]
     scaled: Callable[[Float[Array, "*tiles batch n_out"]], Float[Array, "*tiles batch n_out"]]
     at_once: bool
 

@@ -14,8 +14,8 @@ def in_turns(function: Callable[[Any], Array], vectors: Any, most: int) -> Array
     >>> in_turns(lambda each: each[0] @ w, (x,), 32)
     """
     total = jax.tree.leaves(vectors)[0].shape[0]
-    most = min(most, total)
     turns = -(-total // most)
+    most = -(-total // turns)  # as even as they can be: little is filled up
 
     def cut(leaf):
         filled = jnp.concatenate([leaf, jnp.broadcast_to(leaf[:1], (turns * most - total, *leaf.shape[1:]))])

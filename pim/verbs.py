@@ -32,6 +32,41 @@ def run(options: Namespace) -> int:
     return 0
 
 
+def task(options: Namespace) -> int:
+    """Ask a model on a system what a task's file asks."""
+    from pim.task_study import TaskStudy, run_task_study
+
+    keys = ("model", "system", "calibration", "limit", "chips", "seed", "context", "time")
+    given = {key: getattr(options, key) for key in keys if getattr(options, key) is not None}
+    study = TaskStudy(options.kind, options.file, set=dict(options.set), **given)
+    found = run_task_study(study, progress=not options.quiet)
+    return _print_json(found.to_dict()) if options.json else _print(str(found))
+
+
+def generate(options: Namespace) -> int:
+    """Continue a prompt with the exact model and with emulated chips, side by side."""
+    from shutil import get_terminal_size
+
+    from pim.calibration import calibrate
+    from pim.generation import generate, prepare
+    from pim.llm_workloads.model import load_model
+    from pim.mapping.plan import place
+    from pim.plan_checks import needs_ranges
+    from pim.study import Study, find_system
+    from pim.study_text import calibration_text
+
+    keys = ("tokens", "chips", "temperature", "top_k", "top_p")
+    given: dict[str, Any] = {key: getattr(options, key) for key in keys}
+    study = Study(model=options.model, system=options.system, calibration=options.calibration)
+    plan = place(load_model(study.model), find_system(study.system).replace(dict(options.set)))
+    assert plan.model is not None
+    prepare(plan.model, options.prompt, **given)  # before ranges are looked for, which takes longer
+    if needs_ranges(plan) or study.calibration is not None:
+        plan = calibrate(plan, calibration_text(study, plan.model)[0], context=study.context)
+    written = generate(plan, options.prompt, seed=options.seed, time=options.time, **given)
+    return _print_json(written.to_dict()) if options.json else _print(written.shown(get_terminal_size().columns))
+
+
 def presets(options: Namespace) -> int:
     """List the presets, or show one with all its values."""
     from pim.describe import device_dict, device_text
@@ -116,11 +151,11 @@ def cost(options: Namespace) -> int:
 
 
 def _config(model: str) -> Any:
-    """The shapes of a model; a folder needs no weights for that."""
+    """The shapes of a model; they need no weights."""
     from pim.llm_workloads.checkpoint import load_config
-    from pim.llm_workloads.model import load_model
+    from pim.llm_workloads.model import find_model
 
-    return load_config(model) if Path(model).is_dir() else load_model(model).config
+    return load_config(find_model(model, weights=False)[0])
 
 
 def fit(options: Namespace) -> int:

@@ -8,16 +8,17 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key, UInt32
 
 from pim.analog_product import BATCHED_ELEMENTS
+from pim.arriving import Arriving
 from pim.column_sums import noisy_behind, with_noise_behind
 from pim.converters import convert_and_add
 from pim.devices.macro import AnalogMacro
 from pim.devices.random import site_key
 from pim.inputs import drive
 from pim.mapping.encoding import encoding_of
-from pim.mapping.tiles import column_arrays, cut_inputs
+from pim.mapping.tiles import column_arrays, cut_inputs, row_tiles
 from pim.programmed import Crossbar
 from pim.ranges import adc_ranges
-from pim.tiled_product import Feed, Sums, TiledProduct, input_sums
+from pim.tiled_product import Feed, TiledProduct, input_sums
 from pim.whole_sums import in_smallest_products, whole_sums
 
 
@@ -37,20 +38,20 @@ def whole_product(
     unit, slice_places, whole, offset = in_smallest_products(macro, crossbar.gains, crossbar.offset)
     counts = places[:, None] * slice_places[None, :]
 
-    def sums(feed: Feed) -> Sums:
+    def sums(feed: Feed) -> Arriving:
         exact = whole_sums(formulation, macro, feed.levels, feed.weights)
         if key is None:
             return exact
         site = site_key(key, layer=crossbar.layer, operator=crossbar.operator, tile=feed.tile, use="read")
         return with_noise_behind(macro, exact, feed.span, unit, site, rows)
 
-    def convert(feed: Feed, sums: Sums) -> Float[Array, "batch n_out"]:
+    def convert(feed: Feed, sums: Arriving) -> Float[Array, "batch n_out"]:
         y = convert_and_add(macro, sums, counts, feed.span, feed.adcs, jnp.ones(()))
         y = encoding.combine(y, n_out, arrays)
         y = y if feed.offset is None else y - feed.offset[:, None]
         return y if feed.scale is None else y * feed.scale[None]
 
-    tiles, columns = crossbar.weights.shape[0], len(encoding.places(n_out, arrays)[0])
+    tiles, columns = row_tiles(crossbar.n_in, macro.rows_at_once), len(encoding.places(n_out, arrays)[0])
     feeds = Feed(
         tile=jnp.arange(tiles, dtype=jnp.int32),
         levels=cut_inputs(levels, macro.rows_at_once),

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int8, UInt32
 
-from pim.converters import by_column
+from pim.arriving import Arriving, by_conversion
 from pim.devices.macro import AnalogMacro
 from pim.exact_product import exact_product, limbs
 from pim.formulation import Formulation
@@ -62,15 +62,15 @@ def whole_sums(
     macro: AnalogMacro,
     levels: Float[Array, "steps batch rows"],
     cells: Int8[Array, "all_columns rows"] | UInt32[Array, "slices planes words columns"],
-) -> list[list[Float[Array, "batch columns"]]]:
+) -> Arriving:
     """Sums of a tile for each step and slice, in smallest products."""
     steps, batch, rows = levels.shape
     if formulation.kind == "packed":
         magnitudes, signs = input_planes(levels)
         count = lambda step, part: packed_sums(magnitudes[step], signs[step], cells[part]).astype(jnp.float32)
-        return [[count(step, part) for part in range(macro.slices)] for step in range(steps)]
+        return Arriving([count(step, part) for step in range(steps) for part in range(macro.slices)])
     sums = integer_sums(levels.reshape(-1, rows).astype(jnp.int8), cells).T
-    return by_column(sums.reshape(steps, batch, macro.slices, -1).astype(jnp.float32))
+    return Arriving(by_conversion(sums.reshape(steps, batch, macro.slices, -1)).astype(jnp.float32))
 
 
 def whole_weights(formulation: Formulation, macro: AnalogMacro, cut: Digits) -> Int8[Array, "limbs n_out n_in"]:

@@ -142,6 +142,27 @@ def test_an_exact_system_loses_nothing(here: Path, capsys):
     assert point["loss_difference"]["mean"] == pytest.approx(0, abs=1e-6)
 
 
+def test_a_text_is_written_side_by_side(here: Path, capsys, monkeypatch):
+    """What needs no ranges needs no other text."""
+    monkeypatch.setenv("COLUMNS", "70")
+    write = ["generate", "the small bird", "--model", "model", "--system", "ideal", "--tokens", "12"]
+    assert main([*write, "--json"]) == 0
+    read = json.loads(capsys.readouterr().out)
+    assert read["digital"]["ids"] == read["chips"][0]["ids"] and read["protocol"]["calibration"] is None
+    assert main([*write, "--temperature", "1.5", "--top-k", "9", "--top-p", "0.9", "--seed", "2"]) == 0
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[0] == "model on ideal: temperature 1.5, top k 9, top p 0.9, 1 chip, seed 2"
+    assert printed[1] == "prompt: the small bird" and printed[3].split() == ["digital", "|", "chip", "0"]
+    assert printed[-1].startswith("chip 0 writes the same ") and max(map(len, printed)) <= 70
+
+
+def test_converter_ranges_of_a_text_that_is_written(here: Path, capsys):
+    write = ["generate", "the", "--model", "model", "--system", "ideal", "--tokens", "4", "--json"]
+    assert main([*write, "--calibration", "text.txt"]) == 0
+    read = json.loads(capsys.readouterr().out)
+    assert read["protocol"]["calibration"]["tokens"] > 0 and len(read["chips"][0]["ids"]) <= 4
+
+
 # Bad input: one line, status 2, nothing left behind
 
 RUN = ("run", "study.toml")
@@ -167,6 +188,11 @@ RUN = ("run", "study.toml")
         (("run", "--model", "model", "--text", "text.txt", "--time", "1e9"), r"measured"),
         ((*RUN, "--context", "1"), r"context = 1 must be a whole number of at least 2"),
         (("run", "--model", "model"), r"a text is needed to score model on: give --text FILE"),
+        (("generate", "a", "--model", "model"), r"ranges of model on: give --calibration FILE"),
+        (("generate", "a", "--model", "model", "--top-p", "2"), r"top_p = 2.0: give a probability above 0"),
+        (("generate", "a", "--model", "model", "--tokens", "999"), r"the 256 positions of model: ask for at most 254"),
+        (("generate", "a", "--calibration", "other.txt"), r"other\.txt: No such file"),
+        (("generate",), r"the following arguments are required: PROMPT"),
         (("presets", "ideel"), r"did you mean ideal"),
         (("explain", "rram-techC"), r"give NAME\.FIELD, such as rram-techC\.adc\.bits"),
         (("explain", "rram-techC.adc.bit"), r"did you mean adc\.bits"),

@@ -28,9 +28,9 @@ from pim.mapping.system import DIGITAL_RULES, System
 HERE = Path(__file__).parent / "golden" / "hf"
 FAMILIES = (
     "gemma2",
+    "phi",
     "mixtral",
     "gpt2",
-    "phi",
     "gpt_neox",
     "qwen3",
     "mistral",
@@ -47,7 +47,7 @@ FORWARD = jax.jit(forward, static_argnums=0, static_argnames="matmul")
 @cache
 def model(name):
     config, params = load_checkpoint(HERE / name)
-    return Model(name, config, params, None)
+    return Model(name, config, params, pim.load_model("tiny-stories").tokenizer)  # texts are cut already
 
 
 def tokens_of(name):
@@ -55,11 +55,17 @@ def tokens_of(name):
         return jnp.asarray(golden["input_ids"], jnp.int32)
 
 
+def text_of(ids, lengths):
+    rows = np.arange(len(ids), dtype=np.int32)
+    lengths = np.array(lengths, np.int32)
+    return ScoredText(ids, lengths, np.ones_like(rows), rows, context=32, protocol="a test", sha256="0")
+
+
 def system(weights):
     return System({"weights": weights, "digital": EXACT}, DIGITAL_RULES)
 
 
-@pytest.mark.parametrize("name", first_few(4, FAMILIES))
+@pytest.mark.parametrize("name", first_few(2, FAMILIES))
 def test_cells_at_their_targets_give_the_digital_logits(name):
     plan, tokens = place(model(name), system(device())), tokens_of(name)
     programmed = program_model(plan, root_key(0))
@@ -69,7 +75,7 @@ def test_cells_at_their_targets_give_the_digital_logits(name):
     assert np.abs(found - exact).max() > 0  # inputs have 16 bits: the products went through the device
 
 
-@pytest.mark.parametrize("name", first_few(2, FAMILIES))
+@pytest.mark.parametrize("name", first_few(1, FAMILIES))
 def test_decoding_has_the_noise_of_prefill(name):
     """Windows, experts and partly turned heads too; by read noise of each token."""
     noisy = pim.replace(pim.preset("rram-techC"), {"input_range": "token", "rows": 32, "columns": 64})
@@ -109,10 +115,10 @@ def test_a_window_of_one_layer_is_priced_for_that_layer():
     assert energy["layers.0.attention.qk"] < 0.2 * energy["layers.1.attention.qk"]
 
 
-@pytest.mark.parametrize("name", first_few(1, ("mixtral", "gemma2", "gpt2")))
+@pytest.mark.parametrize("name", first_few(1, ("gpt2", "mixtral", "gemma2")))
 def test_the_verbs_take_any_family(name):
     ids = np.asarray(tokens_of(name))
-    text = ScoredText(ids, np.full(2, ids.shape[1], np.int32), 32, "test", "0")
+    text = text_of(ids, [ids.shape[1]] * 2)
     other = replace(text, tokens=ids[:, ::-1].copy())
     plan = place(model(name), system(pim.preset("rram-wan2022")))
     plan = pim.calibrate(plan, other)
@@ -122,7 +128,7 @@ def test_the_verbs_take_any_family(name):
 
 def test_an_encoder_has_vectors_but_no_perplexity():
     config, params = load_checkpoint(HERE / "bert")
-    encoder = Model("bert", config, params, None)
+    encoder = Model("bert", config, params, pim.load_model("tiny-stories").tokenizer)
     tokens, lengths = tokens_of("bert"), jnp.array([20, 11], jnp.int32)
     plan = place(encoder, system(device()))
     programmed = program_model(plan, root_key(0))
@@ -131,6 +137,6 @@ def test_an_encoder_has_vectors_but_no_perplexity():
     assert 0 < np.abs(found - exact)[1, :11].max() < 0.05
     changed = encode(config, params, tokens.at[1, 11:].set(0), lengths=lengths)
     np.testing.assert_array_equal(changed[1, :11], exact[1, :11])  # padding is not seen
-    text = ScoredText(np.asarray(tokens), np.array([20, 11], np.int32), 32, "test", "0")
-    with pytest.raises(StudyError, match="sees the tokens that it would be scored on"):
+    text = text_of(np.asarray(tokens), [20, 11])
+    with pytest.raises(StudyError, match="reads both ways and says nothing of what comes next"):
         pim.evaluate(plan, text, progress=False)

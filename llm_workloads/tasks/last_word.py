@@ -41,7 +41,7 @@ class LastWord:
             WorkloadError: a line that has none, or a passage without a blank before its last word.
 
         Example:
-            >>> LastWord.from_file("lambada_dev.jsonl").head(100)
+            >>> LastWord.from_file("lambada_dev.jsonl").part(slice(100))
         """
         lines, sha256 = json_lines(path)
         items = (_split(text_of(item, "text", where), where, number) for number, (where, item) in enumerate(lines))
@@ -52,9 +52,9 @@ class LastWord:
         """Number of items."""
         return len(self.items)
 
-    def head(self, count: int) -> "LastWord":
-        """The first items."""
-        return replace(self, items=self.items[:count])
+    def part(self, some: slice) -> "LastWord":
+        """Some of the items."""
+        return replace(self, items=self.items[some])
 
     def scored(self, tokenizer: Tokenizer, context: int) -> ScoredText:
         """A row an item, its word scored; see `as_continuations`."""
@@ -74,7 +74,7 @@ class LastWord:
             perplexity: exp of the mean loss of a word, whatever its tokens.
         """
         words = right == tokens.reshape((1,) * (right.ndim - 1) + (-1,))
-        return {"accuracy": words.mean(axis=-1), "perplexity": np.exp(nll.mean(axis=-1))}
+        return {"accuracy": np.asarray(words.mean(axis=-1)), "perplexity": np.asarray(np.exp(nll.mean(axis=-1)))}
 
 
 def _split(text: str, where: str, number: int) -> Continuation:

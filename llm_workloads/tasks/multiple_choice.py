@@ -59,7 +59,7 @@ class MultipleChoice:
             WorkloadError: a line that is neither.
 
         Example:
-            >>> MultipleChoice.from_file("piqa_dev.jsonl").head(100)
+            >>> MultipleChoice.from_file("piqa_dev.jsonl").part(slice(100))
         """
         lines, sha256 = json_lines(path)
         return cls(Path(path).name, sha256, tuple(_question(item, where) for where, item in lines))
@@ -69,9 +69,9 @@ class MultipleChoice:
         """Number of items."""
         return len(self.items)
 
-    def head(self, count: int) -> "MultipleChoice":
-        """The first items."""
-        return replace(self, items=self.items[:count])
+    def part(self, some: slice) -> "MultipleChoice":
+        """Some of the items."""
+        return replace(self, items=self.items[some])
 
     def scored(self, tokenizer: Tokenizer, context: int) -> ScoredText:
         """A row a choice, those of one question together; see `as_continuations`."""
@@ -109,7 +109,7 @@ class MultipleChoice:
         ends = list(accumulate((len(question.choices) for question in self.items), initial=0))
         picks = [loss[..., start:stop].argmin(axis=-1) for start, stop in pairwise(ends)]
         hits = [pick == question.label for pick, question in zip(picks, self.items, strict=True)]
-        return np.mean(hits, axis=0)
+        return np.asarray(np.mean(hits, axis=0))
 
 
 def _question(item: Mapping[str, Any], where: str) -> Question:

@@ -7,7 +7,7 @@ from jaxtyping import Array, Float
 from pim import crossbar as engine
 from pim.crossbar import Crossbar
 from pim.devices.macro import AnalogMacro
-from pim.diagnosis import converted
+from pim.diagnosis import by_part, converted
 
 VECTORS, SOLVED = 256, 16
 """Input vectors that are looked at, at most; where a circuit is solved for each, so many."""
@@ -27,8 +27,7 @@ def mean_code(crossbar: Crossbar, macro: AnalogMacro, x: Float[Array, "batch n_i
     lowest, highest, _ = macro.adc.limits()
 
     def of_tile(feed) -> Float[Array, ""]:
-        sums = jnp.stack([jnp.stack(parts) for parts in product.sums(feed)])
-        codes, _ = converted(macro, sums, feed.span, feed.adcs)
+        codes, _ = converted(macro, by_part(product.sums(feed), macro), feed.span, feed.adcs)
         return jnp.mean(jnp.abs(codes + lowest))
 
     return jnp.mean(jax.lax.map(of_tile, product.feeds)) / jnp.maximum(jnp.abs(lowest), highest)
