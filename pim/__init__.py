@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from pim.layer_noise import layer_snr as layer_snr
     from pim.llm_workloads.model import load_model as load_model
     from pim.llm_workloads.tasks.known import load_task as load_task
+    from pim.mapping.formatted import formatted as formatted
     from pim.mapping.plan import place as place
     from pim.mapping.system import System as System
     from pim.mapping.system import inference_system as inference_system
@@ -60,6 +61,7 @@ _HOME = {
     "load_task": "pim.llm_workloads.tasks.known",
     "System": "pim.mapping.system",
     "inference_system": "pim.mapping.system",
+    "formatted": "pim.mapping.formatted",
     "place": "pim.mapping.plan",
     "calibrate": "pim.calibration",
     "evaluate": "pim.evaluation",

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Float, Key, UInt32
 
 from pim import crossbar, streamed_product
 from pim.crossbar import Crossbar
@@ -26,6 +26,7 @@ from pim.formulation import ANALOG, Formulation, choose
 from pim.holding import reading_time
 from pim.llm_workloads.operators import DYNAMIC, layer_path
 from pim.llm_workloads.transformer import Matmul, digital_matmul, head_matrix
+from pim.mapping.formatted import Formatted
 from pim.mapping.plan import Plan
 from pim.ranges import Ranges
 from pim.streamed_product import Unprogrammed
@@ -74,7 +75,7 @@ def hook(devices: Mapping[str, Any], key: Key[Array, ""] | None) -> Matmul:
 
     def matmul(operator: str, w: Any, x: Array, ids: Array) -> Array:
         if isinstance(w, Written):
-            return _on_activations(devices[w.device], w.content, x)
+            return _on_activations(devices[w.device], operator, w.content, x, ids)
         if not isinstance(w, Crossbar | Held | Unprogrammed):
             return digital_matmul(operator, w, x, ids)
         flat, rows = x.reshape(-1, x.shape[-1]), ids.reshape(-1, 2)
@@ -118,18 +119,25 @@ def activation_of(plan: Plan, layers: range) -> TabledSilu | None:
 
 
 def _on_activations(
-    device: Any, matrices: Float[Array, "batch heads n_in n_out"], x: Float[Array, "batch heads rows n_in"]
+    device: Any,
+    operator: str,
+    matrices: Float[Array, "batch heads n_in n_out"],
+    x: Float[Array, "batch heads rows n_in"],
+    ids: UInt32[Array, "batch time 2"],
 ) -> Float[Array, "batch heads rows n_out"]:
-    """Products of activations on a digital device, each pair on its own."""
+    """Products of activations on a digital device; one without formats for them computes each pair on its own."""
+    if isinstance(device, Formatted):
+        return device.attend(operator, matrices, x, ids)
     return jax.vmap(jax.vmap(lambda w, rows: device.multiply(device.hold(w, None), rows)))(matrices, x)
 
 
 def takes_activations(model: Any) -> bool:
-    """Whether a device multiplies two activations in its own format: those of floating-point arithmetic do.
+    """Whether a device multiplies two activations in its own format: those of floating-point arithmetic do, and those
+    with formats of keys and values.
 
-    Integer codes of values would need a scale for each token, and those of a sum over tokens share one.
+    Integer codes of others would need a scale for each token, and those of a sum over tokens share one.
     """
-    return isinstance(getattr(model, "arithmetic", None), FloatArithmetic)
+    return isinstance(model, Formatted) or isinstance(getattr(model, "arithmetic", None), FloatArithmetic)
 
 
 def check_devices(plan: Plan) -> None:

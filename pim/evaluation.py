@@ -26,7 +26,7 @@ from pim.plan_checks import (
     model_of,
 )
 from pim.result import Result, combinations
-from pim.scoring import score
+from pim.scoring import Scores, score
 from pim.streaming.scoring import score_streamed
 
 KEPT_TOKENS = 512
@@ -115,12 +115,8 @@ def study(
     for point in plans:
         check_percentiles(point)
     costs = [plan_cost(p) for p in plans]  # first: what has no known cost is refused before it is computed
-    if resume is None and model.checkpoint is None:
-        scores = score(plans, scored, chips=chips, seed=seed, time=time, progress=progress)
-    else:
-        kept = None if resume is None else Path(resume)
-        scores = score_streamed(plans, scored, chips=chips, seed=seed, time=time, progress=progress, resume=kept)
-    scores = scores.summed(scored.source)
+    options = {"chips": chips, "seed": seed, "time": time, "progress": progress}
+    scores = sequence_scores(plans, scored, resume, **options).summed(scored.source)
     check_finite(scores)
     return Result(
         plan,
@@ -130,6 +126,13 @@ def study(
         protocol(plan, scored, chips, seed, time) | {"notes": interpolated(plans, time)},
         scored.head(KEPT_TOKENS),
     )
+
+
+def sequence_scores(plans: Sequence[Plan], scored: ScoredText, resume: str | Path | None, **options: Any) -> Scores:
+    """The scores of each sequence, with the model in memory or, where it is not or the run is kept, layer by layer."""
+    if resume is None and model_of(plans[0]).checkpoint is None:
+        return score(plans, scored, **options)
+    return score_streamed(plans, scored, resume=None if resume is None else Path(resume), **options)
 
 
 def interpolated(plans: Sequence[Plan], time: float | None) -> list[str]:

@@ -140,6 +140,15 @@ class Result:
         variables = {name: (d, values, {"units": unit}) for name, (d, values, unit) in data.items()}
         return xr.Dataset(variables, {name: list(values) for name, values in coords.items()}, attrs)
 
+    def documents(self) -> xr.Dataset:
+        """Perplexity, divergence from the exact model and agreement with it, of each document and chip.
+
+        >>> result.documents()["perplexity"].mean("chip")
+        """
+        from pim.by_document import by_document
+
+        return by_document(self)
+
     def __str__(self) -> str:
         from pim.table import result_table
 

@@ -1,8 +1,8 @@
 """SmoothQuant: large input channels are made smaller, and their weights larger, until both are as easy to quantise.
 
 The factor of channel j is max|X_j|^alpha / max|W_j|^(1 - alpha), the maxima on a calibration text and over the matrices
-that share the input (Xiao et al., arXiv 2211.10438, equation 4). The rescaling of Lammie et al. for analog arrays
-(NORA) has the same form.
+that share the input (Xiao et al., arXiv 2211.10438, equation 4). It is what analog arrays with 8-bit converters need
+too: they bear errors of weights better than those of inputs and outputs (NORA, DATE 2025).
 """
 
 from typing import Any

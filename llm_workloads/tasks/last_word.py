@@ -74,7 +74,7 @@ class LastWord:
             perplexity: exp of the mean loss of a word, whatever its tokens.
         """
         words = right == tokens.reshape((1,) * (right.ndim - 1) + (-1,))
-        return {"accuracy": words.mean(axis=-1), "perplexity": np.exp(nll.mean(axis=-1))}
+        return {"accuracy": np.asarray(words.mean(axis=-1)), "perplexity": np.asarray(np.exp(nll.mean(axis=-1)))}
 
 
 def _split(text: str, where: str, number: int) -> Continuation:

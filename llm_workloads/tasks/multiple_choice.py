@@ -109,7 +109,7 @@ class MultipleChoice:
         ends = list(accumulate((len(question.choices) for question in self.items), initial=0))
         picks = [loss[..., start:stop].argmin(axis=-1) for start, stop in pairwise(ends)]
         hits = [pick == question.label for pick, question in zip(picks, self.items, strict=True)]
-        return np.mean(hits, axis=0)
+        return np.asarray(np.mean(hits, axis=0))
 
 
 def _question(item: Mapping[str, Any], where: str) -> Question:

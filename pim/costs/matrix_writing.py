@@ -25,6 +25,7 @@ from pim.devices.roofline import Roofline
 from pim.devices.writing import Writing, cell_writing
 from pim.errors import StudyError
 from pim.mapping.encoding import encoding_of
+from pim.mapping.formatted import Formatted
 from pim.mapping.tiles import column_arrays
 
 CONTINUOUS_BITS = 8.0
@@ -78,7 +79,7 @@ def written(what: Any, shape: Shape) -> Written:
         return Written(bits, UNKNOWN, bits / 8 * _figure(model.energy_per_byte), time, bits)
     if isinstance(model, NearDram):
         return _into_rows(model, shape)
-    if isinstance(model, Ideal):
+    if isinstance(model, Ideal | Formatted):
         nothing = np.zeros(np.shape(shape.weights))
         return Written(nothing, nothing, nothing, nothing, nothing)
     raise StudyError(f"what writing weights into a {type(model).__name__} takes is not known")

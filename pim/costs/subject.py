@@ -18,6 +18,7 @@ from pim.devices.macro import AnalogMacro, Ideal
 from pim.devices.near_dram import NearDram
 from pim.devices.roofline import Roofline
 from pim.errors import StudyError
+from pim.mapping.formatted import Formatted
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ def product_ledger(
         return _on_digital_unit(model, *_amounts(n_in, n_out, vectors))
     if isinstance(model, Roofline):
         return _on_roofline(model, *_amounts(n_in, n_out, vectors))
-    if isinstance(model, Ideal):
+    if isinstance(model, Ideal | Formatted):
         zero = np.zeros(np.broadcast_shapes(np.shape(n_in), np.shape(n_out), np.shape(vectors)))
         return ledger_of([("ideal", zero, zero, zero)], "product")
     raise StudyError(
