@@ -229,6 +229,10 @@ class ModelConfig:
         transform = {"head.transform": (self.hidden_size, self.hidden_size)} if self.head == "transform" else {}
         return transform | {"head": (self.hidden_size, self.vocab_size)}
 
+    def chosen(self, operator: str) -> float:
+        """The share of the tokens that go through an operator of a layer: experts are chosen for some."""
+        return self.ffn.experts_per_token / self.ffn.experts if ".experts." in operator else 1.0
+
     def window(self, layer: int) -> int | None:
         """Most tokens that a token of a layer attends to; None: any number."""
         return None if self.attention.windows is None else self.attention.windows[layer]

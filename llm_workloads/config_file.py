@@ -100,6 +100,13 @@ class ConfigFile:
             if found != value:
                 raise self.error(f"{name} = {found!r} is not supported; {value!r} is")
 
+    def architectures(self) -> list[str]:
+        """The classes that the file names."""
+        named = self.get("architectures", default=[])
+        if not isinstance(named, list) or not all(isinstance(name, str) for name in named):
+            raise self.error(f"architectures must be a list of names, not {named!r}")
+        return named
+
     def head_dim(self, hidden: int, heads: int) -> int:
         """`head_dim`, else the hidden size split over the heads."""
         if self.get("head_dim", default=None) is not None:

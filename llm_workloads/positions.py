@@ -151,6 +151,14 @@ class Learned:
     rows: int
     offset: int = 0
 
+    def check(self, tokens: int) -> None:
+        """Raise WorkloadError for a sequence that is longer than the table."""
+        if tokens > self.rows - self.offset:
+            raise WorkloadError(
+                f"a sequence of {tokens} tokens, but the model has learned {self.rows - self.offset} positions: give a "
+                "shorter context"
+            )
+
     def rotate(self, x: Array, positions: Array) -> Array:
         """Queries and keys stay as they are."""
         return x

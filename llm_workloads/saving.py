@@ -10,6 +10,7 @@ import numpy as np
 from safetensors.numpy import save
 
 from pim.llm_workloads.config import ModelConfig
+from pim.llm_workloads.config_file import ACTIVATION_NAMES
 from pim.llm_workloads.errors import WorkloadError
 from pim.llm_workloads.families.family import Stored, transposed
 from pim.llm_workloads.families.llama import FAMILY
@@ -71,6 +72,10 @@ def save_checkpoint(
     _write(directory / "config.json", (json.dumps(described, indent=2) + "\n").encode())
 
 
+_ACTIVATIONS = {
+    ours: theirs for theirs, ours in ACTIVATION_NAMES.items() if theirs not in ("swish", "gelu_new", "gelu_fast")
+}
+
 _COUNTS = (
     "vocab_size",
     "hidden_size",
@@ -93,7 +98,7 @@ def _described(config: ModelConfig) -> dict[str, Any]:
         "rope_theta": rotary.theta,
         "tie_word_embeddings": config.tie_word_embeddings,
         "max_position_embeddings": config.max_position_embeddings,
-        "hidden_act": config.ffn.activation,
+        "hidden_act": _ACTIVATIONS[config.ffn.activation],
         "attention_bias": "attention.q" in config.biases,
         "mlp_bias": "ffn.up" in config.biases,
     }

@@ -53,7 +53,7 @@ class Family:
     layer: Callable[[ModelConfig, int], Parameters]
     outer: Callable[[ModelConfig], Parameters]
     prefix: str = "model."
-    ignored: tuple[str, ...] = ("rotary_emb.inv_freq",)
+    ignored: tuple[str, ...] = (".rotary_emb.inv_freq",)
 
 
 def transposed(stored: Matrix) -> Matrix:
