@@ -12,6 +12,8 @@ from pim.llm_workloads.errors import WorkloadError
 from pim.llm_workloads.positions import LinearScaling, Llama3Scaling, Rotary, YarnScaling
 
 _REQUIRED: Any = object()
+_LONGEST_JSON = 100_000_000
+"""Bytes; tokenizers of large vocabularies have some 30 million."""
 
 ACTIVATION_NAMES = {
     "silu": "silu",
@@ -44,25 +46,27 @@ class ConfigFile:
 
     def get(self, *names: str, default: Any = _REQUIRED) -> Any:
         """The value of the first of several names that is there and not null."""
-        for name in names:
-            if self.values.get(name) is not None:
-                return self.values[name]
-        if default is _REQUIRED:
+        value = self.values.get(self._named(names))
+        if value is None and default is _REQUIRED:
             raise self.error(f"{names[0]!r} is missing")
-        return default
+        return default if value is None else value
+
+    def _named(self, names: Sequence[str]) -> str:
+        """Which of several names the file has, else the first."""
+        return next((name for name in names if self.values.get(name) is not None), names[0])
 
     def count(self, *names: str, default: Any = _REQUIRED, most: int = MOST) -> Any:
         """A whole number of at least 1; a default may be None."""
         value = self.get(*names, default=default)
         if value is not default:
-            self._checked(check_count, names[0], value, most)
+            self._checked(check_count, self._named(names), value, most)
         return value
 
     def positive(self, *names: str, default: Any = _REQUIRED) -> Any:
         """A positive number."""
         value = self.get(*names, default=default)
         if value is not default:
-            self._checked(check_positive, names[0], value)
+            self._checked(check_positive, self._named(names), value)
         return value if value is None else float(value)
 
     def _checked(self, check: Any, name: str, value: Any, *limits: Any) -> None:
@@ -90,7 +94,7 @@ class ConfigFile:
         value = self.get(*names, default=default)
         if not isinstance(value, str) or value not in ACTIVATION_NAMES:
             known = ", ".join(ACTIVATION_NAMES)
-            raise self.error(f"{names[0]} {value!r} is not supported; {known} are")
+            raise self.error(f"{self._named(names)} {value!r} is not supported; {known} are")
         return ACTIVATION_NAMES[value]
 
     def refuse(self, **unsupported: Any) -> None:
@@ -180,11 +184,15 @@ def yarn_gain(factor: float) -> float:
 def read_json(path: Path) -> dict[str, Any]:
     """An object from a JSON file; raises WorkloadError if there is no such file or it holds anything else."""
     try:
+        if path.stat().st_size > _LONGEST_JSON:
+            raise WorkloadError(f"{path}: {path.stat().st_size} bytes are too many for a file of JSON")
         found = json.loads(path.read_bytes())
-    except FileNotFoundError as error:
+    except (FileNotFoundError, IsADirectoryError) as error:
         raise WorkloadError(
             f"{path}: no such file; a model's folder holds config.json and model.safetensors"
         ) from error
+    except WorkloadError:
+        raise
     except (ValueError, RecursionError) as error:
         raise WorkloadError(f"{path}: invalid JSON ({str(error) or 'nested too deep'})") from error
     if not isinstance(found, dict):

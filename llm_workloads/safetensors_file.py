@@ -85,6 +85,8 @@ class SafetensorsFile:
         return values
 
 
+_LONGEST_HEADER = 100_000_000
+"""Bytes, as the format's own library has it."""
 _PIECE = 1 << 22
 """Values that are compared at once."""
 
@@ -109,8 +111,10 @@ def open_safetensors(path: Path) -> SafetensorsFile:
                 raise WorkloadError(
                     f"{path}: truncated, its header does not fit its {size} bytes: fetch the file again"
                 )
+            if length > _LONGEST_HEADER:
+                raise WorkloadError(f"{path}: not a safetensors file, its header would be {length} bytes long")
             header = json.loads(file.read(length))
-    except FileNotFoundError as error:
+    except (FileNotFoundError, IsADirectoryError) as error:
         raise WorkloadError(f"{path}: no such file") from error
     except (ValueError, RecursionError) as error:
         if isinstance(error, WorkloadError):
