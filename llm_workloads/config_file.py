@@ -131,19 +131,26 @@ class ConfigFile:
             case "default":
                 return None
             case "linear":
-                return LinearScaling(rope.positive("factor"))
+                return LinearScaling(rope._factor(name))
             case "llama3":
                 low, high = rope.positive("low_freq_factor"), rope.positive("high_freq_factor")
                 if not low < high:
                     raise self.error(f"{name}: low_freq_factor {low} must be below high_freq_factor {high}")
                 original = rope.count("original_max_position_embeddings", default=longest)
-                return Llama3Scaling(rope.positive("factor"), low, high, original)
+                return Llama3Scaling(rope._factor(name), low, high, original)
             case "yarn":
                 return self._yarn(name, rope, theta, longest)
         raise self.error(f"{name} of type {kind!r} is not supported; default, linear, llama3 and yarn are")
 
+    def _factor(self, name: str) -> float:
+        """By how much a context is longer."""
+        factor = self.positive("factor")
+        if factor < 1:
+            raise self.error(f"{name}: factor must be at least 1, not {factor}")
+        return factor
+
     def _yarn(self, name: str, rope: "ConfigFile", theta: float, longest: int) -> YarnScaling:
-        factor = rope.positive("factor")
+        factor = rope._factor(name)
         rope.refuse(mscale=None, mscale_all_dim=None)
         if theta <= 1:
             raise self.error(f"{name}: rope_theta must be above 1 for yarn, not {theta}")
