@@ -44,7 +44,7 @@ def matmul(
     if formulation.kind == "lossless":
         full_scale = None if crossbar.ranges is None else crossbar.ranges.x
         return product_of_integers(formulation, macro, crossbar.weights, x, full_scale) * crossbar.scale
-    if crossbar.cells is None and x.shape[0] > (most := _most_at_once(crossbar, macro)):
+    if crossbar.cells is None and x.shape[0] > (most := vectors_at_once(crossbar, macro)):
         return in_turns(lambda each: matmul(crossbar, macro, each[0], each[1], key), (x, rows), most)
     return by_tiles(crossbar, macro, x, rows, key).total()
 
@@ -85,7 +85,7 @@ def calibrate(crossbar: Crossbar, macro: AnalogMacro, x: Float[Array, "batch n_i
     return calibrated_ranges(macro, full, found)
 
 
-def _most_at_once(crossbar: Crossbar, macro: AnalogMacro) -> int:
+def vectors_at_once(crossbar: Crossbar, macro: AnalogMacro) -> int:
     """Vectors whose sums of a tile stay in a processor's cache; packed, whose results of all tiles take 32 MB."""
     if crossbar.formulation.kind == "packed":
         return max(1, (1 << 23) // (row_tiles(crossbar.n_in, macro.rows_at_once) * crossbar.scale.shape[-1]))

@@ -22,7 +22,7 @@ from pim.formulation import ANALOG, Formulation
 from pim.mapping.tiles import row_tiles
 from pim.ranges import Ranges
 from pim.tile_programming import Tile, program_tiles, scale_of, tile_groups, tile_programmer, unprogrammed, weight_tiles
-from pim.tiled_product import TiledProduct
+from pim.tiled_product import Feed
 
 
 @record
@@ -66,26 +66,43 @@ def matmul(
         return crossbar.matmul(programmed, model, x, rows, key)
     scale = scale_of(matrix.weights, model)
     blank = unprogrammed(matrix.weights, scale, model, key, **kept)
-    product = crossbar.by_tiles(blank, model, x, rows, key)
-    one_tile = tile_programmer(matrix.weights.shape, model, key, matrix.time, **at)
-    tiles = weight_tiles(matrix.weights, scale, model)
-    return product.scaled(_total(blank, model, product, one_tile, tiles, len(x)))
+    program = tile_programmer(matrix.weights.shape, model, key, matrix.time, **at)
+    return _product(blank, model, program, weight_tiles(matrix.weights, scale, model), x, rows, key)
 
 
-def _total(
+def _product(
     blank: Crossbar,
     macro: AnalogMacro,
-    product: TiledProduct,
     program: Callable[..., Tile],
     tiles: tuple[Array, ...],
-    vectors: int,
-) -> Float[Array, "vectors n_out"]:
-    """The sum over tiles of what each adds, programmed one after another; a tile's groups of rows likewise."""
+    x: Float[Array, "batch n_in"],
+    rows: UInt32[Array, "batch 2"],
+    key: Key[Array, ""] | None,
+) -> Float[Array, "batch n_out"]:
+    """The sum over tiles of what each adds, programmed one after another; a tile's groups of rows likewise.
+
+    Vectors take turns at a tile, so that their sums stay in a processor's cache; the last turn is filled up.
+    """
+    vectors = len(x)
+    turns = -(-vectors // crossbar.vectors_at_once(blank, macro))
+    size = -(-vectors // turns)
+    x, rows = (_filled(leaf, turns * size) for leaf in (x, rows))
+    product = crossbar.by_tiles(blank, macro, x, rows, key)
     groups, count = macro.rows // macro.rows_at_once, len(tiles[0])
     used = row_tiles(blank.n_in, macro.rows_at_once)
     feeds = jax.tree.map(lambda leaf: _by_tile(leaf, count, groups), product.feeds)
     full = used == count * groups
     there = None if full else (jnp.arange(count * groups) < used).reshape(count, groups)
+
+    def of_group(feed: Feed) -> Float[Array, "batch n_out"]:
+        def turn(first):
+            mine = (jax.lax.dynamic_slice_in_dim(leaf, first, size) for leaf in (x, rows))
+            own = crossbar.by_tiles(blank, macro, *mine, key)  # its feeds are not made: those of all are at hand
+            return own.of_tile(feed.of_vectors(first, size))
+
+        if turns == 1:
+            return product.of_tile(feed)
+        return jax.lax.map(turn, size * jnp.arange(turns)).reshape(turns * size, -1)
 
     def one_tile(total, given):
         tile, feed, there = given
@@ -93,18 +110,22 @@ def _total(
 
         def one_group(total, given):
             feed, there, own, variance = given
-            y = product.of_tile(feed._replace(weights=cells if own is None else own, variance=variance))
+            y = of_group(feed._replace(weights=cells if own is None else own, variance=variance))
             return total + (y if there is None else jnp.where(there, y, 0.0)), None
 
         each = feed, there, None if macro.solved_at_reads else cells, variance
         return jax.lax.scan(one_group, total, each)[0], None
 
-    zero = jnp.zeros((vectors, blank.scale.shape[-1]), jnp.float32)
-    return jax.lax.scan(one_tile, zero, (tiles, feeds, there))[0]
+    zero = jnp.zeros((len(x), blank.scale.shape[-1]), jnp.float32)
+    return product.scaled(jax.lax.scan(one_tile, zero, (tiles, feeds, there))[0])[:vectors]
+
+
+def _filled(leaf: Array, count: int) -> Array:
+    """So many, the first once more where there are fewer."""
+    missing = count - len(leaf)
+    return jnp.concatenate([leaf, jnp.broadcast_to(leaf[:1], (missing, *leaf.shape[1:]))]) if missing else leaf
 
 
 def _by_tile(leaf: Array, tiles: int, groups: int) -> Array:
     """What groups of rows are given, tile by tile; those that the last tile lacks get what the first gets."""
-    missing = tiles * groups - len(leaf)
-    filled = jnp.concatenate([leaf, jnp.broadcast_to(leaf[:1], (missing, *leaf.shape[1:]))]) if missing else leaf
-    return filled.reshape(tiles, groups, *leaf.shape[1:])
+    return _filled(leaf, tiles * groups).reshape(tiles, groups, *leaf.shape[1:])

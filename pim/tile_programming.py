@@ -170,7 +170,7 @@ def tile_programmer(
             digits = residual_digits(digits[0], macro, encoding, arrays, written)
         g = read = targets(digits)
         if key is not None:
-            g = cell.program(g, keys, time, temperature, cycle)
+            g = _made_once(tile, lambda: cell.program(g, keys, time, temperature, cycle), g)
             read = cell.read_mean(g)
         variance = cell.read_variance(g)
         held = read
@@ -215,6 +215,15 @@ def tile_groups(
 def kept_cells(formulation: Formulation, macro: AnalogMacro, signal: Float[Array, "tiles rows columns"]) -> Array:
     """What a formulation that sums up tile by tile keeps of the signals of cells."""
     return whole_cells(formulation, macro, signal) if formulation.whole else signal
+
+
+def _made_once(tile: Int32[Array, ""], make: Callable[[], Array], like: Array) -> Array:
+    """What `make` gives, as an array.
+
+    A branch that is always taken, since the result of one is kept: XLA on processors would else make it anew, its draws
+    too, for each of its uses, in loops so large that they are no longer vectorised (seven times slower, JAX 0.10.1).
+    """
+    return jax.lax.cond(tile >= 0, make, lambda: like)
 
 
 def _alike(macro: AnalogMacro) -> bool:

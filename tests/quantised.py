@@ -21,7 +21,7 @@ from pim.llm_workloads.stories import story_text
 from pim.llm_workloads.text import as_scored
 from pim.llm_workloads.transformer import digital_matmul, forward
 
-CHANNELS, FACTOR = (5, 40), 100.0
+CHANNELS, FACTOR = (5, 40), 300.0
 KEY_CHANNELS, KEY_FACTOR = (1,), 10.0
 
 
@@ -54,34 +54,46 @@ class Stories(NamedTuple):
 
 @cache
 def shipped() -> Stories:
-    return Stories(load_model("tiny-stories"), story_text(2, 48), story_text(3, 48))
+    return Stories(load_model("tiny-stories"), story_text(2, 24), story_text(3, 24))
 
 
-def weights_of(stories: Stories, name: str) -> list[float]:
-    """Rounded to nearest, by GPTQ, and AWQ."""
-    quantised = (quantise(stories.model, name, method, stories.calibration) for method in ("rtn", "gptq", "awq"))
-    return [stories.of(model) for model in quantised]
+WEIGHTS = ("int8:channel", "int4:channel", "int3:channel", "int3:group32", "int2_asym:group32", "fp4:channel", "mxfp4")
+INPUTS = ("int8:token", "int6:token", "fp8:token", "mxfp8", "mxint8")
+KEYS = ("int4:token", "int3:token", "int2_min:token", "int4:channel32", "int3:channel32", "int2_min:channel32")
+
+
+def weights_of(stories: Stories, name: str) -> dict[str, float]:
+    """Weights rounded to nearest, by GPTQ, and AWQ."""
+    return {m: stories.of(quantise(stories.model, name, m, stories.calibration)) for m in ("rtn", "gptq", "awq")}
 
 
 @cache
-def eight_bits(name: str) -> Matmul:
+def rounded_inputs(name: str) -> Matmul:
     return quantised_inputs(digital_matmul, name)
 
 
-def inputs_of(stories: Stories, name: str) -> dict[str, float]:
-    """Quantised inputs of the model, with outlier channels, and with what is done about them."""
-    coarse, large = eight_bits(name), with_outliers(stories.model, CHANNELS, FACTOR)
+@cache
+def with_and_without(stories: Stories) -> dict[str, Model]:
+    """The model, one with outlier channels, and what is made of that."""
+    large = with_outliers(stories.model, CHANNELS, FACTOR)
     return {
-        "without outliers": stories.of(stories.model, coarse),
-        "with outliers": stories.of(large, coarse),
-        "smoothed": stories.of(smooth(large, stories.calibration), coarse),
-        "rescaled by AWQ": stories.of(rescaled(large, stories.calibration, "int4:channel"), coarse),
-        "rotated": stories.of(rotate(large), coarse),
-        "large inputs split off": stories.of(large, split_outliers(coarse, digital_matmul)),
+        "no outliers": stories.model,
+        "outliers": large,
+        "smoothed": smooth(large, stories.calibration),
+        "rescaled (AWQ)": rescaled(large, stories.calibration, "int4:channel"),
+        "rotated": rotate(large),
     }
 
 
-def keys_of(stories: Stories, name: str) -> list[float]:
+def inputs_of(stories: Stories, name: str) -> dict[str, float]:
+    """Quantised inputs of each, and with large inputs on a path of their own."""
+    coarse, models = rounded_inputs(name), with_and_without(stories)
+    found = {what: stories.of(model, coarse) for what, model in models.items()}
+    return found | {"split": stories.of(models["outliers"], split_outliers(coarse, digital_matmul))}
+
+
+def keys_of(stories: Stories, name: str) -> dict[str, float]:
     """Quantised keys of the model, and of one with outlier channels in them."""
     hook = quantised_cache(digital_matmul, keys=name)
-    return [stories.of(m, hook) for m in (stories.model, with_key_outliers(stories.model, KEY_CHANNELS, KEY_FACTOR))]
+    large = with_key_outliers(stories.model, KEY_CHANNELS, KEY_FACTOR)
+    return {"no outliers": stories.of(stories.model, hook), "outliers": stories.of(large, hook)}

@@ -121,3 +121,14 @@ def test_cells_of_one_tile_live_at_a_time():
     cells = 2 * 4 * 4 * n_in * n_out  # float32, in pairs and slices
     assert temporary(resident) > cells / 2  # of a pair the difference is kept
     assert temporary(streamed) < cells / 6
+
+
+def test_vectors_take_turns_at_a_tile(monkeypatch):
+    """Seven vectors in three turns, the last of them filled up; groups of rows whose last array is partly empty."""
+    macro = replace(preset("rram-wan2022"), {"active_rows": 32, "encoding": "offset_digital", "weight_bits": 6}).model
+    weights, x, rows = drawn(4)
+    matrix = to_stream(macro, weights, x, calibrated=True)
+    kept = np.asarray(resident(matrix, macro, x, rows, KEY))
+    monkeypatch.setattr(crossbar, "vectors_at_once", lambda *_: 3)
+    found = jax.jit(lambda *given: streamed_product.matmul(*given))(matrix, macro, x, rows, KEY)
+    assert np.isclose(found, kept, rtol=1e-4, atol=1e-4 * np.abs(kept).max()).mean() > 0.98

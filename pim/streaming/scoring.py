@@ -16,7 +16,6 @@ import numpy as np
 from jaxtyping import Array
 from tqdm import tqdm
 
-from pim.devices.macro import AnalogMacro
 from pim.devices.random import chip_key, root_key
 from pim.emulation import check_devices, emulated, macros
 from pim.llm_workloads import transformer
@@ -161,14 +160,9 @@ class _Run:
 
 
 def _tokens_at_once(config: ModelConfig, plans: Sequence[Plan], longest: int) -> int:
-    """Tokens whose activations in a layer take about `BATCH_BYTES`: of the layer itself, or of its widest product."""
+    """Tokens whose activations in a layer take about `BATCH_BYTES`: of the layer itself, or as levels of word lines."""
     attention = 2 * config.num_attention_heads * longest
     layer = 8 * config.hidden_size + 3 * config.intermediate_size + attention
-    widest = max(n_out for _, n_out in config.matrix_shapes.values())
-    sums = max((_sums_of(macro) for plan in plans for macro in macros(plan).values()), default=0)
-    return max(1, BATCH_BYTES // (4 * max(layer, 3 * widest * sums)))
-
-
-def _sums_of(macro: AnalogMacro) -> int:
-    """Sums that a token makes in a column of outputs of one tile."""
-    return macro.reads * macro.slices
+    widest = max(n_in for n_in, _ in config.matrix_shapes.values())
+    reads = max((macro.reads for plan in plans for macro in macros(plan).values()), default=0)
+    return max(1, BATCH_BYTES // (4 * (layer + 2 * reads * widest)))
