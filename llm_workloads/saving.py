@@ -10,7 +10,6 @@ import numpy as np
 from safetensors.numpy import save
 
 from pim.llm_workloads.config import ModelConfig
-from pim.llm_workloads.config_file import ACTIVATION_NAMES
 from pim.llm_workloads.errors import WorkloadError
 from pim.llm_workloads.families.family import Stored, transposed
 from pim.llm_workloads.families.llama import FAMILY

@@ -1,8 +1,8 @@
 """Perplexity of a real model (stories260K) under given definitions of noise and quantisation, by the public verbs.
 
 The curves of golden/models.json were computed elsewhere, in PyTorch, with the definitions in that file. Here each
-definition is a device: its cells, converters and scales. Below the cliff the values agree within 1 %; random ones, where
-their spread over seeds is more than that, within three standard errors of the two means.
+definition is a device: its cells, converters and scales. Below the cliff the values agree within 1 %; random ones,
+where their spread over seeds is more than that, within three standard errors of the two means.
 """
 
 import json
