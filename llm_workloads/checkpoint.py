@@ -1,6 +1,7 @@
 """Checkpoints in Hugging Face's layout: a folder with config.json and safetensors, read whole or layer by layer."""
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,24 +62,29 @@ class Checkpoint:
         return self.tensors[name].rows(name, tokens)
 
     def _read_all(self, places: Parameters) -> dict[str, np.ndarray]:
+        names = {ours: self._name(place) for ours, place in places.items()}
+        left = Counter(names.values())
         raw: dict[str, np.ndarray] = {}
         found = {}
         for ours, place in places.items():
-            name = self._name(place)
-            stored = raw[name] if name in raw else self.tensors[name].read(name)
-            if place.take is not None:
-                raw[name] = stored  # several parameters may lie side by side in it
+            name = names[ours]
+            stored = raw.pop(name) if name in raw else self.tensors[name].read(name)
+            left[name] -= 1
+            if left[name]:
+                raw[name] = stored  # others lie side by side in it
             found[ours] = stored if place.take is None else np.ascontiguousarray(place.take(stored))
         return found
 
     def _name(self, place: Stored) -> str:
         """The name under which a tensor is stored: checkpoints of the bare model leave the prefix away."""
-        bare = place.name.removeprefix(self.family.prefix)
-        return place.name if place.name in self.tensors or bare not in self.tensors else bare
+        ends = [end for end in self.family.renamed if place.name.endswith(end[0])]
+        spelt = [place.name, *(place.name.removesuffix(new) + old for new, old in ends)]
+        spelt += [name.removeprefix(self.family.prefix) for name in spelt]
+        return next((name for name in spelt if name in self.tensors), place.name)
 
     def check(self) -> None:
         """Raise WorkloadError unless every tensor is there, of the right shape, and no other."""
-        known = {_HEAD}
+        known = {self.family.head}
         for place in self._places():
             name = self._name(place)
             known.add(name)
@@ -105,17 +111,15 @@ class Checkpoint:
             yield from self.family.layer(self.config, index).values()
 
     def _check_tied_head(self) -> None:
-        if not self.config.tie_word_embeddings or _HEAD not in self.tensors:
+        head = self.family.head
+        if not self.config.tie_word_embeddings or head not in self.tensors:
             return
         embed = self._name(self.family.outer(self.config)["embed"])
-        if not self.tensors[_HEAD].same(_HEAD, self.tensors[embed], embed):
+        if not self.tensors[head].same(head, self.tensors[embed], embed):
             raise WorkloadError(
-                f"{self.tensors[_HEAD].path}: {_HEAD!r} differs from the embedding, but config.json says that they are "
+                f"{self.tensors[head].path}: {head!r} differs from the embedding, but config.json says that they are "
                 "tied: set tie_word_embeddings to false"
             )
-
-
-_HEAD = "lm_head.weight"
 
 
 def open_checkpoint(directory: Path | str) -> Checkpoint:
@@ -157,9 +161,15 @@ def load_checkpoint(directory: Path | str) -> tuple[ModelConfig, dict[str, Any]]
 
 def read_all(checkpoint: Checkpoint) -> dict[str, Any]:
     """All parameters of a checkpoint, its layers stacked."""
-    layers = [checkpoint.layer(i) for i in range(checkpoint.config.num_hidden_layers)]
-    segment = {name: np.stack([layer[name] for layer in layers]) for name in layers[0]}
-    return jax.tree.map(jnp.asarray, {**checkpoint.outer(), "segments": [segment]})
+    depth = checkpoint.config.num_hidden_layers
+    stacked: dict[str, np.ndarray] = {}
+    for index in range(depth):
+        for name, values in checkpoint.layer(index).items():
+            if index == 0:
+                stacked[name] = np.empty((depth, *values.shape), values.dtype)
+            stacked[name][index] = values
+    segment = {name: jnp.asarray(stacked.pop(name)) for name in list(stacked)}  # one after another: memory is short
+    return {**jax.tree.map(jnp.asarray, checkpoint.outer()), "segments": [segment]}
 
 
 def load_config(directory: Path | str) -> ModelConfig:

@@ -6,6 +6,7 @@ A config is made of parts, each of which one file computes with: `norms`, `posit
 
 import math
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -197,12 +198,12 @@ class ModelConfig:
         """Query heads that share one key and value head."""
         return self.num_attention_heads // self.num_key_value_heads
 
-    @property
+    @cached_property
     def static(self) -> tuple[str, ...]:
         """The products of a layer with a matrix of weights, in the order in which it uses them."""
         return tuple(self.matrix_shapes)
 
-    @property
+    @cached_property
     def matrix_shapes(self) -> dict[str, tuple[int, int]]:
         """The shape (in, out) of each of `static`."""
         hidden = self.hidden_size
@@ -225,13 +226,17 @@ class ModelConfig:
         gate = {f"{path}.gate": (hidden, inner)} if self.ffn.gated else {}
         return gate | {f"{path}.up": (hidden, inner), f"{path}.down": (inner, hidden)}
 
-    @property
+    @cached_property
     def outer_shapes(self) -> dict[str, tuple[int, int]]:
         """The shape (in, out) of the products with weights behind the layers, in their order."""
         if self.head == "none":
             return {}
         transform = {"head.transform": (self.hidden_size, self.hidden_size)} if self.head == "transform" else {}
         return transform | {"head": (self.hidden_size, self.vocab_size)}
+
+    def shape(self, operator: str) -> tuple[int, int]:
+        """The shape (in, out) of a product with weights."""
+        return self.matrix_shapes[operator] if operator in self.matrix_shapes else self.outer_shapes[operator]
 
     def chosen(self, operator: str) -> float:
         """The share of the tokens that go through an operator of a layer: experts are chosen for some."""

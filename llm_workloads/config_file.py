@@ -40,6 +40,13 @@ class ConfigFile:
     path: Path
     values: Mapping[str, Any]
 
+    def defaulting(self, **defaults: Any) -> "ConfigFile":
+        """The file with values in place of those that are not there; what is null stays so.
+
+        Those of transformers, which differ from family to family.
+        """
+        return ConfigFile(self.path, {**defaults, **self.values})
+
     def error(self, message: str) -> WorkloadError:
         """What is wrong with the file, to be raised."""
         return WorkloadError(f"{self.path}: {message}")
@@ -133,7 +140,7 @@ class ConfigFile:
 
     def _scaling(self, name: str, rope: "ConfigFile", theta: float) -> Any:
         kind = rope.get("rope_type", "type", default="default")
-        longest = self.count("max_position_embeddings", default=2048)
+        longest = self.count("original_max_position_embeddings", "max_position_embeddings", default=2048)
         match kind:
             case "default":
                 return None

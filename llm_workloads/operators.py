@@ -172,8 +172,8 @@ def operator_paths(config: ModelConfig) -> list[str]:
 def products(config: ModelConfig, phase: Phase) -> list[Product]:
     """All products of a phase, in the order in which they run.
 
-    Each expert of a mixture multiplies the share of the tokens that it is chosen for, on average; where k are chosen out
-    of E it is read for any of n tokens with a probability of 1 - (1 - k/E)^n.
+    Each expert of a mixture multiplies the share of the tokens that it is chosen for, on average; where k are chosen
+    out of E it is read for any of n tokens with a probability of 1 - (1 - k/E)^n.
 
     Example:
         >>> sum(product.macs for product in products(config, Phase(tokens=2048, context=2048, logits=1)))

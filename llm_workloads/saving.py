@@ -71,9 +71,8 @@ def save_checkpoint(
     _write(directory / "config.json", (json.dumps(described, indent=2) + "\n").encode())
 
 
-_ACTIVATIONS = {
-    ours: theirs for theirs, ours in ACTIVATION_NAMES.items() if theirs not in ("swish", "gelu_new", "gelu_fast")
-}
+_ACTIVATIONS = {"silu": "silu", "gelu": "gelu", "gelu_tanh": "gelu_pytorch_tanh", "relu": "relu"}
+"""As Hugging Face calls ours."""
 
 _COUNTS = (
     "vocab_size",

@@ -154,7 +154,7 @@ def generate(
     check_calibrated(plan)
     root = root_key(seed)
     write = partial(_continue, model, ids, tokens, how, choice_key(root))
-    digital = write(model.params, None, None, None)
+    digital = write(dict(model.params), None, None, None)
     written = []
     for chip in range(chips):
         key = chip_key(root, chip)
@@ -240,7 +240,7 @@ def _continue(
     start, end = np.array([prompt], np.int32), np.int32(-1 if tokenizer.eos_id is None else tokenizer.eos_id)
     ids, own, count = decode(model.config, params, devices, noise, start, how, choices, end, tokens)
     whole = np.concatenate([start, np.asarray(ids)[None]], axis=1)
-    theirs = exact_log_probabilities(model.config, model.params, whole)[len(prompt) - 1 :]
+    theirs = exact_log_probabilities(model.config, dict(model.params), whole)[len(prompt) - 1 :]
     kept = tuple(np.asarray(ids)[: int(count)].tolist())
     shown = lambda upto: _behind(model, prompt, kept[:upto])
     part = next((i for i, (a, b) in enumerate(zip(kept, exact or (), strict=False)) if a != b), None)

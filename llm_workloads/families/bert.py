@@ -78,13 +78,14 @@ FAMILY = Family(
     _layer,
     _outer,
     prefix="bert.",
+    head="cls.predictions.decoder.weight",
+    renamed=(("LayerNorm.weight", "LayerNorm.gamma"), ("LayerNorm.bias", "LayerNorm.beta")),
     ignored=(
         "embeddings.position_ids",
         "pooler.dense.weight",
         "pooler.dense.bias",
         "cls.seq_relationship.weight",
         "cls.seq_relationship.bias",
-        "cls.predictions.decoder.weight",
         "cls.predictions.decoder.bias",
     ),
 )

@@ -43,6 +43,8 @@ class Family:
         layer: the parameters of a layer, by its index.
         outer: those outside the layers.
         prefix: of most names, which checkpoints of the bare model leave away.
+        head: name of the head, which some checkpoints carry though it is tied.
+        renamed: ends of names, and what older checkpoints have in their place.
         ignored: ends of names of buffers that some checkpoints carry and nothing needs.
     """
 
@@ -52,6 +54,8 @@ class Family:
     layer: Callable[[ModelConfig, int], Parameters]
     outer: Callable[[ModelConfig], Parameters]
     prefix: str = "model."
+    head: str = "lm_head.weight"
+    renamed: tuple[tuple[str, str], ...] = ()
     ignored: tuple[str, ...] = (".rotary_emb.inv_freq",)
 
 
@@ -69,7 +73,7 @@ def columns(first: int, last: int, *, transpose: bool = False) -> Callable[[Matr
 
 def linear(config: ModelConfig, operator: str, name: str) -> Parameters:
     """The matrix of an operator, stored as `name.weight` [out, in], and its bias where the config has one."""
-    n_in, n_out = (config.matrix_shapes | config.outer_shapes)[operator]
+    n_in, n_out = config.shape(operator)
     found = {operator: Stored(f"{name}.weight", (n_out, n_in), transposed)}
     if operator in config.biases:
         found[f"{operator}.bias"] = Stored(f"{name}.bias", (n_out,))

@@ -16,6 +16,8 @@ _NORMS = {
 
 
 def _gemma(file: ConfigFile) -> ModelConfig:
+    file = file.defaulting(num_key_value_heads=16, head_dim=256, max_position_embeddings=8192)
+    file.refuse(use_bidirectional_attention=False)
     counts = shapes(file)
     return ModelConfig(
         family="gemma",
@@ -37,6 +39,9 @@ def _activation(file: ConfigFile) -> str:
 
 
 def _gemma2(file: ConfigFile) -> ModelConfig:
+    file = file.defaulting(
+        num_key_value_heads=4, sliding_window=4096, attn_logit_softcapping=50.0, final_logit_softcapping=30.0
+    )
     found = _gemma(file)
     layers = found.num_hidden_layers
     return replace(

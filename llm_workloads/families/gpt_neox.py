@@ -63,5 +63,6 @@ FAMILY = Family(
     _layer,
     _outer,
     prefix="gpt_neox.",
+    head="embed_out.weight",
     ignored=(".rotary_emb.inv_freq", ".attention.bias", ".attention.masked_bias"),
 )

@@ -6,7 +6,7 @@ from pim.llm_workloads.families.family import Family, llama_layer, llama_outer, 
 
 
 def config(file: ConfigFile) -> ModelConfig:
-    """What config.json says; Mixtral's says the same, and more."""
+    """What config.json says; Mixtral's and Phi 3's say the same, and more."""
     counts = shapes(file)
     layers = counts["num_hidden_layers"]
     return ModelConfig(
@@ -20,4 +20,8 @@ def config(file: ConfigFile) -> ModelConfig:
     )
 
 
-FAMILY = Family("mistral", ("MistralForCausalLM", "MistralModel"), config, llama_layer, llama_outer)
+def _config(file: ConfigFile) -> ModelConfig:
+    return config(file.defaulting(num_key_value_heads=8, sliding_window=4096))
+
+
+FAMILY = Family("mistral", ("MistralForCausalLM", "MistralModel"), _config, llama_layer, llama_outer)

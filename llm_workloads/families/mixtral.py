@@ -11,7 +11,7 @@ _PARTS = {"gate": "w1", "up": "w3", "down": "w2"}
 
 
 def _config(file: ConfigFile) -> ModelConfig:
-    found = mistral.config(file)
+    found = mistral.config(file.defaulting(num_key_value_heads=8, rms_norm_eps=1e-5, rope_theta=1e6))
     experts = file.count("num_local_experts", default=8, most=MOST_EXPERTS)
     chosen = file.count("num_experts_per_tok", default=2)
     if chosen > experts:

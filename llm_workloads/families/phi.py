@@ -51,7 +51,7 @@ def _phi_outer(config: ModelConfig) -> Parameters:
 
 
 def _phi3(file: ConfigFile) -> ModelConfig:
-    found = mistral.config(file)
+    found = mistral.config(file.defaulting(rms_norm_eps=1e-5))
     file.refuse(attention_bias=False)
     return replace(found, family="phi3")
 

@@ -8,6 +8,7 @@ from pim.llm_workloads.families.family import Family, Parameters, llama_layer, l
 
 
 def _qwen2(file: ConfigFile) -> ModelConfig:
+    file = file.defaulting(num_key_value_heads=32, sliding_window=4096)
     counts = shapes(file)
     layers = counts["num_hidden_layers"]
     windows = None
@@ -29,7 +30,7 @@ def _qwen2(file: ConfigFile) -> ModelConfig:
 
 
 def _qwen3(file: ConfigFile) -> ModelConfig:
-    found = _qwen2(file)
+    found = _qwen2(file.defaulting(head_dim=128))
     biases = PROJECTIONS if file.flag("attention_bias", False) else ()
     return replace(found, family="qwen3", biases=biases, attention=replace(found.attention, normed=True))
 
