@@ -20,6 +20,8 @@ from pim.devices import threefry
 from pim.devices.errors import DeviceError
 
 IMPLEMENTATION = "threefry2x32"
+SMALL = 1 << 14
+"""Words that are no matter to make round by round."""
 
 DRAWS = {
     "float32": "as fine as float32 has them",
@@ -120,7 +122,16 @@ def _words_of(key: Key[Array, ""]) -> UInt32[Array, "2"]:
 
 def normal(key: Key[Array, ""], shape: tuple[int, ...]) -> Float[Array, "..."]:
     """Standard normal numbers, float32."""
-    return _normal_of(threefry.words(_words_of(key), shape))
+    return _normal_of(_words(key, shape))
+
+
+def mixed_normal(key: Key[Array, ""], shape: tuple[int, ...], weights: Float[Array, "parts"]) -> Float[Array, "..."]:
+    """`normal(key, (*shape, parts)) @ weights`, without an array of all of them."""
+    words, parts = _words_of(key), weights.shape[0]
+    place = threefry.places(shape) * np.uint32(parts)
+    assert math.prod(shape) * parts <= 1 << 32, "a key has 2^32 words"
+    mixed = (weights[part] * _normal_of(threefry.words_at(words, place + np.uint32(part))) for part in range(parts))
+    return sum(mixed, jnp.zeros(shape))
 
 
 def packed_normal(key: Key[Array, ""], shape: tuple[int, ...]) -> Float[Array, "..."]:
@@ -143,6 +154,16 @@ def normal_part(keys: Key[Array, "rows"], part: Any, of: tuple[int, int], draws:
     if draws == "packed16":
         return jax.vmap(lambda key: _packed_at(key, place, math.prod(of)))(keys)
     return jax.vmap(lambda key: _normal_of(threefry.words_at(_words_of(key), place)))(keys)
+
+
+def _words(key: Key[Array, ""], shape: tuple[int, ...]) -> UInt32[Array, "..."]:
+    """Random words: those of a small array are made once and kept, of a large one where they are used.
+
+    What is broadcast over cells would otherwise be made anew for every cell.
+    """
+    if math.prod(shape) <= SMALL:
+        return jax.random.bits(key, shape, jnp.uint32)
+    return threefry.words(_words_of(key), shape)
 
 
 def _normal_of(words: UInt32[Array, "*n"]) -> Float[Array, "*n"]:
@@ -174,7 +195,7 @@ def quantiles() -> Float[np.ndarray, "65536"]:
 
 def uniform(key: Key[Array, ""], shape: tuple[int, ...]) -> Float[Array, "..."]:
     """Uniform numbers in [0, 1), float32."""
-    return _unit(threefry.words(_words_of(key), shape))
+    return _unit(_words(key, shape))
 
 
 def fine_uniform(key: Key[Array, ""], shape: tuple[int, ...]) -> Float[Array, "..."]:

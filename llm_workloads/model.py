@@ -13,6 +13,7 @@ from pim.llm_workloads.errors import WorkloadError
 from pim.llm_workloads.hub import hub_model, is_hub_name
 
 if TYPE_CHECKING:
+    from pim.llm_workloads.checkpoint import Checkpoint
     from pim.llm_workloads.tokenizers import Tokenizer
 
 _SHIPPED = Path(__file__).parent / "data"
@@ -27,12 +28,14 @@ class Model:
         config: shapes and constants.
         params: weights, as `pim.llm_workloads.transformer` takes them.
         tokenizer: text to token ids and back.
+        checkpoint: of a model whose weights stay on disk (`load_model(..., resident=False)`), where they are.
     """
 
     name: str
     config: ModelConfig
     params: Mapping[str, Any]
     tokenizer: "Tokenizer"
+    checkpoint: "Checkpoint | None" = None
 
     def logits(self, tokens: Any) -> Any:
         """The exact digital logits [batch, time, vocab] behind every token.
@@ -41,7 +44,8 @@ class Model:
             tokens: array or lists [batch, time] of ids, each row from its beginning (with BOS).
 
         Raises:
-            WorkloadError: tokens of another rank or type, or an id that is not in the vocabulary.
+            WorkloadError: tokens of another rank or type, an id that is not in the vocabulary, or weights that are not
+                in memory.
 
         Example:
             >>> model = load_model("tiny-stories")
@@ -54,10 +58,29 @@ class Model:
             raise WorkloadError(
                 f"token ids run from {ids.min()} to {ids.max()}, but the vocabulary is {self.config.vocab_size}"
             )
-        return _logits(self.config, self.params, ids.astype(np.int32))
+        return _logits(self.config, dict(self.params), ids.astype(np.int32))
 
     def __repr__(self) -> str:
         return f"Model({self.name!r}, {self.config.parameters:,} parameters)"
+
+
+class OnDisk(Mapping[str, Any]):
+    """Stands for the weights of a model that are not in memory: any use is an error that says what to do."""
+
+    def __init__(self, folder: Path):
+        self._folder = folder
+
+    def __getitem__(self, name: str) -> Any:
+        raise WorkloadError(
+            f"{self._folder}: the weights of this model are not in memory (resident=False): calibrate and evaluate "
+            "read them layer by layer; for anything else, load the model without resident=False"
+        )
+
+    def __iter__(self) -> Any:
+        return self[""]
+
+    def __len__(self) -> int:
+        return self[""]
 
 
 def _logits(config: ModelConfig, params: Mapping[str, Any], ids: np.ndarray) -> Any:
@@ -73,7 +96,7 @@ def shipped_models() -> list[str]:
     return sorted(_public_name(path.parent) for path in _SHIPPED.glob("*/config.json"))
 
 
-def load_model(model: str | Path, revision: str | None = None) -> Model:
+def load_model(model: str | Path, revision: str | None = None, *, resident: bool = True) -> Model:
     """Load a shipped model by name, one from a folder, or one of the Hugging Face hub.
 
     Args:
@@ -81,6 +104,8 @@ def load_model(model: str | Path, revision: str | None = None) -> Model:
             (tokenizer.json, vocab.json, or tok*.bin of llama2.c); or `org/name`, taken from the hub's local cache and
             fetched with the extra `hf` if it is not there.
         revision: branch, tag or commit of a model of the hub.
+        resident: whether the weights are read into memory; if not, `pim.calibrate` and `pim.evaluate` read them layer
+            by layer, so that the model may be larger than memory.
 
     Raises:
         WorkloadError: an unknown name, or a folder that cannot be used; the message says why.
@@ -89,12 +114,14 @@ def load_model(model: str | Path, revision: str | None = None) -> Model:
         >>> load_model("tiny-stories")
         Model('tiny-stories', 1,220,224 parameters)
     """
-    from pim.llm_workloads.checkpoint import load_checkpoint
+    from pim.llm_workloads.checkpoint import open_checkpoint, read_all
     from pim.llm_workloads.tokenizers import load_tokenizer
 
     folder, name = find_model(model, revision)
-    config, params = load_checkpoint(folder)
-    return Model(name, config, params, load_tokenizer(folder, config.vocab_size))
+    checkpoint = open_checkpoint(folder)
+    params = read_all(checkpoint) if resident else OnDisk(folder)
+    tokenizer = load_tokenizer(folder, checkpoint.config.vocab_size)
+    return Model(name, checkpoint.config, params, tokenizer, None if resident else checkpoint)
 
 
 def find_model(model: str | Path, revision: str | None = None, *, weights: bool = True) -> tuple[Path, str]:

@@ -15,7 +15,7 @@ from pim.devices.macro import AnalogMacro
 from pim.devices.random import fold, site_key
 from pim.inputs import applied_levels, drive
 from pim.mapping.encoding import encoding_of
-from pim.mapping.tiles import column_arrays, cut_inputs
+from pim.mapping.tiles import column_arrays, cut_inputs, row_tiles
 from pim.programmed import Crossbar
 from pim.ranges import adc_ranges
 from pim.shift_add import shift_add
@@ -39,11 +39,11 @@ def analog_product(
     offsets = None if crossbar.offset is None else crossbar.offset * input_sums(macro, planes, gains)
     planes = applied_levels(macro, planes, crossbar.dacs, rows, key, crossbar.layer, crossbar.operator)
     batch, steps = x.shape[0], planes.shape[0]
-    adding = shift_add(macro, gains, crossbar.gains)
+    adding, groups = shift_add(macro, gains, crossbar.gains), macro.rows // macro.rows_at_once
 
     def sums(feed: Feed) -> Arriving:
         u, weights = feed.levels, feed.weights
-        if crossbar.cells is not None:
+        if macro.solved_at_reads:
             return solved(feed)
         if key is None:
             exact = exact_sums(macro, u.reshape(steps * batch, -1), weights)
@@ -52,8 +52,8 @@ def analog_product(
         return read_sums(macro, u, weights, feed.variance, feed.span, adding, site, rows)
 
     def solved(feed: Feed) -> Arriving:
-        assert crossbar.cells is not None
-        at = macro, crossbar.cells, feed.tile, feed.levels, crossbar.n_in, n_out, arrays
+        held = feed.weights if crossbar.cells is None else crossbar.cells.of_array(feed.tile // groups)
+        at = macro, held, feed.tile, feed.levels, crossbar.n_in, n_out, arrays
         if key is None:
             return Arriving(by_conversion(adding.added(circuit_sums(*at, None))))
         site = site_key(key, layer=crossbar.layer, operator=crossbar.operator, tile=feed.tile, use="read")
@@ -64,16 +64,16 @@ def analog_product(
         y = y if feed.offset is None else y - feed.offset[:, None]
         return y if feed.scale is None else y * feed.scale[None]
 
-    tiles, columns = crossbar.weights.shape[0], crossbar.weights.shape[-1]
+    tiles, columns = row_tiles(crossbar.n_in, macro.rows_at_once), len(encoding.places(n_out, arrays)[0])
     feeds = Feed(
         tile=jnp.arange(tiles, dtype=jnp.int32),
         levels=cut_inputs(planes, macro.rows_at_once),
         weights=crossbar.weights,
         variance=crossbar.variance,
-        span=adc_ranges(crossbar.ranges, macro, tiles, len(encoding.places(n_out, arrays)[0])),
+        span=adc_ranges(crossbar.ranges, macro, tiles, columns),
         adcs=crossbar.adcs,
         offset=offsets,
         scale=crossbar.scale if by_tile else None,
     )
-    at_once = crossbar.cells is None and tiles * steps * batch * columns <= BATCHED_ELEMENTS
+    at_once = not macro.solved_at_reads and tiles * steps * batch * slices * columns <= BATCHED_ELEMENTS
     return TiledProduct(feeds, sums, convert, lambda y: (y if by_tile else y * crossbar.scale) * full, at_once)

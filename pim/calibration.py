@@ -5,7 +5,6 @@ and the ranges that hold the given percentile of inputs and of column sums becom
 statistics that its energy depends on, also those of matrices in digital macros.
 """
 
-from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -17,18 +16,21 @@ from jaxtyping import Array
 from pim import crossbar
 from pim.costs.digital_operands import DigitalOperands, measure_digital_operands
 from pim.costs.operands import Operands, measure_operands
-from pim.crossbar import Crossbar
 from pim.devices.digital_macro import DigitalMacro
 from pim.devices.macro import AnalogMacro
-from pim.emulation import Held, emulated, macros, program_model
+from pim.emulation import check_devices, emulated, macros
 from pim.errors import StudyError
 from pim.llm_workloads import transformer
 from pim.llm_workloads.config import ModelConfig
-from pim.llm_workloads.operators import layer_path
+from pim.llm_workloads.operators import DYNAMIC, layer_path
 from pim.llm_workloads.text import ScoredText, as_scored
 from pim.llm_workloads.transformer import Matmul
 from pim.mapping.plan import Plan
 from pim.ranges import Ranges
+from pim.streamed_product import Unprogrammed
+from pim.streaming.layers import placed_layer, placed_outer
+from pim.streaming.source import outer_parameters, source_of
+from pim.tile_programming import program_tiles
 
 CALIBRATION_TOKENS = 1024
 
@@ -50,21 +52,18 @@ def calibrate(plan: Plan, text: str | ScoredText, *, context: int = 256, tokens:
     if plan.model is None:
         raise StudyError("this plan was placed from a config alone; calibration needs the model's weights")
     sample = as_scored(text, plan.model.tokenizer, context=context, max_tokens=tokens)
-    nominal = program_model(plan, None)
-    devices = emulated(plan)
+    check_devices(plan)
+    source, devices = source_of(plan.model), emulated(plan)
     found: dict[str, Found] = {}
-    params = plan.model.params
-    x = transformer.embed(plan.config, params, jnp.asarray(sample.tokens))
+    front = source.outer(without=("embed", "head"))
+    x = transformer.embedded(plan.config, front, jnp.asarray(source.embed_rows(sample.tokens)))
     valid = jnp.asarray(sample.valid_tokens())
-    layer_index = 0
-    for segment in nominal["segments"]:
-        for k in range(transformer.segment_length(segment)):
-            layer = jax.tree.map(lambda leaf, k=k: leaf[k], segment)
-            digital = jax.tree.map(lambda leaf, k=layer_index: leaf[k], params["segments"][0])
-            x, stats = _layer(plan.config, layer, digital, devices, x, valid)
-            found |= {layer_path(layer_index, operator): stat for operator, stat in stats.items()}
-            layer_index += 1
-    found |= _outer(plan.config, nominal, params, devices, x, valid)
+    for index in range(plan.config.num_hidden_layers):
+        layer = placed_layer(plan, index, jax.tree.map(jnp.asarray, dict(source.layer(index))), nominal=True)
+        x, stats = _layer(plan.config, layer, devices, x, valid)
+        found |= {layer_path(index, operator): stat for operator, stat in stats.items()}
+    behind = jax.tree.map(jnp.asarray, dict(outer_parameters(source)))
+    found |= _outer(plan.config, placed_outer(plan, behind, nominal=True), devices, x, valid)
     record = {
         "sha256": sample.sha256,
         "tokens": int(valid.sum()),
@@ -89,52 +88,48 @@ def percentiles(plan: Plan) -> dict[str, dict[str, float | None]]:
 
 
 @partial(jax.jit, static_argnums=0)
-def _layer(config: ModelConfig, nominal: Any, digital: Any, devices: Any, x: Array, valid: Array):
+def _layer(config: ModelConfig, layer: Any, devices: Any, x: Array, valid: Array):
     """One exact layer, and what its inputs do to the nominal arrays."""
     stats: dict[str, Found] = {}
     cache = jax.tree.map(lambda leaf: leaf[0], transformer.init_cache(config, x.shape[0], capacity=0))
-    observe = _observer(nominal, devices, valid, stats)
-    y, _ = transformer.layer_step(config, digital, x, cache, observe)
+    exact = {name: value for name, value in layer.items() if name not in (*DYNAMIC, "ffn.activation")}
+    y, _ = transformer.layer_step(config, exact, x, cache, _observer(devices, valid, stats))
     return y, stats
 
 
 @partial(jax.jit, static_argnums=0)
-def _outer(config: ModelConfig, nominal: Any, digital: Any, devices: Any, x: Array, valid: Array):
+def _outer(config: ModelConfig, params: Any, devices: Any, x: Array, valid: Array):
     """What is found for the matrices behind the layers."""
     stats: dict[str, Found] = {}
-    hidden, ids = transformer.final_norm(config, digital, x), jnp.zeros((*x.shape[:2], 2), jnp.uint32)
+    hidden, ids = transformer.final_norm(config, params, x), jnp.zeros((*x.shape[:2], 2), jnp.uint32)
     if config.outer_shapes:
-        transformer.read_out(config, digital, hidden, ids, _observer(nominal, devices, valid, stats))
+        transformer.read_out(config, params, hidden, ids, _observer(devices, valid, stats))
     return stats
 
 
-def _observer(nominal: Any, devices: Any, valid: Array, stats: dict[str, Found]) -> Matmul:
+def _observer(devices: Any, valid: Array, stats: dict[str, Found]) -> Matmul:
     """The exact products, with what their inputs do to the nominal arrays put into `stats`."""
 
-    def observe(operator: str, w: Array, inputs: Array, ids: Array) -> Array:
-        programmed = nominal.get(operator)
-        if _has_statistics(programmed, devices):
-            stats[operator] = _measure(programmed, devices[programmed.device], inputs, valid)
-        return transformer.digital_matmul(operator, w, inputs, ids)
+    def observe(operator: str, w: Any, inputs: Array, ids: Array) -> Array:
+        if not isinstance(w, Unprogrammed):
+            return transformer.digital_matmul(operator, w, inputs, ids)
+        device = devices[w.device]
+        if isinstance(device, AnalogMacro | DigitalMacro):
+            stats[operator] = _measure(w.weights, device, inputs, valid)
+        return transformer.digital_matmul(operator, w.weights, inputs, ids)
 
     return observe
 
 
-def _has_statistics(programmed: Any, devices: Mapping[str, Any]) -> bool:
-    """Whether the cost of a matrix depends on what it multiplies: in analog arrays and in digital macros."""
-    return isinstance(programmed, Crossbar) or (
-        isinstance(programmed, Held) and isinstance(devices[programmed.device], DigitalMacro)
-    )
-
-
-def _measure(programmed: Any, macro: AnalogMacro | DigitalMacro, x: Array, valid: Array) -> Found:
+def _measure(weights: Array, device: AnalogMacro | DigitalMacro, x: Array, valid: Array) -> Found:
     """Ranges and statistics on the valid tokens: padding is replaced by copies of the first token.
 
     A digital macro has no ranges.
     """
     flat = x.reshape(-1, x.shape[-1])
     flat = jnp.where(valid.reshape(-1)[:, None], flat, flat[:1])
-    if isinstance(macro, DigitalMacro):
-        return None, measure_digital_operands(programmed.content, macro, flat)
-    ranges = crossbar.calibrate(programmed, macro, flat)
-    return ranges, measure_operands(replace(programmed, ranges=ranges), macro, flat)
+    if isinstance(device, DigitalMacro):
+        return None, measure_digital_operands(device.hold(weights, None), device, flat)
+    nominal = program_tiles(weights, device, None, None)
+    ranges = crossbar.calibrate(nominal, device, flat)
+    return ranges, measure_operands(replace(nominal, ranges=ranges), device, flat)

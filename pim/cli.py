@@ -103,6 +103,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--chips", type=int, metavar="N", help="instances of the hardware (4)")
     run.add_argument("--seed", type=int, metavar="N", help="of chips and reads (0)")
     run.add_argument("--context", type=int, metavar="N", help="most tokens of a sequence (256)")
+    run.add_argument("--stride", type=int, metavar="N", help="tokens from one window to the next, where they overlap")
     run.add_argument("--time", type=float, metavar="S", help="seconds since programming (the device's own)")
     run.add_argument("--out", metavar="DIR", help="folder for result.nc, result.json and report.html (out)")
     run.add_argument("--quiet", action="store_true", help="no progress")

@@ -1,7 +1,7 @@
 """The output converters around a matrix's arrays: what is frozen in them, and what they make of the columns' sums."""
 
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -40,6 +40,17 @@ ROLLED = 1 << 14
 """Numbers of one conversion from which conversions are a loop in the compiled program, too, and not written out."""
 
 
+class Conversion(NamedTuple):
+    """All conversions of a tile, along a leading axis; or one of them, without."""
+
+    number: Any
+    column: Any
+    count: Float[Array, "*conversions"]
+    deviation: Float[Array, "*conversions #batch #columns"] | None
+    span: Span
+    adcs: Float[Array, "*conversions numbers 1 columns"] | None
+
+
 def convert_and_add(
     macro: AnalogMacro,
     arriving: Arriving,
@@ -66,31 +77,32 @@ def convert_and_add(
     times, parts = counts.shape
     (batch, columns), noise = arriving.sums[0].shape, arriving.noise
 
-    def add(total: Array, one: tuple[Any, Array, Array, Array, Span, Array | None]) -> tuple[Array, None]:
-        k, column, count, deviation, own, frozen = one
-        if noise is not None:
-            column = column + deviation * normal_part(noise.keys, k, (times * parts, columns), noise.draws)
+    def add(total: Float[Array, "batch columns"], one: Conversion) -> tuple[Float[Array, "batch columns"], None]:
+        column = one.column
+        if noise is not None and one.deviation is not None:
+            draws = normal_part(noise.keys, one.number, (times * parts, columns), noise.draws)
+            column = column + one.deviation * draws
         if macro.adc is not None:
             if macro.environment is not None:
-                column = macro.environment.seen_by_adc(column, macro.adc.step(own), macro.vdd)
-            column = macro.adc.convert(column, own, frozen, unit)
-        return total + column * count, None
+                column = macro.environment.seen_by_adc(column, macro.adc.step(one.span), macro.vdd)
+            column = macro.adc.convert(column, one.span, one.adcs, unit)
+        return total + column * one.count, None
 
     def each_time(of_parts: Float[Array, "parts *n"]) -> Float[Array, "conversions *n"]:
         return jnp.tile(of_parts, (times, *(1,) * (of_parts.ndim - 1)))
 
-    each = (
-        jnp.arange(times * parts),
-        arriving.sums,
-        counts.reshape(-1),
-        None if noise is None else noise.deviation,
-        jax.tree.map(lambda end: each_time(end[:, None]), span),
-        None if adcs is None else each_time(jnp.moveaxis(adcs, 1, 0)[:, :, None]),
+    each = Conversion(
+        number=jnp.arange(times * parts),
+        column=arriving.sums,
+        count=counts.reshape(-1),
+        deviation=None if noise is None else noise.deviation,
+        span=jax.tree.map(lambda end: each_time(end[:, None]), span),
+        adcs=None if adcs is None else each_time(jnp.moveaxis(adcs, 1, 0)[:, :, None]),
     )
     total = jnp.zeros((batch, columns), jnp.float32)
     if not isinstance(arriving.sums, list) and batch * columns >= ROLLED:
         return jax.lax.scan(add, total, each)[0]
     for k in range(times * parts):
-        own = jax.tree.map(lambda leaf, k=k: leaf[k], (each[2:]))
-        total, _ = add(total, (k, arriving.sums[k], *own))
+        one = jax.tree.map(lambda leaf, k=k: leaf[k], each._replace(column=None))
+        total, _ = add(total, one._replace(number=k, column=arriving.sums[k]))
     return total

@@ -12,8 +12,9 @@ from pim.circuit.sums import circuit_sums
 from pim.column_sums import exact_sums
 from pim.devices.macro import AnalogMacro
 from pim.inputs import drive
-from pim.mapping.tiles import column_arrays, cut_inputs
+from pim.mapping.tiles import column_arrays, cut_inputs, row_tiles
 from pim.measured_sums import calibrated_ranges, measured_sums
+from pim.order_statistics import percentile
 from pim.programmed import Crossbar as Crossbar
 from pim.ranges import Ranges
 from pim.shift_add import shift_add
@@ -43,7 +44,7 @@ def matmul(
     if formulation.kind == "lossless":
         full_scale = None if crossbar.ranges is None else crossbar.ranges.x
         return product_of_integers(formulation, macro, crossbar.weights, x, full_scale) * crossbar.scale
-    if crossbar.cells is None and x.shape[0] > (most := _most_at_once(crossbar, macro)):
+    if crossbar.cells is None and x.shape[0] > (most := vectors_at_once(crossbar, macro)):
         return in_turns(lambda each: matmul(crossbar, macro, each[0], each[1], key), (x, rows), most)
     return by_tiles(crossbar, macro, x, rows, key).total()
 
@@ -62,7 +63,7 @@ def by_tiles(
 
 def calibrate(crossbar: Crossbar, macro: AnalogMacro, x: Float[Array, "batch n_in"]) -> Ranges:
     """Percentiles of the inputs `x` and of the sums that they give, and how the sums spread, for converter ranges."""
-    full = jnp.maximum(jnp.percentile(jnp.abs(x), macro.dac.percentile), 1e-30)
+    full = jnp.maximum(percentile(jnp.abs(x), macro.dac.percentile)[0, 0], 1e-30)
     _, planes, gains = drive(macro, x, full)
     adding = shift_add(macro, gains, crossbar.gains)
 
@@ -74,7 +75,8 @@ def calibrate(crossbar: Crossbar, macro: AnalogMacro, x: Float[Array, "batch n_i
             sums = exact_sums(macro, u.reshape(-1, u.shape[-1]), weights).reshape(*u.shape[:2], macro.slices, -1)
         else:
             arrays = column_arrays(n_out, macro)
-            sums = circuit_sums(macro, crossbar.cells, number, u, crossbar.n_in, n_out, arrays, None)
+            cells = crossbar.cells.of_array(number // (macro.rows // macro.rows_at_once))
+            sums = circuit_sums(macro, cells, number, u, crossbar.n_in, n_out, arrays, None)
         sums = adding.added(sums)
         return measured_sums(macro, sums.reshape(-1, *sums.shape[2:]))
 
@@ -83,8 +85,8 @@ def calibrate(crossbar: Crossbar, macro: AnalogMacro, x: Float[Array, "batch n_i
     return calibrated_ranges(macro, full, found)
 
 
-def _most_at_once(crossbar: Crossbar, macro: AnalogMacro) -> int:
+def vectors_at_once(crossbar: Crossbar, macro: AnalogMacro) -> int:
     """Vectors whose sums of a tile stay in a processor's cache; packed, whose results of all tiles take 32 MB."""
     if crossbar.formulation.kind == "packed":
-        return max(1, (1 << 23) // (crossbar.weights.shape[0] * crossbar.scale.shape[-1]))
+        return max(1, (1 << 23) // (row_tiles(crossbar.n_in, macro.rows_at_once) * crossbar.scale.shape[-1]))
     return max(AT_LEAST, CACHED // (macro.reads * macro.slices * crossbar.scale.shape[-1]))

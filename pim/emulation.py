@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key, UInt32
 
-from pim import crossbar
+from pim import crossbar, streamed_product
 from pim.crossbar import Crossbar
 from pim.devices.activation_table import ActivationTable
 from pim.devices.arithmetic import FloatArithmetic
@@ -29,6 +29,7 @@ from pim.llm_workloads.transformer import Matmul, Stateless, digital_matmul, hea
 from pim.mapping.formatted import Formatted
 from pim.mapping.plan import Plan
 from pim.ranges import Ranges
+from pim.streamed_product import Unprogrammed
 from pim.sum_grid import check_pedestal
 from pim.tile_programming import program_tiles
 
@@ -66,22 +67,25 @@ def emulated(plan: Plan) -> dict[str, Any]:
 
 
 def hook(devices: Mapping[str, Any], key: Key[Array, ""] | None) -> Matmul:
-    """The hook that runs programmed matrices on their device (see `emulated`) and all other products exactly.
+    """The hook that runs matrices on their device (see `emulated`) and all other products exactly.
 
-    `key` is that of the chip's reads; None reads without noise.
+    `key` is that of the chip's reads, and of the cells of matrices that are still to be programmed; None reads without
+    noise.
     """
 
     @Stateless
     def matmul(operator: str, w: Any, x: Array, ids: Array) -> Array:
         if isinstance(w, Written):
             return _on_activations(devices[w.device], operator, w.content, x, ids)
-        if not isinstance(w, Crossbar | Held):
+        if not isinstance(w, Crossbar | Held | Unprogrammed):
             return digital_matmul(operator, w, x, ids)
-        flat = x.reshape(-1, x.shape[-1])
+        flat, rows = x.reshape(-1, x.shape[-1]), ids.reshape(-1, 2)
         if isinstance(w, Held):
             y = devices[w.device].multiply(w.content, flat)
+        elif isinstance(w, Unprogrammed):
+            y = streamed_product.matmul(w, devices[w.device], flat, rows, key)
         else:
-            y = crossbar.matmul(w, devices[w.device], flat, ids.reshape(-1, 2), key)
+            y = crossbar.matmul(w, devices[w.device], flat, rows, key)
         return y.reshape(*x.shape[:-1], -1)
 
     return matmul
@@ -98,7 +102,7 @@ class TabledSilu:
         return self.table(x) if self.table.function == "silu" else rounded(x * self.table(x), self.table.result)
 
 
-def _activation(plan: Plan, layers: range) -> TabledSilu | None:
+def activation_of(plan: Plan, layers: range) -> TabledSilu | None:
     """The activation of a run of layers where their gates' device has a table for it, with a leading axis of layers."""
     ffn = plan.config.ffn
     front = "ffn.experts.0" if ffn.experts else "ffn"
@@ -137,6 +141,17 @@ def takes_activations(model: Any) -> bool:
     return isinstance(model, Formatted) or isinstance(getattr(model, "arithmetic", None), FloatArithmetic)
 
 
+def check_devices(plan: Plan) -> None:
+    """Raise DeviceError for analog devices that no language model's products can be computed on."""
+    for name, macro in macros(plan).items():
+        if macro.dac.code == "unsigned":
+            raise DeviceError(
+                f"{name}: dac.code = 'unsigned' drives nothing below zero, but activations of a language model have "
+                "either sign: take dac.code = 'sign_magnitude'"
+            )
+        check_pedestal(macro)
+
+
 def program_model(plan: Plan, key: Key[Array, ""] | None, time: float | None = None) -> dict[str, Any]:
     """The parameters of a plan's model with every matrix that goes to an analog device or a holder programmed there.
 
@@ -148,13 +163,7 @@ def program_model(plan: Plan, key: Key[Array, ""] | None, time: float | None = N
     Returns a tree like the model's own, split into the plan's segments, for `transformer.forward` with `hook`.
     """
     assert plan.model is not None, "a plan of a config alone has no weights to program"
-    for name, macro in macros(plan).items():
-        if macro.dac.code == "unsigned":
-            raise DeviceError(
-                f"{name}: dac.code = 'unsigned' drives nothing below zero, but activations of a language model have "
-                "either sign: take dac.code = 'sign_magnitude'"
-            )
-        check_pedestal(macro)
+    check_devices(plan)
     params = plan.model.params
     (digital,) = params["segments"]
     segments = []
@@ -167,7 +176,7 @@ def program_model(plan: Plan, key: Key[Array, ""] | None, time: float | None = N
             path = layer_path(layers.start, operator)
             if takes_activations(plan.model_of(path)):
                 segment[operator] = Written(plan.assignment[path])
-        activation = _activation(plan, layers)
+        activation = activation_of(plan, layers)
         segments.append(segment if activation is None else {**segment, "ffn.activation": activation})
     outer = {path: _program_outer(plan, path, params, key, time) for path in plan.config.outer_shapes}
     return {**params, "segments": segments, **{path: held for path, held in outer.items() if held is not None}}
@@ -185,7 +194,7 @@ def _program_run(plan: Plan, operator: str, layers: range, weights: Array, key, 
     ranges = [plan.ranges.get(layer_path(i, operator)) for i in layers]
     stacked = None if None in ranges else jax.tree.map(lambda *r: jnp.stack(r), *ranges)
     when = reading_time(macro, time)
-    how = _formulation(macro, weights.shape[1], key, stacked)
+    how = formulation_of(macro, weights.shape[1], key is None, stacked)
     return _program_layers(weights, index, stacked, macro, key, when, name, plan.assignment[path], how)
 
 
@@ -202,14 +211,14 @@ def _program_outer(plan: Plan, path: str, params: Mapping[str, Any], key, time) 
         ranges = plan.ranges.get(path)
         stacked = None if ranges is None else jax.tree.map(lambda r: r[None], ranges)
         when = reading_time(macro, time)
-        how = _formulation(macro, weights.shape[0], key, stacked)
+        how = formulation_of(macro, weights.shape[0], key is None, stacked)
         run = _program_layers(weights[None], layer, stacked, macro, key, when, name, plan.assignment[path], how)
     return jax.tree.map(lambda leaf: leaf[0], run)
 
 
-def _formulation(macro: AnalogMacro, n_in: int, key: Key[Array, ""] | None, ranges: Ranges | None) -> Formulation:
+def formulation_of(macro: AnalogMacro, n_in: int, nominal: bool, ranges: Ranges | None) -> Formulation:
     """The fastest way to the product; of the nominal matrix, on which ranges are found, the one by its cells."""
-    return ANALOG if key is None else choose(macro, n_in, calibrated=ranges is not None)
+    return ANALOG if nominal else choose(macro, n_in, calibrated=ranges is not None)
 
 
 def _hold_layers(weights: Float[Array, "layers n_in n_out"], layers: Array, model: Any, key, operator) -> Any:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,8 @@ from pim.plan_checks import (
     model_of,
 )
 from pim.result import Result, combinations
-from pim.scoring import score
+from pim.scoring import Scores, score
+from pim.streaming.scoring import score_streamed
 
 KEPT_TOKENS = 512
 """Tokens of the scored text that a result keeps, for `Result.snr`."""
@@ -42,6 +44,7 @@ def evaluate(
     stride: int | None = None,
     time: float | None = None,
     progress: bool = True,
+    resume: str | Path | None = None,
 ) -> Result:
     """What a model loses on its devices, and what it costs there.
 
@@ -55,15 +58,19 @@ def evaluate(
         stride: tokens from one window to the next, where they are to overlap; see `as_scored`.
         time: s since programming; by default each device's reference time.
         progress: show a bar on standard error after two seconds.
+        resume: folder in which the run keeps what it has done; started again with the same folder after it was
+            interrupted, it goes on from the last layer and chip that were finished, to the same bits. The model is
+            then read layer by layer, as one loaded with `resident=False` always is.
 
     Raises:
-        StudyError: a plan without weights or without ranges, a text that overlaps the calibration text, no chips.
+        StudyError: a plan without weights or without ranges, a text that overlaps the calibration text, no chips, a
+            folder that holds another run.
 
     >>> result = pim.evaluate(pim.calibrate(plan, calibration_text), text, tokens=2048)
     >>> result.perplexity, result.points[0].cost.energy_per_token
     """
     options = {"context": context, "tokens": tokens, "stride": stride, "time": time, "progress": progress}
-    return study(plan, {}, text, chips=chips, seed=seed, **options)
+    return study(plan, {}, text, chips=chips, seed=seed, resume=resume, **options)
 
 
 def sweep(plan: Plan, axes: Mapping[str, Sequence[Any]], text: str | ScoredText, **options: Any) -> xr.Dataset:
@@ -91,6 +98,7 @@ def study(
     stride: int | None = None,
     time: float | None = None,
     progress: bool = True,
+    resume: str | Path | None = None,
 ) -> Result:
     """The result of a sweep (of one point, if there are no axes), as `Result`; see `evaluate`."""
     model = model_of(plan)
@@ -107,7 +115,8 @@ def study(
     for point in plans:
         check_percentiles(point)
     costs = [plan_cost(p) for p in plans]  # first: what has no known cost is refused before it is computed
-    scores = score(plans, scored, chips=chips, seed=seed, time=time, progress=progress).summed(scored.source)
+    options = {"chips": chips, "seed": seed, "time": time, "progress": progress}
+    scores = sequence_scores(plans, scored, resume, **options).summed(scored.source)
     check_finite(scores)
     return Result(
         plan,
@@ -117,6 +126,13 @@ def study(
         protocol(plan, scored, chips, seed, time) | {"notes": interpolated(plans, time)},
         scored.head(KEPT_TOKENS),
     )
+
+
+def sequence_scores(plans: Sequence[Plan], scored: ScoredText, resume: str | Path | None, **options: Any) -> Scores:
+    """The scores of each sequence, with the model in memory or, where it is not or the run is kept, layer by layer."""
+    if resume is None and model_of(plans[0]).checkpoint is None:
+        return score(plans, scored, **options)
+    return score_streamed(plans, scored, resume=None if resume is None else Path(resume), **options)
 
 
 def interpolated(plans: Sequence[Plan], time: float | None) -> list[str]:

@@ -7,10 +7,11 @@ interrupt leaves what was there before; `os.replace` then puts each file in plac
 import os
 import secrets
 import shutil
-from collections.abc import Mapping
-from contextlib import ExitStack, suppress
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from pim.errors import StudyError
 
@@ -29,6 +30,24 @@ def atomic_write(path: Path | str, content: bytes | str) -> None:
         OSError: the file cannot be written.
     """
     _replace_together({Path(path): content})
+
+
+@contextmanager
+def atomic_file(path: Path) -> Iterator[BinaryIO]:
+    """A file to write to, which takes its place once the block is left, whole; if that fails, nothing changes.
+
+    >>> with atomic_file(Path("stream.npz")) as file:  # doctest: +SKIP
+    ...     np.savez(file, x=x)
+    """
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        with temporary.open("xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True)

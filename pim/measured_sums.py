@@ -9,6 +9,7 @@ from jaxtyping import Array, Float
 
 from pim.devices.converters.adc import ADC
 from pim.devices.macro import AnalogMacro
+from pim.order_statistics import percentile
 from pim.ranges import NARROWEST, Ranges, read_as
 from pim.sum_grid import smallest_product
 
@@ -43,17 +44,17 @@ def measured_sums(macro: AnalogMacro, sums: Float[Array, "n slices columns"]) ->
     """
     adc = macro.adc
     each = adc is not None and adc.range_per == "column"
-    over = {"axis": 0 if each else (0, 2), "keepdims": True}
-    percentile = adc.percentile if adc is not None else 100.0
-    mean, std = jnp.mean(sums, **over)[0], jnp.std(sums, **over)[0]
+    over = (0,) if each else (0, 2)
+    most = adc.percentile if adc is not None else 100.0
+    mean, std = jnp.mean(sums, over, keepdims=True)[0], jnp.std(sums, over, keepdims=True)[0]
     least = None
     if adc is not None and adc.range_rule == "minimum_error":
         least = least_error_ranges(adc, _sample(sums, each), smallest_product(macro))
     if adc is None or adc.code != "offset":
-        high = jnp.percentile(jnp.abs(sums), percentile, **over)[0]
+        high = percentile(jnp.abs(sums), most, over)[0]
         return Sums(jnp.maximum(high, NARROWEST), None, mean, std, least)
-    cut = (100.0 - percentile) / 2.0
-    high, low = (jnp.percentile(sums, at, **over)[0] for at in (100.0 - cut, cut))
+    cut = (100.0 - most) / 2.0
+    high, low = (percentile(sums, at, over)[0] for at in (100.0 - cut, cut))
     return Sums(jnp.maximum(high, low + NARROWEST), low, mean, std, least)
 
 

@@ -15,7 +15,7 @@ class Crossbar:
     weights: Float[Array, "*layers tiles driven_rows columns"] | Shaped[Array, "..."] = leaf(
         "1",
         "signed weights of the cells, of all slices; for each term of their current against voltage; in formulations "
-        "of whole numbers what `pim/whole_sums.py` makes of them",
+        "of whole numbers what `pim/whole_sums.py` makes of them; None before its tiles are programmed",
     )
     variance: Float[Array, "*layers tiles #rows #columns"] | None = leaf(
         "1", "read-noise variance of each; None: no noise"

@@ -29,6 +29,7 @@ class Study:
         chips: instances of the hardware.
         seed: of chips and reads.
         context: most tokens of a sequence.
+        stride: tokens from one window to the next, where they are to overlap; see `as_scored`.
         time: s since programming; None: each device's reference time.
         out: folder for the files.
 
@@ -46,6 +47,7 @@ class Study:
     chips: int = 4
     seed: int = 0
     context: int = 256
+    stride: int | None = None
     time: float | None = None
     out: str = "out"
 

@@ -8,6 +8,7 @@
     chips = 4
     seed = 0
     context = 256
+    stride = 64                         # windows overlap, and documents are scored to their end; without it neither
     time = 3600                         # s since programming; each device's reference time without it
     out = "out"
 
@@ -36,7 +37,7 @@ from pim.errors import StudyError
 from pim.study import Study
 
 KEYS = tuple(key.name for key in fields(Study))
-WHOLE = {"tokens": 1, "chips": 1, "seed": 0, "context": 2}
+WHOLE = {"tokens": 1, "chips": 1, "seed": 0, "context": 2, "stride": 1}
 """Whole numbers and the least that each may be."""
 
 

@@ -46,7 +46,7 @@ def study_texts(study: Study, model: Model) -> StudyTexts:
         first, text = split_text(text, study.text)
         origin = f"the first {len(first):,} characters of {study.text}, the rest of which is scored"
         calibration = _cut(first, origin, model, study.context, CALIBRATION_TOKENS)
-    scored = _cut(text, source, model, study.context, study.tokens)
+    scored = _cut(text, source, model, study.context, study.tokens, study.stride)
     shared = overlap(calibration, scored)
     if shared is not None:
         raise StudyError(f"the calibration text overlaps the scored text: {shared}; give another with --calibration")
@@ -74,9 +74,9 @@ def _stories(seed: int, tokens: int) -> tuple[str, str]:
     return story_text(seed, tokens // SHORTEST_STORY + 1), f"stories of seed {seed}, held out from training"
 
 
-def _cut(text: str, name: str, model: Model, context: int, tokens: int) -> ScoredText:
+def _cut(text: str, name: str, model: Model, context: int, tokens: int, stride: int | None = None) -> ScoredText:
     try:
-        return as_scored(text, model.tokenizer, context=context, max_tokens=tokens)
+        return as_scored(text, model.tokenizer, context=context, max_tokens=tokens, stride=stride)
     except WorkloadError as error:
         raise StudyError(f"{name}: {error}") from None
 

@@ -1,6 +1,7 @@
 """The table of a result, for a terminal of 118 columns (a sweep over several fields needs a few more)."""
 
 from collections.abc import Sequence
+from textwrap import wrap
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,8 @@ from pim.result import Result
 from pim.summary import array_energy, deviation, point_to_show, short_names, shown, split
 from pim.units import column, significant
 
+WIDTH = 118
+"""Columns of a terminal."""
 LISTED = 9
 """Rows of a split; what is left is summed up in one more."""
 
@@ -19,6 +22,7 @@ def result_table(result: Result) -> str:
     return "\n".join(
         [
             *headline(result),
+            *wrap(result.protocol["text_protocol"], WIDTH),
             *result.protocol.get("notes", []),
             "",
             *aligned(*point_columns(result)),

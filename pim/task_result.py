@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from textwrap import wrap
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from jaxtyping import Float
 from pim.devices.device import Source
 from pim.mapping.plan import Plan
 from pim.summary import deviation
+from pim.table import WIDTH
 from pim.units import significant
 
 FORMATS = {"perplexity": significant, "spearman": "{:.4f}".format}
@@ -73,7 +75,7 @@ class TaskResult:
             f"{p['task']} with {p['model']} on {p['system']}: {p['items']:,} items, {p['tokens']:,} tokens, "
             f"context {p['context']}, {chips}, seed {p['seed']}{time}",
             f"{p['file']}, SHA-256 {p['text_sha256']}",
-            p["text_protocol"],
+            *wrap(p["text_protocol"], WIDTH),
             versions,
             *p.get("notes", ()),
             "",

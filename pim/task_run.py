@@ -1,13 +1,16 @@
 """The verb `run_task`: what a plan answers."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from pim.errors import StudyError
-from pim.evaluation import interpolated, protocol
+from pim.evaluation import interpolated, protocol, sequence_scores
 from pim.llm_workloads.tasks.known import Task
+from pim.llm_workloads.tasks.last_word import LastWord
+from pim.llm_workloads.tasks.multiple_choice import MultipleChoice
 from pim.llm_workloads.tasks.similarity import Similarity
 from pim.llm_workloads.text import ScoredText
 from pim.mapping.plan import Plan
@@ -20,7 +23,6 @@ from pim.plan_checks import (
     check_text,
     model_of,
 )
-from pim.scoring import score
 from pim.sentence_vectors import sentence_vectors
 from pim.task_result import TaskResult
 
@@ -37,6 +39,7 @@ def run_task(
     limit: int | None = None,
     context: int | None = None,
     progress: bool = True,
+    resume: str | Path | None = None,
 ) -> TaskResult:
     """What a model on its devices makes of a task, beside the exact model.
 
@@ -49,6 +52,7 @@ def run_task(
         limit: most items, taken from the beginning; all by default.
         context: most tokens of a sequence; by default as many as the model was made for.
         progress: show a bar on standard error after two seconds.
+        resume: of tasks that score tokens, the folder in which the run is kept; see `pim.evaluate`.
 
     Raises:
         StudyError: a plan without weights or without ranges, a task that overlaps the calibration text, no chips or
@@ -69,23 +73,28 @@ def run_task(
     check_length(model.config, text)
     check_calibrated(plan)
     check_text(plan, text)
-    find = _vectors if isinstance(task, Similarity) else _losses
-    digital, by_chip = find(plan, task, text, chips=chips, seed=seed, time=time, progress=progress)
+    options: dict[str, Any] = {"chips": chips, "seed": seed, "time": time, "progress": progress}
+    if isinstance(task, Similarity):
+        digital, by_chip = _vectors(plan, task, text, **options)
+    else:
+        digital, by_chip = _losses(plan, task, text, resume, **options)
     told = protocol(plan, text, chips, seed, time)
     counts = {"items": task.count, "sequences": text.count, "tokens": int(text.lengths.sum())}
     described = {"task": task.name, "file": task.file, **told, **counts, "notes": interpolated([plan], time)}
     return TaskResult(plan, {name: float(value) for name, value in digital.items()}, by_chip, described)
 
 
-def _losses(plan: Plan, task: Any, text: ScoredText, **options: Any) -> tuple[Figures, Figures]:
+def _losses(
+    plan: Plan, task: LastWord | MultipleChoice, text: ScoredText, resume: str | Path | None, **options: Any
+) -> tuple[Figures, Figures]:
     check_causal(plan.config)
-    scores = score([plan], text, **options)
+    scores = sequence_scores([plan], text, resume, **options)
     check_finite(scores)
     digital = task.metrics(scores.digital, scores.digital_right, scores.tokens)
     return digital, task.metrics(scores.nll[0], scores.right[0], scores.tokens)
 
 
-def _vectors(plan: Plan, task: Any, text: ScoredText, **options: Any) -> tuple[Figures, Figures]:
+def _vectors(plan: Plan, task: Similarity, text: ScoredText, **options: Any) -> tuple[Figures, Figures]:
     digital, by_chip = sentence_vectors(plan, text, **options)
     if not np.isfinite(by_chip).all():
         chip, sentence, _ = np.argwhere(~np.isfinite(by_chip))[0]

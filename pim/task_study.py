@@ -7,13 +7,12 @@ from typing import Any
 from pim.calibration import CALIBRATION_TOKENS, calibrate
 from pim.errors import StudyError
 from pim.llm_workloads.model import load_model, shipped_models
-from pim.llm_workloads.stories import story_text
 from pim.llm_workloads.tasks.known import Task, load_task
 from pim.llm_workloads.text import ScoredText
 from pim.mapping.plan import Plan, place
 from pim.plan_checks import needs_ranges
-from pim.study import find_system
-from pim.study_text import CALIBRATION_STORIES, SHORTEST_STORY, read_text
+from pim.study import Study, find_system
+from pim.study_text import calibration_text
 from pim.task_result import TaskResult
 from pim.task_run import run_task
 
@@ -58,7 +57,7 @@ def run_task_study(study: TaskStudy, progress: bool = True) -> TaskResult:
     """
     task = load_task(study.kind, study.file)
     plan = place(load_model(study.model), find_system(study.system).replace(study.set))
-    if needs_ranges(plan):
+    if needs_ranges(plan) or study.calibration is not None:
         plan = calibrate(plan, _calibration(study, plan, task))
     return run_task(
         plan,
@@ -72,13 +71,12 @@ def run_task_study(study: TaskStudy, progress: bool = True) -> TaskResult:
     )
 
 
-def _calibration(study: TaskStudy, plan: Plan, task: Task) -> str | ScoredText:
+def _calibration(study: TaskStudy, plan: Plan, task: Task) -> ScoredText:
     """Text that is not scored."""
     assert plan.model is not None
-    if study.calibration is not None:
-        return read_text(study.calibration)
-    if study.model in shipped_models():
-        return story_text(CALIBRATION_STORIES, CALIBRATION_TOKENS // SHORTEST_STORY + 1)
+    if study.calibration is not None or study.model in shipped_models():
+        texts = Study(model=study.model, calibration=study.calibration)
+        return calibration_text(texts, plan.model)[0]
     if study.limit is None or study.limit >= task.count:
         raise StudyError(
             "the converters need ranges, and no text is left to find them on: give --calibration FILE, or a --limit "

@@ -25,6 +25,11 @@ class Feed(NamedTuple):
     offset: Float[Array, "*tiles batch"] | None
     scale: Float[Array, "*tiles n_out"] | None
 
+    def of_vectors(self, first: Any, count: int) -> "Feed":
+        """To one tile, what is of some input vectors (`first` may be traced)."""
+        some = lambda leaf, axis: jax.lax.dynamic_slice_in_dim(leaf, first, count, axis)
+        return self._replace(levels=some(self.levels, 1), offset=None if self.offset is None else some(self.offset, 0))
+
 
 class TiledProduct(NamedTuple):
     """A product tile by tile; its sums and `Feed.span` are in one unit, cells or smallest products."""

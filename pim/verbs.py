@@ -19,7 +19,20 @@ def run(options: Namespace) -> int:
     from pim.table import result_table
 
     study = load_study(options.study) if options.study else Study()
-    keys = ("model", "text", "calibration", "system", "tokens", "chips", "seed", "context", "time", "out", "sweep")
+    keys = (
+        "model",
+        "text",
+        "calibration",
+        "system",
+        "tokens",
+        "chips",
+        "seed",
+        "context",
+        "stride",
+        "time",
+        "out",
+        "sweep",
+    )
     given: dict[str, Any] = {key: getattr(options, key) for key in keys if getattr(options, key) is not None}
     given |= {key: dict(given[key]) for key in ("sweep",) if key in given}
     study = study_of({**given, "set": {**study.set, **dict(options.set)}}, base=study)

@@ -15,7 +15,7 @@ from pim.devices.macro import AnalogMacro
 from pim.devices.random import site_key
 from pim.inputs import drive
 from pim.mapping.encoding import encoding_of
-from pim.mapping.tiles import column_arrays, cut_inputs
+from pim.mapping.tiles import column_arrays, cut_inputs, row_tiles
 from pim.programmed import Crossbar
 from pim.ranges import adc_ranges
 from pim.tiled_product import Feed, TiledProduct, input_sums
@@ -51,7 +51,7 @@ def whole_product(
         y = y if feed.offset is None else y - feed.offset[:, None]
         return y if feed.scale is None else y * feed.scale[None]
 
-    tiles, columns = crossbar.weights.shape[0], len(encoding.places(n_out, arrays)[0])
+    tiles, columns = row_tiles(crossbar.n_in, macro.rows_at_once), len(encoding.places(n_out, arrays)[0])
     feeds = Feed(
         tile=jnp.arange(tiles, dtype=jnp.int32),
         levels=cut_inputs(levels, macro.rows_at_once),

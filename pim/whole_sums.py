@@ -70,7 +70,7 @@ def whole_sums(
         count = lambda step, part: packed_sums(magnitudes[step], signs[step], cells[part]).astype(jnp.float32)
         return Arriving([count(step, part) for step in range(steps) for part in range(macro.slices)])
     sums = integer_sums(levels.reshape(-1, rows).astype(jnp.int8), cells).T
-    return Arriving(by_conversion(sums.reshape(steps, batch, macro.slices, -1)).astype(jnp.float32))
+    return Arriving(by_conversion(sums.reshape(steps, batch, macro.slices, -1).astype(jnp.float32)))
 
 
 def whole_weights(formulation: Formulation, macro: AnalogMacro, cut: Digits) -> Int8[Array, "limbs n_out n_in"]:

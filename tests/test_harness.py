@@ -16,6 +16,7 @@ import pim
 from pim.errors import StudyError
 from pim.llm_workloads.model import load_model
 from pim.llm_workloads.stories import story_text
+from pim.mapping.system import DIGITAL_RULES
 
 TASK = """
 task: {name}
@@ -66,7 +67,7 @@ def harness(tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
     lm_eval = pytest.importorskip("lm_eval")
-    from lm_eval.tasks import TaskManager
+    from lm_eval.tasks import TaskManager  # pyright: ignore[reportMissingImports]
 
     (tmp_path / "items.jsonl").write_text("".join(json.dumps(item) + "\n" for item in items()))
     for name, kind in (("choice", CHOICE), ("last", LAST), ("rolling", ROLLING)):
@@ -84,7 +85,9 @@ def harness(tmp_path, monkeypatch):
 
 @pytest.fixture(scope="module")
 def plan():
-    system = pim.inference_system(pim.preset("rram-techC"), pim.preset("digital-28nm"))
+    digital = [(f"layers.*.{part}", "digital") for part in ("ffn.*", "attention.[qkv]")]
+    devices = {"weights": pim.preset("rram-techC"), "digital": pim.preset("digital-28nm")}
+    system = pim.System(devices, (*digital, *DIGITAL_RULES), name="rram-techC")
     return pim.calibrate(pim.place("tiny-stories", system), story_text(3, 6), tokens=256)
 
 
@@ -128,7 +131,7 @@ def slow_loss(model, ids):
 
 @pytest.mark.filterwarnings("default")
 def test_texts_are_written_greedily_up_to_their_end(harness, plan):
-    from lm_eval.api.instance import Instance
+    from lm_eval.api.instance import Instance  # pyright: ignore[reportMissingImports]
 
     model = pim.harness_model(plan, chip=None)
     asked = [

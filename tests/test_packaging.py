@@ -45,7 +45,7 @@ for module in pkgutil.walk_packages(pim.__path__, "pim."):
     print(module.name)
 print("from", pathlib.Path(pim.__file__).resolve())
 """
-OPTIONAL = "optax"  # the extra `train`
+OPTIONAL = "optax,lm_eval"  # the extras `train` and `lm-eval`
 
 
 def files_of(wing: str) -> Iterator[Path]:

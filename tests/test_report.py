@@ -60,6 +60,7 @@ def synthetic(axes=BITS, chips=3) -> Result:
         "documents": 5,
         "scored_tokens": int(tokens.sum()),
         "context": 256,
+        "text_protocol": "documents: each block alone",
         "calibration": {"tokens": 1024, "percentiles": {"weights": {"input": 99.99}}},
         "chips": chips,
         "seed": 0,

@@ -7,8 +7,9 @@ a part that is independent from knot to knot (random telegraph noise and the noi
 """
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Key
 
+from pim.devices.random import mixed_normal
 from pim.devices.record import leaf, record
 
 
@@ -30,15 +31,17 @@ class LatentPath:
         slow = self.slow_share * jnp.exp(-apart / self.slow_decades)
         return jnp.where(apart == 0, 1.0, slow)
 
-    def at(self, draws: Float[Array, "*cells knots"], times: Float[Array, "knots"], time) -> Float[Array, "*cells"]:
-        """Latent z (unit variance) at `time` (s), from each cell's independent `draws`, one a knot.
+    def at(
+        self, key: Key[Array, ""], shape: tuple[int, ...], times: Float[Array, "knots"], time
+    ) -> Float[Array, "..."]:
+        """Latent z (unit variance) at `time` (s) of cells in an array of that shape: a draw each for every knot, mixed.
 
         Between knots the two neighbours are mixed linearly in log time and rescaled, which keeps the variance one.
         """
         k, f = bracket(times, time)
         factor = jnp.linalg.cholesky(self.correlation(times))
         row = (1 - f) * factor[k] + f * factor[k + 1]
-        return draws @ (row / jnp.sqrt(row @ row))
+        return mixed_normal(key, shape, row / jnp.sqrt(row @ row))
 
 
 def bracket(times: Float[Array, "knots"], time) -> tuple[Array, Float[Array, ""]]:

@@ -16,7 +16,6 @@ from pim.devices.cells.path import LatentPath, bracket
 from pim.devices.cells.state_law import StateLaw, at_knot
 from pim.devices.cells.write_error import spread_at
 from pim.devices.errors import DeviceError
-from pim.devices.random import normal
 from pim.devices.record import leaf, part, record
 
 
@@ -78,9 +77,8 @@ class GaussianRelaxation:
 
     def shift(self, g: Float[Array, "*cells"], key: Key[Array, ""], time) -> Float[Array, "*cells"]:
         """Shift (S) at `time` (s) of cells programmed to `g` (S)."""
-        draws = normal(key, (*g.shape, self.times.shape[0]))
         mean = self.mean_shift(g, time)
-        return mean + self.sigma(g + mean, time) * self.path.at(draws, self.times, time)
+        return mean + self.sigma(g + mean, time) * self.path.at(key, g.shape, self.times, time)
 
     def interpolation(self, time: float) -> str | None:
         """The variance is interpolated, and the mean if there is one."""
@@ -104,10 +102,9 @@ class LogTimeRelaxation:
 
     def shift(self, g: Float[Array, "*cells"], key: Key[Array, ""], time) -> Float[Array, "*cells"]:
         """Shift (S) at `time` (s) of cells programmed to `g` (S)."""
-        draws = normal(key, (*g.shape, self.times.shape[0]))
         e_folds = jnp.log(time)
         sigma = jnp.maximum(self.sigma_slope * e_folds + self.sigma_at_1s, 0.0)
-        return self.mean_slope * e_folds + sigma * self.path.at(draws, self.times, time)
+        return self.mean_slope * e_folds + sigma * self.path.at(key, g.shape, self.times, time)
 
     def interpolation(self, time: float) -> str | None:
         """None: a law of time."""
@@ -157,8 +154,7 @@ class StudentRelaxation:
     def shift(self, g: Float[Array, "*cells"], key: Key[Array, ""], time) -> Float[Array, "*cells"]:
         """Shift (S) at `time` (s) of cells programmed to `g` (S)."""
         assert self.quantiles is not None, "prepare() first"
-        draws = normal(key, (*g.shape, self.times.shape[0]))
-        z = self.path.at(draws, self.times, time)
+        z = self.path.at(key, g.shape, self.times, time)
         k, f = bracket(self.times, time)
         table = (1 - f) * self.quantiles[k] + f * self.quantiles[k + 1]
         return _bilinear(table, self.levels, g, z)

@@ -65,15 +65,16 @@ def with_key_outliers(model: Model, channels: Sequence[int], factor: float) -> M
     (layers,) = model.params["segments"]
     changed: dict[str, Any] = {}
     for operator, factors in (("attention.k", grow), ("attention.q", 1.0 / grow)):
-        norm = f"{operator}_norm"
+        source = f"{operator}_norm" if config.attention.normed else operator
         if config.attention.normed:
-            scaled = gain(config, layers, norm) * factors[None]
-            changed[norm] = scaled - 1.0 if config.norm.one_added else scaled
+            scaled = gain(config, layers, source) * factors[None]
+            changed[source] = scaled - 1.0 if config.norm.one_added else scaled
+            wide = factors
         else:
             wide = jnp.tile(factors, config.matrix_shapes[operator][1] // config.head_dim)
-            changed[operator] = layers[operator] * wide[None, None]
-            if f"{operator}.bias" in layers:
-                changed[f"{operator}.bias"] = layers[f"{operator}.bias"] * wide[None]
+            changed[source] = layers[source] * wide[None, None]
+        if f"{source}.bias" in layers:
+            changed[f"{source}.bias"] = layers[f"{source}.bias"] * wide[None]
     return with_layers(model, {**layers, **changed})
 
 

@@ -70,8 +70,10 @@ def without_gains(model: Model) -> Model:
         tie_word_embeddings=False,
         biases=tuple(sorted(biases | more)),
     )
+    if config.attention.normed:
+        layers = _bare_heads(config, layers)
     if config.norm.kind == "layer":
-        layers = _written(config, layers, lambda w: w - w.mean(axis=-1, keepdims=True))
+        layers = _written(config, layers, _centred)
         outer |= {name: _centred(outer[name]) for name in _TABLES if name in outer}
     return replace(model, config=changed, params={**outer, "segments": [layers]})
 
@@ -92,6 +94,18 @@ def _bare(weights: dict[str, Any], norm: str) -> dict[str, Any]:
     """A norm without gain and bias."""
     found = {name: value for name, value in weights.items() if name != f"{norm}.bias"}
     return {**found, norm: jnp.ones_like(jnp.asarray(weights[norm]))}
+
+
+def _bare_heads(config: ModelConfig, layers: dict[str, Any]) -> dict[str, Any]:
+    """The norms of queries and keys with their gains as they are multiplied, and means taken off in front of them."""
+    found = dict(layers)
+    for operator in ("attention.q", "attention.k"):
+        found[f"{operator}_norm"] = gain(config, layers, f"{operator}_norm")
+        if config.norm.kind == "layer":
+            for name in (n for n in (operator, f"{operator}.bias") if n in layers):
+                heads = layers[name].reshape(*layers[name].shape[:-1], -1, config.head_dim)
+                found[name] = _centred(heads).reshape(layers[name].shape)
+    return found
 
 
 def _centred(w: Array) -> Array:

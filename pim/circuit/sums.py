@@ -33,6 +33,11 @@ class HeldCells:
     variance: Float[Array, "*layers arrays pair slices rows columns"] | None = leaf("S^2", "of reads; None: no noise")
     reference: Float[Array, "*layers"] = leaf("1", "what reference currents are of their nominal ones")
 
+    def of_array(self, array: Any) -> "HeldCells":
+        """Those of one array of a matrix (may be traced)."""
+        one = lambda held: held[array]
+        return HeldCells(one(self.conductance), jax.tree.map(one, self.variance), self.reference)
+
 
 def circuit_sums(
     macro: AnalogMacro,
@@ -48,7 +53,7 @@ def circuit_sums(
 
     Args:
         macro: the device, with wires.
-        cells: of the whole matrix.
+        cells: of the array that has these rows.
         tile: number of the group of rows that is driven (may be traced); the other rows of its array are at 0 V.
         levels: of the word lines, a plane a step.
         n_in: inputs of the matrix.
@@ -59,7 +64,7 @@ def circuit_sums(
     steps, batch, active = levels.shape
     groups = macro.rows // active
     array, group = tile // groups, tile % groups
-    g, variance = jax.tree.map(lambda held: held[array], (cells.conductance, cells.variance))
+    g, variance = cells.conductance, cells.variance
     pair, slices, _, columns = g.shape
     wires = macro.wires
     assert wires is not None
