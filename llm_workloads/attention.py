@@ -6,13 +6,14 @@ Sources: Vaswani et al., arXiv 1706.03762; Ainslie et al., arXiv 2305.13245 (gro
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import update_wrapper
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, UInt32
 
-from pim.llm_workloads.config import AttentionKind
+from pim.llm_workloads.config import DYNAMIC, AttentionKind
 
 Matmul = Callable[[str, Any, Array, Array], Array]
 """`(operator, w, x, ids) -> y`, the hook through which every product goes.
@@ -22,6 +23,26 @@ stored and x [batch, time, in]; for a dynamic one, w is [batch, kv_heads, in, ou
 in], where the query g of its group at time t is row `g * time + t`. `ids` [batch, time, 2] (uint32) names each token by
 its document and its position in it: a hook that draws noise from these alone gives decoding the noise of prefill.
 """
+
+
+class Stateless:
+    """A hook that keeps nothing of what it is shown, so that it may be called inside a loop over sequences.
+
+    Args:
+        product: the hook.
+    """
+
+    def __init__(self, product: Matmul):
+        update_wrapper(self, product)
+        self.product = product
+
+    def __call__(self, operator: str, w: Any, x: Array, ids: Array) -> Array:
+        """As the hook."""
+        return self.product(operator, w, x, ids)
+
+
+SCORES = 1 << 19
+"""The most scores at once: 2 MB of them stay in a core's cache while the softmax goes over them again and again."""
 
 
 @jax.tree_util.register_dataclass
@@ -83,10 +104,41 @@ def attend(
     layer: Mapping[str, Any],
     matmul: Matmul,
 ) -> Float[Array, "batch time heads*head_dim"]:
-    """Mixed values of the tokens that each token sees; the queries of a group are rows, so that no key is repeated.
+    """Mixed values of the tokens that each token sees.
 
     Where the layer has an entry for one of the two products, its `of` makes of the keys or values what the hook gets.
+    Where it has none and the hook is `Stateless`, sequences are taken a few at a time, so that scores stay in cache: to
+    the bit the same, and more than twice as fast for the whole of a small model.
     """
+    batch, time, heads, _ = query.shape
+    few = _divisor(batch, SCORES // (time * heads * cache.keys.shape[2]))
+    if few == batch or not isinstance(matmul, Stateless) or any(operator in layer for operator in DYNAMIC):
+        return _attend(kind, query, cache, seen, ids, layer, matmul)
+
+    def part(some: Any) -> Array:
+        query, keys, values, seen, ids = some
+        return _attend(kind, query, replace(cache, keys=keys, values=values), seen, ids, layer, matmul)
+
+    whole = (query, cache.keys, cache.values, seen, ids)
+    parts = jax.tree.map(lambda leaf: leaf.reshape(-1, few, *leaf.shape[1:]), whole)
+    return jax.lax.map(part, parts).reshape(batch, time, -1)
+
+
+def _divisor(count: int, most: int) -> int:
+    """The largest divisor of a count that is no larger than `most`, or 1."""
+    return max((n for n in range(1, min(count, most) + 1) if count % n == 0), default=1)
+
+
+def _attend(
+    kind: AttentionKind,
+    query: Float[Array, "batch time heads head_dim"],
+    cache: Cache,
+    seen: Bool[Array, "batch #time capacity"],
+    ids: UInt32[Array, "batch time 2"],
+    layer: Mapping[str, Any],
+    matmul: Matmul,
+) -> Float[Array, "batch time heads*head_dim"]:
+    """As `attend`, all sequences at once; the queries of a group are rows, so that no key is repeated."""
 
     def product(operator: str, w: Array, x: Array) -> Array:
         return matmul(operator, layer[operator].of(w) if operator in layer else w, x, ids)

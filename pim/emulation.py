@@ -25,7 +25,7 @@ from pim.errors import StudyError
 from pim.formulation import ANALOG, Formulation, choose
 from pim.holding import reading_time
 from pim.llm_workloads.operators import DYNAMIC, layer_path
-from pim.llm_workloads.transformer import Matmul, digital_matmul, head_matrix
+from pim.llm_workloads.transformer import Matmul, Stateless, digital_matmul, head_matrix
 from pim.mapping.formatted import Formatted
 from pim.mapping.plan import Plan
 from pim.ranges import Ranges
@@ -73,6 +73,7 @@ def hook(devices: Mapping[str, Any], key: Key[Array, ""] | None) -> Matmul:
     noise.
     """
 
+    @Stateless
     def matmul(operator: str, w: Any, x: Array, ids: Array) -> Array:
         if isinstance(w, Written):
             return _on_activations(devices[w.device], operator, w.content, x, ids)

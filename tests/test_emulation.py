@@ -164,7 +164,9 @@ def test_attention_at_the_banks_is_computed_in_their_format(model, tokens):
     rng = np.random.default_rng(0)
     keys, queries = (jnp.asarray(rng.normal(size=(2, 3, *shape)), jnp.float32) for shape in ((8, 20), (5, 8)))
     marker = params["segments"][0]["attention.qk"]
-    found = hook({"weights": device.model}, None)("attention.qk", marker.of(keys), queries, jnp.zeros((2, 5, 2)))
+    found = hook({"weights": device.model}, None)(
+        "attention.qk", marker.of(keys), queries, jnp.zeros((2, 5, 2), jnp.uint32)
+    )
     for sequence, head in np.ndindex(2, 3):
         alone = device.model.multiply(device.model.hold(keys[sequence, head], None), queries[sequence, head])
         np.testing.assert_array_equal(found[sequence, head], alone)

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -134,6 +135,18 @@ def test_sequences_of_one_cache_may_have_read_different_lengths():
     whole = FORWARD(CONFIG, params, tokens)
     np.testing.assert_allclose(logits[0], whole[0, 6:8], atol=2e-5)
     np.testing.assert_allclose(logits[1], whole[1, 4:6], atol=2e-5)
+
+
+@pytest.mark.parametrize("scores", [1, 2 * 6 * 8 * 8, 3 * 6 * 8 * 8])
+def test_sequences_are_read_a_few_at_a_time_where_scores_would_be_many(monkeypatch, scores):
+    params, tokens = random_params(CONFIG), random_tokens(CONFIG, 4, 8)
+    found = []
+    for most in (10**6, scores):
+        monkeypatch.setattr("pim.llm_workloads.attention.SCORES", most)
+        found.append(jax.jit(partial(forward, CONFIG)).lower(params, tokens))
+    whole, parts = (each.compile()(params, tokens) for each in found)
+    np.testing.assert_array_equal(parts, whole)
+    assert found[1].as_text().count("stablehlo.while") == found[0].as_text().count("stablehlo.while") + 1
 
 
 def test_later_tokens_and_padding_change_nothing():
