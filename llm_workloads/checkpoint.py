@@ -1,5 +1,6 @@
 """Checkpoints in Hugging Face's layout: a folder with config.json and safetensors, read whole or layer by layer."""
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -183,11 +184,20 @@ def _config(file: ConfigFile, family: Family) -> ModelConfig:
 def _open_tensors(directory: Path) -> dict[str, SafetensorsFile]:
     """The file that holds each tensor."""
     index = directory / "model.safetensors.index.json"
-    names = ["model.safetensors"]
-    if index.exists():
-        shards = read_json(index).get("weight_map")
-        if not isinstance(shards, dict) or not all(isinstance(s, str) and Path(s).name == s for s in shards.values()):
-            raise WorkloadError(f"{index}: weight_map must give the name of a file beside it for each tensor")
-        names = sorted(set(shards.values()))
-    files = [open_safetensors(directory / name) for name in names]
-    return {tensor: file for file in files for tensor in file.entries}
+    if not index.exists():
+        file = open_safetensors(directory / "model.safetensors")
+        return dict.fromkeys(file.entries, file)
+    shards = read_json(index).get("weight_map")
+    if not isinstance(shards, dict) or not all(isinstance(s, str) and _SHARD.fullmatch(s) for s in shards.values()):
+        raise WorkloadError(f"{index}: weight_map must give the name of a file beside it for each tensor")
+    files = {shard: open_safetensors(directory / shard) for shard in sorted(set(shards.values()))}
+    for tensor, shard in shards.items():
+        if tensor not in files[shard].entries:
+            raise WorkloadError(f"{index}: tensor {tensor!r} is not in {shard}, where weight_map has it")
+    # What the index leaves out is known too, if only to be told as missing from the config.
+    return {tensor: file for file in files.values() for tensor in file.entries} | {
+        t: files[s] for t, s in shards.items()
+    }
+
+
+_SHARD = re.compile(r"[A-Za-z0-9_][\w.-]*", re.ASCII)

@@ -4,9 +4,11 @@ A config is made of parts, each of which one file computes with: `norms`, `posit
 `blocks`. The families of checkpoints (`pim.llm_workloads.families`) differ in the parts that they choose.
 """
 
-import sys
+import math
 from dataclasses import dataclass, field
 from typing import Any
+
+import numpy as np
 
 from pim.llm_workloads.errors import WorkloadError
 from pim.llm_workloads.positions import Learned, Rotary
@@ -30,6 +32,8 @@ ACTIVATIONS = ("silu", "gelu", "gelu_tanh", "relu")
 
 MOST, MOST_LAYERS, MOST_EXPERTS = 2**31 - 1, 4096, 4096
 """What no model comes near: a damaged file must not make us build lists without end."""
+
+_SMALLEST, _LARGEST = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
 
 _COUNTS = (
     "vocab_size",
@@ -229,6 +233,10 @@ class ModelConfig:
         transform = {"head.transform": (self.hidden_size, self.hidden_size)} if self.head == "transform" else {}
         return transform | {"head": (self.hidden_size, self.vocab_size)}
 
+    def chosen(self, operator: str) -> float:
+        """The share of the tokens that go through an operator of a layer: experts are chosen for some."""
+        return self.ffn.experts_per_token / self.ffn.experts if ".experts." in operator else 1.0
+
     def window(self, layer: int) -> int | None:
         """Most tokens that a token of a layer attends to; None: any number."""
         return None if self.attention.windows is None else self.attention.windows[layer]
@@ -260,8 +268,10 @@ def check_count(name: str, value: Any, most: int = MOST) -> None:
 
 
 def check_positive(name: str, value: Any, *, optional: bool = False) -> None:
-    """Raise WorkloadError for what is no positive number; None may be allowed."""
+    """Raise WorkloadError for what is no positive number of float32; None may be allowed."""
     if optional and value is None:
         return
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= sys.float_info.max:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < math.inf:
         raise WorkloadError(f"{name} must be a positive number, not {value!r}")
+    if not _SMALLEST <= value <= _LARGEST:
+        raise WorkloadError(f"{name} must be a positive number that float32 holds, not {value!r}")

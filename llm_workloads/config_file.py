@@ -12,6 +12,8 @@ from pim.llm_workloads.errors import WorkloadError
 from pim.llm_workloads.positions import LinearScaling, Llama3Scaling, Rotary, YarnScaling
 
 _REQUIRED: Any = object()
+_LONGEST_JSON = 100_000_000
+"""Bytes; tokenizers of large vocabularies have some 30 million."""
 
 ACTIVATION_NAMES = {
     "silu": "silu",
@@ -44,25 +46,27 @@ class ConfigFile:
 
     def get(self, *names: str, default: Any = _REQUIRED) -> Any:
         """The value of the first of several names that is there and not null."""
-        for name in names:
-            if self.values.get(name) is not None:
-                return self.values[name]
-        if default is _REQUIRED:
+        value = self.values.get(self._named(names))
+        if value is None and default is _REQUIRED:
             raise self.error(f"{names[0]!r} is missing")
-        return default
+        return default if value is None else value
+
+    def _named(self, names: Sequence[str]) -> str:
+        """Which of several names the file has, else the first."""
+        return next((name for name in names if self.values.get(name) is not None), names[0])
 
     def count(self, *names: str, default: Any = _REQUIRED, most: int = MOST) -> Any:
         """A whole number of at least 1; a default may be None."""
         value = self.get(*names, default=default)
         if value is not default:
-            self._checked(check_count, names[0], value, most)
+            self._checked(check_count, self._named(names), value, most)
         return value
 
     def positive(self, *names: str, default: Any = _REQUIRED) -> Any:
         """A positive number."""
         value = self.get(*names, default=default)
         if value is not default:
-            self._checked(check_positive, names[0], value)
+            self._checked(check_positive, self._named(names), value)
         return value if value is None else float(value)
 
     def _checked(self, check: Any, name: str, value: Any, *limits: Any) -> None:
@@ -90,7 +94,7 @@ class ConfigFile:
         value = self.get(*names, default=default)
         if not isinstance(value, str) or value not in ACTIVATION_NAMES:
             known = ", ".join(ACTIVATION_NAMES)
-            raise self.error(f"{names[0]} {value!r} is not supported; {known} are")
+            raise self.error(f"{self._named(names)} {value!r} is not supported; {known} are")
         return ACTIVATION_NAMES[value]
 
     def refuse(self, **unsupported: Any) -> None:
@@ -99,6 +103,13 @@ class ConfigFile:
             found = self.get(name, default=value)
             if found != value:
                 raise self.error(f"{name} = {found!r} is not supported; {value!r} is")
+
+    def architectures(self) -> list[str]:
+        """The classes that the file names."""
+        named = self.get("architectures", default=[])
+        if not isinstance(named, list) or not all(isinstance(name, str) for name in named):
+            raise self.error(f"architectures must be a list of names, not {named!r}")
+        return named
 
     def head_dim(self, hidden: int, heads: int) -> int:
         """`head_dim`, else the hidden size split over the heads."""
@@ -127,19 +138,26 @@ class ConfigFile:
             case "default":
                 return None
             case "linear":
-                return LinearScaling(rope.positive("factor"))
+                return LinearScaling(rope._factor(name))
             case "llama3":
                 low, high = rope.positive("low_freq_factor"), rope.positive("high_freq_factor")
                 if not low < high:
                     raise self.error(f"{name}: low_freq_factor {low} must be below high_freq_factor {high}")
                 original = rope.count("original_max_position_embeddings", default=longest)
-                return Llama3Scaling(rope.positive("factor"), low, high, original)
+                return Llama3Scaling(rope._factor(name), low, high, original)
             case "yarn":
                 return self._yarn(name, rope, theta, longest)
         raise self.error(f"{name} of type {kind!r} is not supported; default, linear, llama3 and yarn are")
 
+    def _factor(self, name: str) -> float:
+        """By how much a context is longer."""
+        factor = self.positive("factor")
+        if factor < 1:
+            raise self.error(f"{name}: factor must be at least 1, not {factor}")
+        return factor
+
     def _yarn(self, name: str, rope: "ConfigFile", theta: float, longest: int) -> YarnScaling:
-        factor = rope.positive("factor")
+        factor = rope._factor(name)
         rope.refuse(mscale=None, mscale_all_dim=None)
         if theta <= 1:
             raise self.error(f"{name}: rope_theta must be above 1 for yarn, not {theta}")
@@ -180,11 +198,15 @@ def yarn_gain(factor: float) -> float:
 def read_json(path: Path) -> dict[str, Any]:
     """An object from a JSON file; raises WorkloadError if there is no such file or it holds anything else."""
     try:
+        if path.stat().st_size > _LONGEST_JSON:
+            raise WorkloadError(f"{path}: {path.stat().st_size} bytes are too many for a file of JSON")
         found = json.loads(path.read_bytes())
-    except FileNotFoundError as error:
+    except (FileNotFoundError, IsADirectoryError) as error:
         raise WorkloadError(
             f"{path}: no such file; a model's folder holds config.json and model.safetensors"
         ) from error
+    except WorkloadError:
+        raise
     except (ValueError, RecursionError) as error:
         raise WorkloadError(f"{path}: invalid JSON ({str(error) or 'nested too deep'})") from error
     if not isinstance(found, dict):

@@ -44,8 +44,8 @@ class Model:
             tokens: array or lists [batch, time] of ids, each row from its beginning (with BOS).
 
         Raises:
-            WorkloadError: tokens of another rank or type, an id that is not in the vocabulary, or weights that are not
-                in memory.
+            WorkloadError: tokens of another rank or type, an id that is not in the vocabulary, weights that are not in
+                memory, or logits that are not finite.
 
         Example:
             >>> model = load_model("tiny-stories")
@@ -58,7 +58,10 @@ class Model:
             raise WorkloadError(
                 f"token ids run from {ids.min()} to {ids.max()}, but the vocabulary is {self.config.vocab_size}"
             )
-        return _logits(self.config, dict(self.params), ids.astype(np.int32))
+        found = _logits(self.config, dict(self.params), ids.astype(np.int32))
+        if not np.isfinite(found).all():
+            raise WorkloadError(f"the logits of {self.name} are not finite: its weights or a constant overflow float32")
+        return found
 
     def __repr__(self) -> str:
         return f"Model({self.name!r}, {self.config.parameters:,} parameters)"

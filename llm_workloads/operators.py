@@ -99,6 +99,7 @@ class Product:
         vectors: input vectors of each matrix.
         held: values in all the matrices.
         written: those of them that are new in this phase.
+        used: share of the phases like this in which the matrices are read at all: an expert may be chosen for no token.
     """
 
     path: str
@@ -109,6 +110,17 @@ class Product:
     vectors: Count
     held: Count
     written: Count
+    used: Count = 1
+
+    @property
+    def read(self) -> Count:
+        """Values of the matrices that are read, on average."""
+        return self.held * self.used
+
+    @property
+    def vectors_if_used(self) -> Count:
+        """Input vectors of each matrix in a phase in which it is read."""
+        return self.vectors if isinstance(self.used, int) else self.vectors / self.used
 
     @property
     def macs(self) -> Count:
@@ -160,28 +172,29 @@ def operator_paths(config: ModelConfig) -> list[str]:
 def products(config: ModelConfig, phase: Phase) -> list[Product]:
     """All products of a phase, in the order in which they run.
 
-    Each expert of a mixture multiplies the share of the tokens that it is chosen for, on average.
+    Each expert of a mixture multiplies the share of the tokens that it is chosen for, on average; where k are chosen out
+    of E it is read for any of n tokens with a probability of 1 - (1 - k/E)^n.
 
     Example:
         >>> sum(product.macs for product in products(config, Phase(tokens=2048, context=2048, logits=1)))
     """
     shapes, vectors = config.matrix_shapes, phase.batch * phase.tokens
-    chosen = config.ffn.experts_per_token / config.ffn.experts if config.ffn.experts else 1
     found = [
         _dynamic(layer_path(layer, operator), operator, config, phase, config.window(layer))
         if operator in DYNAMIC
-        else _static(
-            layer_path(layer, operator), shapes[operator], vectors * chosen if ".experts." in operator else vectors
-        )
+        else _static(layer_path(layer, operator), shapes[operator], vectors, config.chosen(operator))
         for layer in range(config.num_hidden_layers)
         for operator in layer_operators(config)
     ]
     return [*found, *(_static(path, shape, phase.batch * phase.logits) for path, shape in config.outer_shapes.items())]
 
 
-def _static(path: str, shape: tuple[int, int], vectors: Count) -> Product:
+def _static(path: str, shape: tuple[int, int], vectors: Count, chosen: float = 1.0) -> Product:
+    """A matrix of weights by which a share of the vectors is multiplied."""
     n_in, n_out = shape
-    return Product(path, False, n_in, n_out, copies=1, vectors=vectors, held=n_in * n_out, written=0)
+    held, used = n_in * n_out, 1 if chosen == 1 else 1 - (1 - chosen) ** vectors
+    vectors = vectors if chosen == 1 else vectors * chosen
+    return Product(path, False, n_in, n_out, copies=1, vectors=vectors, held=held, written=0, used=used)
 
 
 def _dynamic(path: str, operator: str, config: ModelConfig, phase: Phase, window: int | None) -> Product:

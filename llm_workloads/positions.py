@@ -114,6 +114,8 @@ class Rotary:
         """Raise WorkloadError if a head of this width cannot be turned."""
         if isinstance(self.theta, bool) or not isinstance(self.theta, (int, float)) or not 0 < self.theta < math.inf:
             raise WorkloadError(f"rope_theta must be a positive number, not {self.theta!r}")
+        if self.theta < 1:
+            raise WorkloadError(f"rope_theta must be at least 1, not {self.theta!r}")
         turned = head_dim if self.dims is None else self.dims
         name = "head_dim" if self.dims is None else "the turned part of a head"
         if turned % 2:
@@ -150,6 +152,14 @@ class Learned:
 
     rows: int
     offset: int = 0
+
+    def check(self, tokens: int) -> None:
+        """Raise WorkloadError for a sequence that is longer than the table."""
+        if tokens > self.rows - self.offset:
+            raise WorkloadError(
+                f"a sequence of {tokens} tokens, but the model has learned {self.rows - self.offset} positions: give a "
+                "shorter context"
+            )
 
     def rotate(self, x: Array, positions: Array) -> Array:
         """Queries and keys stay as they are."""

@@ -133,7 +133,7 @@ def open_safetensors(path: Path) -> SafetensorsFile:
                     f"({_LONGEST_HEADER}): fetch the file again"
                 )
             header = json.loads(file.read(length), object_pairs_hook=_once_each)
-    except FileNotFoundError as error:
+    except (FileNotFoundError, IsADirectoryError) as error:
         raise WorkloadError(f"{path}: no such file") from error
     except _Twice as error:
         raise WorkloadError(f"{path}: the header names {error.args[0]!r} twice: fetch the file again") from error

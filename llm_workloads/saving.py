@@ -71,6 +71,10 @@ def save_checkpoint(
     _write(directory / "config.json", (json.dumps(described, indent=2) + "\n").encode())
 
 
+_ACTIVATIONS = {
+    ours: theirs for theirs, ours in ACTIVATION_NAMES.items() if theirs not in ("swish", "gelu_new", "gelu_fast")
+}
+
 _COUNTS = (
     "vocab_size",
     "hidden_size",
@@ -93,7 +97,7 @@ def _described(config: ModelConfig) -> dict[str, Any]:
         "rope_theta": rotary.theta,
         "tie_word_embeddings": config.tie_word_embeddings,
         "max_position_embeddings": config.max_position_embeddings,
-        "hidden_act": config.ffn.activation,
+        "hidden_act": _ACTIVATIONS[config.ffn.activation],
         "attention_bias": "attention.q" in config.biases,
         "mlp_bias": "ffn.up" in config.biases,
     }

@@ -99,6 +99,7 @@ def embedded(
     """As `embed`, from rows of the embedding that were looked up already."""
     x = rows if config.embed_scale == 1.0 else rows * config.embed_scale
     if isinstance(config.positions, Learned):
+        config.positions.check(x.shape[1])
         at = jnp.arange(x.shape[1], dtype=jnp.int32)[None] if positions is None else positions
         found = params["embed.position"][at + config.positions.offset]
         x = x + jnp.broadcast_to(found, x.shape)
@@ -250,6 +251,8 @@ def advance(
         >>> logits, cache = advance(config, params, token, cache)           # decode
     """
     _check_room(cache, tokens.shape[1])
+    if isinstance(config.positions, Learned):
+        config.positions.check(cache.keys.shape[-2])
     ids = name_tokens(cache.position[0], cache.document[0], tokens.shape[1])
     x = embed(config, params, tokens, ids[:, :, 1].astype(jnp.int32))
     x, cache = run_layers(config, params, x, cache, matmul)

@@ -167,7 +167,10 @@ def test_what_a_config_may_leave_out(folder):
         ({"hidden_size": ...}, "/config.json: 'hidden_size' is missing"),
         ({"hidden_size": "8"}, "/config.json: hidden_size must be a whole number of at least 1, not '8'"),
         ({"hidden_size": 9, "head_dim": ...}, "hidden_size 9 is no multiple of num_attention_heads 4"),
-        ({"num_attention_heads": 0, "head_dim": ...}, "hidden_size 8 cannot be split over 0 heads"),
+        (
+            {"num_attention_heads": 0, "head_dim": ...},
+            "num_attention_heads must be a whole number of at least 1, not 0",
+        ),
         ({"hidden_act": "mish"}, "/config.json: hidden_act 'mish' is not supported; silu, "),
         ({"attention_bias": True}, "lacks tensor 'model.layers.0.self_attn.q_proj.bias', of shape (8,) by config.json"),
         ({"rope_scaling": {"type": "dynamic", "factor": 2.0}}, "rope_scaling of type 'dynamic' is not supported"),

@@ -1,8 +1,8 @@
 """Perplexity of a real model (stories260K) under given definitions of noise and quantisation, by the public verbs.
 
 The curves of golden/models.json were computed elsewhere, in PyTorch, with the definitions in that file. Here each
-definition is a device: its cells, converters and scales. Below the cliff the values agree within 2 %, random ones
-within three standard errors of the two means.
+definition is a device: its cells, converters and scales. Below the cliff the values agree within 1 %; random ones,
+where their spread over seeds is more than that, within three standard errors of the two means.
 """
 
 import json
@@ -102,20 +102,20 @@ def test_the_ideal_device_has_the_golden_perplexity_of_the_whole_text(shared, go
 @pytest.mark.parametrize("bits", [pytest.param(8, marks=SLOW), pytest.param(5, marks=SLOW), 4])
 def test_weight_bits_with_a_scale_a_column(golden, model, text, bits):
     found = run(model, device(weight_bits=float(bits)), text).perplexity
-    assert found == pytest.approx(golden["curves_dev_first32_stories_ctx256"]["weight_rtn"][str(bits)], rel=0.02)
+    assert found == pytest.approx(golden["curves_dev_first32_stories_ctx256"]["weight_rtn"][str(bits)], rel=0.01)
 
 
 @pytest.mark.parametrize("bits", [pytest.param(8, marks=SLOW), pytest.param(6, marks=SLOW)])
 def test_weight_bits_with_a_scale_a_matrix(golden, model, text, bits):
     found = run(model, device(weight_bits=float(bits), weight_scale="matrix"), text).perplexity
     curve = golden["curves_dev_first32_stories_ctx256"]["weight_rtn_tensor"]
-    assert found == pytest.approx(curve[str(bits)], rel=0.02)
+    assert found == pytest.approx(curve[str(bits)], rel=0.01)
 
 
 @pytest.mark.parametrize("bits", [pytest.param(8, marks=SLOW), 5])
 def test_input_bits_with_a_range_a_token(golden, model, text, bits):
     found = run(model, device(dac_bits=float(bits)), text).perplexity
-    assert found == pytest.approx(golden["curves_dev_first32_stories_ctx256"]["act_rtn"][str(bits)], rel=0.02)
+    assert found == pytest.approx(golden["curves_dev_first32_stories_ctx256"]["act_rtn"][str(bits)], rel=0.01)
 
 
 def random_agrees(perplexities, reference):
@@ -125,18 +125,25 @@ def random_agrees(perplexities, reference):
     assert 0.2 < perplexities.std(ddof=1) / theirs.std(ddof=1) < 5
 
 
-@pytest.mark.parametrize("sigma", [pytest.param("0.01", marks=SLOW), pytest.param("0.02", marks=SLOW)])
+def check_noise(perplexities, reference, below_the_cliff):
+    random_agrees(perplexities, reference)
+    if below_the_cliff:
+        assert perplexities.mean() == pytest.approx(reference["mean"], rel=0.01)
+
+
+@SLOW
+@pytest.mark.parametrize("sigma", ["0.002", "0.005", "0.01", "0.02"])
 def test_weight_noise_relative_to_the_matrix(golden, model, text, sigma):
     result = run(model, device(sigma=float(sigma), weight_scale="matrix"), text, chips=5)
     reference = golden["curves_dev_first32_stories_ctx256"]["weight_noise"][sigma]
-    random_agrees(result.points[0].perplexity, reference)
+    check_noise(result.points[0].perplexity, reference, float(sigma) <= 0.01)
 
 
-@pytest.mark.parametrize("sigma", [pytest.param("0.02", marks=SLOW), "0.05"])
+@pytest.mark.parametrize("sigma", [*(pytest.param(s, marks=SLOW) for s in ("0.01", "0.02")), "0.03", "0.05"])
 def test_weight_noise_relative_to_the_column(golden, model, text, sigma):
     result = run(model, device(sigma=float(sigma)), text, chips=5)
     reference = golden["row_noise_dev_first32_stories_ctx256"]["row_relative"][sigma]
-    random_agrees(result.points[0].perplexity, reference)
+    check_noise(result.points[0].perplexity, reference, float(sigma) <= 0.03)
 
 
 @pytest.mark.parametrize(
@@ -158,4 +165,4 @@ def test_adc_bits_with_the_range_of_the_largest_partial_sum(golden, model, text,
         result = evaluate(plan, batch, chips=1, progress=False)
         nll, tokens = nll + result.scores.nll.sum(), tokens + result.scores.tokens.sum()
     found = float(np.exp(nll / tokens))
-    assert found == pytest.approx(golden["curves_dev_first32_stories_ctx256"]["adc"][str(bits)], rel=0.02)
+    assert found == pytest.approx(golden["curves_dev_first32_stories_ctx256"]["adc"][str(bits)], rel=0.01)

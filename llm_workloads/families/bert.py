@@ -28,7 +28,7 @@ _MASKED = "BertForMaskedLM"
 def _config(file: ConfigFile) -> ModelConfig:
     counts = shapes(file)
     file.refuse(position_embedding_type="absolute", is_decoder=False, add_cross_attention=False)
-    masked = _MASKED in (file.get("architectures", default=None) or ())
+    masked = _MASKED in file.architectures()
     return ModelConfig(
         family="bert",
         **counts,

@@ -61,5 +61,5 @@ FAMILY = Family(
     _layer,
     _outer,
     prefix="transformer.",
-    ignored=("attn.bias", "attn.masked_bias"),
+    ignored=(".attn.bias", ".attn.masked_bias"),
 )

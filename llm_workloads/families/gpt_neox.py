@@ -63,5 +63,5 @@ FAMILY = Family(
     _layer,
     _outer,
     prefix="gpt_neox.",
-    ignored=("rotary_emb.inv_freq", "attention.bias", "attention.masked_bias"),
+    ignored=(".rotary_emb.inv_freq", ".attention.bias", ".attention.masked_bias"),
 )

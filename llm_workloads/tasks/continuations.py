@@ -4,7 +4,7 @@ Both are encoded in one, as in lm-evaluation-harness (`TemplateLM._encode_pair` 
 version 0.4.13, https://github.com/EleutherAI/lm-evaluation-harness): the blanks that end a context go over to its
 continuation, the tokens of the continuation are those of the whole behind as many as the context alone has, and what is
 too long loses the beginning of its context. Two things are ours: a model's BOS stands in front of every context, as it
-does in our perplexities, and stays there when the context is cut.
+does in our perplexities (there only where the tokenizer itself puts it), and stays there when the context is cut.
 """
 
 from collections.abc import Sequence

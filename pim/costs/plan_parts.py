@@ -110,7 +110,7 @@ def _on_digital(
     """Products and vector work on a digital unit; operators of one sort are the same, and priced once."""
     if not work and not vector:
         return Part(EMPTY, lambda latency: unit_cost(unit, latency, name), tuple)
-    counts = {_sort(plan, p.path): (p.macs, p.held, p.vectors, p.moved, 0, 0, 0, 0) for p in work}
+    counts = {_sort(plan, p.path): (p.macs, p.read, p.vectors_if_used, p.moved, 0, 0, 0, 0) for p in work}
     # each element of vector work is read and written
     counts |= {_sort(plan, v.path): (0, 0, 0, 2 * v.elements, v.ops, *WORK[v.kind](v.elements)) for v in vector}
     macs, held, vectors, moved, ops, *done = _table(counts, steps)
@@ -165,7 +165,7 @@ def _on_roofline(
     """Products and vector work on a roofline, operator by operator: what is written anew goes to the memory too."""
     if not work and not vector:
         return Part(EMPTY, lambda latency: EMPTY, tuple)
-    counts = {_sort(plan, p.path): (2 * p.macs, p.held + p.written + p.moved) for p in work}
+    counts = {_sort(plan, p.path): (2 * p.macs, p.read + p.written + p.moved) for p in work}
     counts |= {_sort(plan, v.path): (v.ops, 2 * v.elements) for v in vector}
     operations, values = _table(counts, steps)
     ledger = roofline_cost.roofline_cost(roofline, operations=operations, values=values)
@@ -214,7 +214,8 @@ def _at_banks(device: NearDram, product: Product, steps: int) -> Ledger:
 
     n_in, n_out, vectors, copies = product.n_in, product.n_out, product.vectors, product.copies
     if not product.dynamic:
-        ledger = spent("gemv", n_in, n_out, vectors, copies)
+        used = at_each_step(product.used)
+        ledger = spent("gemv", n_in, n_out, product.vectors_if_used, copies).map(lambda figures: figures * used)
     else:
         keys = product.path.endswith(DYNAMIC[0])
         size = n_in if keys else n_out

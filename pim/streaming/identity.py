@@ -35,6 +35,7 @@ def run_identity(
         "ranges": digest(dict(plans[0].ranges)),
         "versions": {"pim": __version__, **{name: version(name) for name in ("jax", "jaxlib", "numpy")}},
         "machine": platform.machine(),
+        "processor": jax.devices()[0].device_kind,
     }
 
 

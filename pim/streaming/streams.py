@@ -71,6 +71,8 @@ class InFolder:
         self._folder = folder
         OutputFolder(folder).check(need)
         folder.mkdir(parents=True, exist_ok=True)
+        for left in folder.glob(".*.tmp"):  # of a file that was being written when the run was killed
+            left.unlink()
         told = folder / RUN
         if told.exists():
             self._check_same(told, run)
@@ -78,8 +80,6 @@ class InFolder:
             raise StudyError(f"{folder} holds files, but no run to go on with: choose a new folder")
         else:
             atomic_write(told, json.dumps(run, indent=1) + "\n")
-        for left in folder.glob(".*.tmp"):  # of a file that was being written when the run was killed
-            left.unlink()
         self._stages = {path.stem: int(self._arrays(path, "stage")["stage"]) for path in folder.glob("*.npz")}
 
     def _check_same(self, told: Path, run: Mapping[str, Any]) -> None:
