@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Key, UInt32
+from jaxtyping import Array, Float, Key
 
 from pim import crossbar, streamed_product
 from pim.crossbar import Crossbar
@@ -124,7 +124,7 @@ def _on_activations(
     operator: str,
     matrices: Float[Array, "batch heads n_in n_out"],
     x: Float[Array, "batch heads rows n_in"],
-    ids: UInt32[Array, "batch time 2"],
+    ids: Array,
 ) -> Float[Array, "batch heads rows n_out"]:
     """Products of activations on a digital device; one without formats for them computes each pair on its own."""
     if isinstance(device, Formatted):

@@ -22,6 +22,7 @@ from pim.llm_workloads.quantisation.quantise import quantise
 from pim.llm_workloads.quantisation.rotation import rotate
 from pim.llm_workloads.quantisation.smoothquant import smooth
 from pim.llm_workloads.stories import story_text
+from pim.llm_workloads.text import as_scored
 from pim.llm_workloads.transformer import advance, digital_matmul, forward, init_cache
 
 TOKENS = jnp.asarray(np.random.default_rng(0).integers(3, 400, (2, 12)), jnp.int32)
@@ -140,6 +141,29 @@ def test_golden_curves_by_the_public_verbs(shared, small, told):
         system = pim.inference_system(weights or pim.formatted(), attention or pim.formatted())
         found = pim.evaluate(pim.place(small, system), text, chips=1, progress=False)
         assert found.perplexity == pytest.approx(expected, rel=1e-3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("bits", "rel"), [(8, 1e-3), (4, 1e-3), (3, 0.01)])
+def test_golden_weight_bits_of_an_encoder(shared, bits, rel):
+    golden = json.loads((shared / "golden" / "models.json").read_text())["minilm"]["curves_stsb_dev_first200"]
+    encoder = load_model(shared / "data" / "minilm")
+    plan = pim.place(encoder, pim.inference_system(pim.formatted(weights=f"int{bits}:channel"), pim.formatted()))
+    task = pim.load_task("similarity", shared / "data" / "text" / "stsb_en_dev.csv")
+    found = pim.run_task(plan, task, chips=1, limit=200, progress=False).chips["spearman"][0]
+    assert found == pytest.approx(golden["weight_rtn"][str(bits)], rel=rel)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("bits", ["8", "6", "4"])
+def test_golden_weight_bits_of_a_gpt2(shared, bits):
+    golden = json.loads((shared / "golden" / "models.json").read_text())["char_gpt"]["curves_first48_windows"]
+    characters = load_model(shared / "data" / "char_gpt")
+    whole = (shared / "data" / "text" / "tinyshakespeare.txt").read_text()
+    text = as_scored(whole[int(0.9 * len(whole)) :], characters.tokenizer, context=256).head(48 * 256)
+    plan = pim.place(characters, pim.inference_system(pim.formatted(weights=f"int{bits}:channel"), pim.formatted()))
+    scores = pim.evaluate(plan, text, chips=1, progress=False).scores
+    assert scores.nll.sum() / scores.tokens.sum() == pytest.approx(golden["weight_rtn"][bits], rel=1e-3)
 
 
 @pytest.mark.parametrize("input_range", ["token", pytest.param("calibrated", marks=pytest.mark.slow)])
