@@ -106,6 +106,9 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--stride", type=int, metavar="N", help="tokens from one window to the next, where they overlap")
     run.add_argument("--time", type=float, metavar="S", help="seconds since programming (the device's own)")
     run.add_argument("--out", metavar="DIR", help="folder for result.nc, result.json and report.html (out)")
+    run.add_argument(
+        "--resume", metavar="DIR", help="keep what is done in a folder, and go on from there; layer by layer"
+    )
     run.add_argument("--quiet", action="store_true", help="no progress")
     _finish(run, verbs.run, settable=True)
 

@@ -32,6 +32,8 @@ class Study:
         stride: tokens from one window to the next, where they are to overlap; see `as_scored`.
         time: s since programming; None: each device's reference time.
         out: folder for the files.
+        resume: folder in which the run keeps what it has done, and from which it goes on if it was interrupted; the
+            model is then read layer by layer, and may be larger than memory.
 
     >>> study = Study(system="rram-wan2022", tokens=512, sweep={"weights.adc.bits": [6, 8]})
     >>> result = run_study(study)
@@ -50,6 +52,7 @@ class Study:
     stride: int | None = None
     time: float | None = None
     out: str = "out"
+    resume: str | None = None
 
 
 def find_device(name: str) -> Device:

@@ -105,7 +105,7 @@ def _check(key: str, value: Any) -> None:
         raise StudyError(f"{key} = {value!r} must be a whole number of at least {WHOLE[key]}")
     if key == "time" and value is not None and not (number and 0 <= value < float("inf")):
         raise StudyError(f"time = {value!r} must be seconds since programming, 0 or more")
-    if key in ("model", "text", "calibration", "out") and not (isinstance(value, str) and value):
+    if key in ("model", "text", "calibration", "out", "resume") and not (isinstance(value, str) and value):
         raise StudyError(f"{key} = {value!r} must be a name or a path")
     if key == "system" and not (isinstance(value, Mapping) or (isinstance(value, str) and value)):
         raise StudyError(f"system = {value!r} must be a preset, a device file or a table [system]")

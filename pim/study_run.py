@@ -38,13 +38,14 @@ def run_study(study: Study, progress: bool = True) -> Result:
     axes = _axes(study, system)
     for changes in combinations(axes):
         _check_time(study.time, system.replace(changes))
-    model = load_model(study.model)
+    model = load_model(study.model, resident=study.resume is None)
     plan = place(model, system)
     texts = study_texts(study, model)
     if progress:
         print(_headline(study, plan, axes, texts), file=sys.stderr, flush=True)
     plan = calibrate(plan, texts.calibration, context=study.context)
     options = {"chips": study.chips, "seed": study.seed, "time": study.time, "progress": progress}
+    options |= {"resume": study.resume}
     result = evaluate_points(plan, axes, texts.scored, context=study.context, **options)
     return replace(result, protocol={**result.protocol, **texts.origin})
 

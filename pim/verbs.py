@@ -31,6 +31,7 @@ def run(options: Namespace) -> int:
         "stride",
         "time",
         "out",
+        "resume",
         "sweep",
     )
     given: dict[str, Any] = {key: getattr(options, key) for key in keys if getattr(options, key) is not None}

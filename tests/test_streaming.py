@@ -1,5 +1,6 @@
 """Evaluation layer by layer: the same result as with the model in memory, and the same bits after an interruption."""
 
+import dataclasses
 import json
 import os
 import signal
@@ -28,6 +29,8 @@ from pim.scoring import score
 from pim.streaming import read_out, scoring, streams
 from pim.streaming.read_out import pieces
 from pim.streaming.scoring import score_streamed
+from pim.study import Study
+from pim.study_run import run_study
 
 OPTIONS = {"chips": 2, "seed": 3, "progress": False}
 
@@ -113,6 +116,15 @@ def test_the_shipped_model_streams_and_sweeps(tmp_path):
     known = study(plan, axes, text, **OPTIONS)
     found = study(plan, axes, text, resume=tmp_path / "run", **OPTIONS)
     close(found.scores, known.scores)
+
+
+@pytest.mark.slow
+def test_a_study_can_be_interrupted(tmp_path):
+    study_ = Study(tokens=48, chips=1, sweep={"weights.adc.bits": [8]}, out=str(tmp_path / "out"))
+    known = run_study(study_, progress=False)
+    found = run_study(dataclasses.replace(study_, resume=str(tmp_path / "kept")), progress=False)
+    close(found.scores, known.scores)
+    assert (tmp_path / "kept" / "point0.chip0.npz").exists()
 
 
 class Killed(Exception):

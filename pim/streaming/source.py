@@ -35,7 +35,7 @@ class Source(Protocol):
 
 
 @dataclass(frozen=True)
-class InMemory:
+class Resident:
     """Parameters that are in memory, handed out as a checkpoint does."""
 
     config: ModelConfig
@@ -61,7 +61,7 @@ def source_of(model: Model) -> Source:
     >>> source_of(model).layer(0)["attention.q"].shape
     (64, 64)
     """
-    return InMemory(model.config, model.params) if model.checkpoint is None else model.checkpoint
+    return Resident(model.config, model.params) if model.checkpoint is None else model.checkpoint
 
 
 def outer_parameters(source: Source) -> Mapping[str, Any]:
