@@ -55,7 +55,7 @@ def root_key(seed: int) -> Key[Array, ""]:
 
     Raises DeviceError if JAX is set to number random words otherwise than `threefry.words` does.
     """
-    if not jax.config.jax_threefry_partitionable:
+    if not jax.config.jax_threefry_partitionable:  # pyright: ignore[reportAttributeAccessIssue]
         raise DeviceError(
             "jax_threefry_partitionable is off, so that small arrays would be drawn otherwise than large ones: leave "
             'it at its default, jax.config.update("jax_threefry_partitionable", True)'
