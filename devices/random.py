@@ -51,7 +51,15 @@ CYCLE_USES = ("write", "relax", "slow")
 
 
 def root_key(seed: int) -> Key[Array, ""]:
-    """The key at the root of a run."""
+    """The key at the root of a run.
+
+    Raises DeviceError if JAX is set to number random words otherwise than `threefry.words` does.
+    """
+    if not jax.config.jax_threefry_partitionable:  # pyright: ignore[reportAttributeAccessIssue]
+        raise DeviceError(
+            "jax_threefry_partitionable is off, so that small arrays would be drawn otherwise than large ones: leave "
+            'it at its default, jax.config.update("jax_threefry_partitionable", True)'
+        )
     return jax.random.key(seed, impl=IMPLEMENTATION)
 
 
@@ -91,7 +99,7 @@ def site_key(chip: Key[Array, ""], *, layer: Any = 0, operator: Any = 0, tile: A
 
 def choice_key(root: Key[Array, ""]) -> Key[Array, ""]:
     """The key by which a run chooses tokens: of no chip, so that the exact model and all chips choose alike."""
-    return jax.random.fold_in(root, name_id("choice"))
+    return _folded(root, name_id("choice"))
 
 
 def fold(key: Key[Array, ""], number) -> Key[Array, ""]:

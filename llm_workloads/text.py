@@ -161,8 +161,8 @@ def as_scored(
             not overlap, and documents are cut.
 
     Raises:
-        WorkloadError: a context below 2, a budget or a stride below 1, a text without a token to score, a token that
-            the model does not know.
+        WorkloadError: a context below 2, a budget or a stride below 1, a stride that leaves tokens out between two
+            windows, a text without a token to score, a token that the model does not know.
 
     Example:
         >>> scored = as_scored("Once upon a time.<|endoftext|>One day.", tokenizer, context=256)
@@ -183,19 +183,17 @@ def cut_documents(
     Without a BOS the first token of a block is not scored. Blank blocks are left out. With a `stride` a block that is
     longer goes on in windows to its end.
     """
-    _check_sizes(context, max_tokens, stride)
-    front, begins = _front(tokenizer)
+    front = _front(tokenizer)
+    room = _room(front, context, max_tokens, stride)
     blocks = [block for block in (block.strip() for block in text.split(SEPARATOR)) if block]
     encoded = ((number, tokenizer.encode(block)) for number, block in enumerate(blocks))
     if stride is None:
         rows = (Row((front + ids)[:context], 1, number) for number, ids in encoded)
-        long = f"cut at {context} tokens"
+        long = f"{_begins(front)}, cut at {context} tokens"
     else:
         rows = (Row(ids, first, i) for i, whole in encoded for ids, first in _windows(whole, front, context, stride))
-        long = f"whole, {_overlapping(context, stride)}"
-    return _within(
-        max_tokens, rows, text, tokenizer, context, f"documents: each {SEPARATOR} block alone, {begins}, {long}"
-    )
+        long = f"whole, in windows of {_stepping(front, context, stride, room)}"
+    return _within(max_tokens, rows, text, tokenizer, context, f"documents: each {SEPARATOR} block alone, {long}")
 
 
 def cut_windows(
@@ -209,26 +207,21 @@ def cut_windows(
     (arXiv 2210.17323), unless the text is shorter than one. With a `stride` that lets windows overlap, the last one
     ends with the text and may be shorter, as in https://huggingface.co/docs/transformers/perplexity.
     """
-    _check_sizes(context, max_tokens, stride)
-    front, begins = _front(tokenizer)
-    room = context - len(front)
-    step = room if stride is None else min(stride, room)
-    overlaps = step < room
+    front = _front(tokenizer)
+    room = _room(front, context, max_tokens, stride)
+    step = room if stride is None else stride
     windows = list(_windows(tokenizer.encode(text), front, context, step))
-    if not overlaps and len(windows) > 1 and len(windows[-1][0]) < context:
+    if step == room and len(windows) > 1 and len(windows[-1][0]) < context:
         windows.pop()
     rows = (Row(ids, first, number) for number, (ids, first) in enumerate(windows))
-    cut = _overlapping(context, step) if overlaps else f"{context} tokens each, no overlap"
-    return _within(max_tokens, rows, text, tokenizer, context, f"windows: {cut}, {begins}")
+    cut = _stepping(front, context, step, room)
+    return _within(max_tokens, rows, text, tokenizer, context, f"windows: {cut}")
 
 
 def _windows(ids: list[int], front: list[int], context: int, stride: int) -> Iterator[tuple[list[int], int]]:
-    """Windows to the end of the text, each with the position in it of its first token that no window before has.
-
-    Of stride `stride`, or of the room behind `front` where that is less, so that no token is left out.
-    """
+    """Windows to the end of the text, each with the position in it of its first token that no window before has."""
     size, done = context - len(front), 0
-    for start in range(0, len(ids), min(stride, size)):
+    for start in range(0, len(ids), stride):
         end = min(start + size, len(ids))
         yield front + ids[start:end], max(1, len(front) + done - start)
         done = end
@@ -236,24 +229,39 @@ def _windows(ids: list[int], front: list[int], context: int, stride: int) -> Ite
             return
 
 
-def _overlapping(context: int, stride: int) -> str:
-    return f"in windows of {context} tokens every {stride}, each token scored in the first window that has it"
+def _stepping(front: list[int], context: int, step: int, room: int) -> str:
+    """How windows follow each other and what of them is scored, in words."""
+    if step == room:
+        return f"{context} tokens each, no overlap, {_begins(front)}"
+    first = "BOS in front" if front else "the first token of all unscored"
+    return f"{context} tokens every {step}, each token scored in the first window that has it, {first}"
 
 
-def _front(tokenizer: Tokenizer) -> tuple[list[int], str]:
-    """What begins a sequence, and how that is scored, in words."""
-    if tokenizer.bos_id is None:
-        return [], "the first token unscored"
-    return [tokenizer.bos_id], "BOS in front, every token behind it scored"
+def _front(tokenizer: Tokenizer) -> list[int]:
+    """What begins a sequence."""
+    return [] if tokenizer.bos_id is None else [tokenizer.bos_id]
 
 
-def _check_sizes(context: int, max_tokens: int | None, stride: int | None) -> None:
+def _begins(front: list[int]) -> str:
+    """What of sequences that share no token is scored, in words."""
+    return "BOS in front, every token behind it scored" if front else "the first token of each unscored"
+
+
+def _room(front: list[int], context: int, max_tokens: int | None, stride: int | None) -> int:
+    """Tokens of a text that a sequence has room for, if the sizes make sense."""
+    room = context - len(front)
     if context < 2:
         raise WorkloadError(f"a context of {context} tokens leaves none to score: give at least 2")
     if max_tokens is not None and max_tokens < 1:
         raise WorkloadError(f"a budget of {max_tokens} tokens leaves none to score: give at least 1")
     if stride is not None and stride < 1:
         raise WorkloadError(f"windows with a stride of {stride} tokens do not move on: give at least 1")
+    if stride is not None and stride > room:
+        raise WorkloadError(
+            f"windows with a stride of {stride} tokens leave some out, since a context of {context} "
+            f"has room for {room} of the text: give at most {room}, which is without overlap"
+        )
+    return room
 
 
 def _within(

@@ -57,6 +57,11 @@ class Formatted:
                 raise DeviceError(f"{name}: {error}") from error
         return self
 
+    def by_channel(self) -> list[str]:
+        """Which of keys and values have a scale for each channel over tokens, once those have passed."""
+        formats = {name: _format(getattr(self, name), "cache") for name in ("keys", "values")}
+        return [name for name, how in formats.items() if how is not None and how.per == "channel"]
+
     def hold(self, weights: Float[Array, "n_in n_out"], key_for: KeyFor | None) -> Stored:
         """What the format keeps of the matrix; a digital memory makes no errors."""
         how = _format(self.weights, "weights")

@@ -23,6 +23,7 @@ from pim.errors import StudyError
 from pim.llm_workloads import transformer
 from pim.llm_workloads.config import ModelConfig
 from pim.llm_workloads.operators import DYNAMIC, layer_path
+from pim.llm_workloads.quantisation.layerwise import CALIBRATION_TOKENS
 from pim.llm_workloads.text import ScoredText, as_scored
 from pim.llm_workloads.transformer import Matmul
 from pim.mapping.plan import Plan
@@ -31,8 +32,6 @@ from pim.streamed_product import Unprogrammed
 from pim.streaming.layers import placed_layer, placed_outer
 from pim.streaming.source import outer_parameters, source_of
 from pim.tile_programming import program_tiles
-
-CALIBRATION_TOKENS = 1024
 
 Found = tuple[Ranges | None, Operands | DigitalOperands]
 """What is found for a matrix."""

@@ -142,7 +142,7 @@ def takes_activations(model: Any) -> bool:
 
 
 def check_devices(plan: Plan) -> None:
-    """Raise DeviceError for analog devices that no language model's products can be computed on."""
+    """Raise DeviceError for devices on which the products of the plan's model cannot be computed as they are meant."""
     for name, macro in macros(plan).items():
         if macro.dac.code == "unsigned":
             raise DeviceError(
@@ -150,6 +150,15 @@ def check_devices(plan: Plan) -> None:
                 "either sign: take dac.code = 'sign_magnitude'"
             )
         check_pedestal(macro)
+    if plan.config.attention.causal:
+        return
+    for name in {plan.assignment[layer_path(i, o)] for i in range(plan.config.num_hidden_layers) for o in DYNAMIC}:
+        model = plan.system.devices[name].model
+        if isinstance(model, Formatted) and model.by_channel():
+            raise DeviceError(
+                f"{name}: {' and '.join(model.by_channel())} with a scale for each channel over past tokens, but a "
+                f"{plan.config.family} model reads both ways: take a scale a token, such as int4:token"
+            )
 
 
 def program_model(plan: Plan, key: Key[Array, ""] | None, time: float | None = None) -> dict[str, Any]:

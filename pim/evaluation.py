@@ -63,8 +63,8 @@ def evaluate(
             then read layer by layer, as one loaded with `resident=False` always is.
 
     Raises:
-        StudyError: a plan without weights or without ranges, a text that overlaps the calibration text, no chips, a
-            folder that holds another run.
+        StudyError: a plan without weights or without ranges, a text that overlaps the calibration text, no chips,
+            `tokens` or `stride` beside a text that is cut already, a folder that holds another run.
 
     >>> result = pim.evaluate(pim.calibrate(plan, calibration_text), text, tokens=2048)
     >>> result.perplexity, result.points[0].cost.energy_per_token
@@ -106,6 +106,9 @@ def study(
     if empty:
         raise StudyError(f"the sweep over {empty[0]!r} has no values: give at least one")
     check_chips(chips)
+    if isinstance(text, ScoredText) and (tokens is not None or stride is not None):
+        name = "tokens" if tokens is not None else "stride"
+        raise StudyError(f"{name} has no effect on a text that is cut already: give it to as_scored, or text as a str")
     scored = as_scored(text, model.tokenizer, context=context, max_tokens=tokens, stride=stride)
     check_causal(model.config)
     check_length(model.config, scored)
@@ -147,19 +150,25 @@ def interpolated(plans: Sequence[Plan], time: float | None) -> list[str]:
 
 def protocol(plan: Plan, scored: ScoredText, chips: int, seed: int, time: float | None) -> dict[str, Any]:
     """Under what the result was found."""
-    assert plan.model is not None
-    calibration = plan.calibration or {}
     return {
-        "model": plan.model.name,
-        "system": plan.system.name,
-        "devices": {name: device.name for name, device in plan.system.devices.items()},
-        "rules": [list(rule) for rule in plan.system.rules],
+        **setting(plan, chips, seed, time),
         "text_sha256": scored.sha256,
         "text_protocol": scored.protocol,
         "documents": len(np.unique(scored.source)),
         "scored_tokens": int(scored.scored_tokens().sum()),
         "context": scored.context,
-        "calibration": {k: v for k, v in calibration.items() if k != "text"} or None,
+    }
+
+
+def setting(plan: Plan, chips: int, seed: int, time: float | None) -> dict[str, Any]:
+    """What was run, with which chips and versions, whatever was asked of it."""
+    assert plan.model is not None
+    return {
+        "model": plan.model.name,
+        "system": plan.system.name,
+        "devices": {name: device.name for name, device in plan.system.devices.items()},
+        "rules": [list(rule) for rule in plan.system.rules],
+        "calibration": {k: v for k, v in (plan.calibration or {}).items() if k != "text"} or None,
         "chips": chips,
         "seed": seed,
         "time_s": time if time is not None else "reference time of each device",

@@ -3,18 +3,16 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from importlib.metadata import version
 from typing import Any
 
 import numpy as np
 from jaxtyping import Array, Float, Key
 
-from pim._version import __version__
 from pim.decoding import decode, exact_log_probabilities
 from pim.devices.random import chip_key, choice_key, root_key
 from pim.emulation import emulated, program_model
 from pim.errors import StudyError
-from pim.evaluation import interpolated
+from pim.evaluation import interpolated, setting
 from pim.llm_workloads.model import Model
 from pim.mapping.plan import Plan
 from pim.plan_checks import check_calibrated
@@ -167,19 +165,11 @@ def generate(
         tuple(written),
         tuple(_note(model, i, c, digital) for i, c in enumerate(written)),
         {
-            "model": model.name,
-            "system": plan.system.name,
-            "devices": {name: device.name for name, device in plan.system.devices.items()},
-            "rules": [list(rule) for rule in plan.system.rules],
+            **setting(plan, chips, seed, time),
             "sampling": how.in_words(),
             **given,
             "tokens": tokens,
-            "calibration": {k: v for k, v in (plan.calibration or {}).items() if k != "text"} or None,
-            "chips": chips,
-            "seed": seed,
-            "time_s": time if time is not None else "reference time of each device",
             "notes": interpolated([plan], time),
-            "versions": {"pim": __version__, **{name: version(name) for name in ("jax", "jaxlib", "numpy")}},
         },
     )
 

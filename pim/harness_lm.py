@@ -14,6 +14,7 @@ from pim.continuing import continued
 from pim.devices.random import chip_key, root_key
 from pim.emulation import emulated, program_model
 from pim.errors import StudyError
+from pim.llm_workloads.positions import Learned
 from pim.llm_workloads.tasks.continuations import Continuation, as_continuations
 from pim.llm_workloads.text import Row, ScoredText, pack
 from pim.mapping.plan import Plan
@@ -21,6 +22,10 @@ from pim.plan_checks import check_calibrated, check_causal, check_length, model_
 from pim.scoring import chip_sums, cut_batches
 
 _REQUESTS = "requests of lm-evaluation-harness"
+_COUNTS = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens")
+"""Names of the most tokens to write, the first that is given counts, as in `normalize_gen_kwargs` of the harness."""
+_WRITTEN = 256
+"""Most tokens to write where a task does not say, as in `HFLM`."""
 
 
 class PlanLM(LM):
@@ -59,7 +64,7 @@ class PlanLM(LM):
         ]
         sums = np.zeros(len(requests))
         if rows:
-            text = pack(rows, self.model.tokenizer, context=self.context, protocol=_REQUESTS, sha256="")
+            text = pack(rows, self.model.tokenizer, context=self._seen() + 1, protocol=_REQUESTS, sha256="")
             np.add.at(sums, [row.source for row in rows], self._sums(text)["nll"])
         return self._told("loglikelihood_rolling", requests, (-sums).tolist())
 
@@ -71,12 +76,14 @@ class PlanLM(LM):
             _refuse_sampling(options)
             until = options.get("until") or []
             ends.append([until] if isinstance(until, str) else list(until))
-            counts.append(int(options.get("max_gen_toks", 256)))
+            counts.append(_count(options))
             ids = self.model.tokenizer.encode(context)
-            room = self.context - counts[-1] - 1
+            begins = self.model.tokenizer.bos_id is not None or not ids
+            front = [self._prefix()] if begins else []
+            room = self.context - counts[-1] - len(front)
             if room < 1:
                 raise StudyError(f"{counts[-1]} tokens are to be written, but the context is {self.context}")
-            prompts.append([self._prefix(), *ids[max(0, len(ids) - room) :]])
+            prompts.append([*front, *ids[max(0, len(ids) - room) :]])
         texts = continued(self.model, *self._chip, prompts, counts, ends)
         return self._told("generate_until", requests, texts)
 
@@ -87,8 +94,19 @@ class PlanLM(LM):
 
     def _windows(self, text: str) -> Iterable[tuple[list[int], list[int]]]:
         ids = self.model.tokenizer.encode(text)
-        windows = get_rolling_token_windows(ids, self._prefix(), max_seq_len=self.context - 1, context_len=1)
+        windows = get_rolling_token_windows(ids, self._prefix(), max_seq_len=self._seen(), context_len=1)
         return map(make_disjoint_window, windows)
+
+    def _seen(self) -> int:
+        """Tokens that the model sees of a rolling window: the context, as in `HFLM`.
+
+        The last scored token stands behind them; we read it too, for nothing, so that a table of positions needs one
+        more.
+        """
+        positions = self.model.config.positions
+        if isinstance(positions, Learned):
+            return min(self.context, positions.rows - positions.offset - 1)
+        return self.context
 
     def _prefix(self) -> int:
         """What stands before a text: BOS, else the end of the one before."""
@@ -103,6 +121,13 @@ class PlanLM(LM):
         for request, answer in zip(requests, answers, strict=True):
             self.cache_hook.add_partial(kind, request.args, answer)
         return answers
+
+
+def _count(options: dict[str, Any]) -> int:
+    """Most tokens to write."""
+    if "max_length" in options:
+        raise StudyError("max_length counts the prompt too, which no task's prompts agree on: give max_gen_toks")
+    return int(next((options[name] for name in _COUNTS if options.get(name) is not None), _WRITTEN))
 
 
 def _refuse_sampling(options: dict[str, Any]) -> None:

@@ -55,8 +55,9 @@ def run_task(
         resume: of tasks that score tokens, the folder in which the run is kept; see `pim.evaluate`.
 
     Raises:
-        StudyError: a plan without weights or without ranges, a task that overlaps the calibration text, no chips or
-            items, or a model that does not read as the task asks.
+        StudyError: a plan without weights or without ranges, a task that overlaps the calibration text, no chips, items
+            or context, a folder to resume from where the task scores no tokens, or a model that does not read as the
+            task asks.
         WorkloadError: an item that cannot be asked in this context.
 
     >>> task = pim.load_task("multiple-choice", "piqa_dev.jsonl")
@@ -67,6 +68,10 @@ def run_task(
     check_chips(chips)
     if limit is not None and limit < 1:
         raise StudyError(f"limit = {limit}: give at least one item")
+    if context is not None and context < 1:
+        raise StudyError(f"context = {context}: give room for at least one token")
+    if resume is not None and isinstance(task, Similarity):
+        raise StudyError(f"resume has no effect: {task.name} scores no tokens, and its runs are not kept")
     task = task.part(slice(limit))
     context = model.config.max_position_embeddings if context is None else context
     text = task.scored(model.tokenizer, context)

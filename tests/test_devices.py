@@ -18,6 +18,16 @@ from pim.devices.random import root_key
 from pim.devices.record import walk
 from pim.programming import program
 
+
+def test_keys_are_refused_where_jax_numbers_random_words_otherwise():
+    jax.config.update("jax_threefry_partitionable", False)
+    try:
+        with pytest.raises(DeviceError, match="jax_threefry_partitionable is off"):
+            root_key(0)
+    finally:
+        jax.config.update("jax_threefry_partitionable", True)
+
+
 CELL = """
 name = "mine"
 family = "reram"

@@ -13,6 +13,7 @@ from test_golden_curves import device
 
 import pim
 from pim.devices.device import Device
+from pim.devices.errors import DeviceError
 from pim.devices.macro import Ideal
 from pim.devices.random import chip_key, root_key
 from pim.emulation import emulated, hook, program_model
@@ -137,6 +138,9 @@ def test_an_encoder_has_vectors_but_no_perplexity():
     assert 0 < np.abs(found - exact)[1, :11].max() < 0.05
     changed = encode(config, params, tokens.at[1, 11:].set(0), lengths=lengths)
     np.testing.assert_array_equal(changed[1, :11], exact[1, :11])  # padding is not seen
+    kivi = place(encoder, pim.inference_system(pim.formatted(), pim.formatted(keys="int2_min:channel8")))
+    with pytest.raises(DeviceError, match="keys with a scale for each channel over past tokens, but a bert model"):
+        program_model(kivi, root_key(0))
     text = text_of(np.asarray(tokens), [20, 11])
     with pytest.raises(StudyError, match="reads both ways and says nothing of what comes next"):
         pim.evaluate(plan, text, progress=False)

@@ -7,6 +7,7 @@ Skipped where the harness is not installed, since it brings PyTorch. To run it, 
 import builtins
 import json
 import logging
+from dataclasses import replace
 
 import jax.numpy as jnp
 import numpy as np
@@ -137,6 +138,7 @@ def test_texts_are_written_greedily_up_to_their_end(harness, plan):
     asked = [
         ("Once upon a time", {"until": ["."], "max_gen_toks": 40}),
         ("One day, Tom", {"until": [], "max_gen_toks": 5}),
+        ("A dog", {"until": [], "max_new_tokens": 3}),
     ]
     found = model.generate_until(
         [Instance("generate_until", {}, arguments, number) for number, arguments in enumerate(asked)]
@@ -145,11 +147,31 @@ def test_texts_are_written_greedily_up_to_their_end(harness, plan):
     for (prompt, options), text in zip(asked, found, strict=True):
         ids = [exact.tokenizer.bos_id, *exact.tokenizer.encode(prompt)]
         start = len(ids)
-        for _ in range(options["max_gen_toks"]):
+        for _ in range(options.get("max_gen_toks", options.get("max_new_tokens"))):
             ids.append(int(jnp.argmax(exact.logits([ids])[0, -1])))
         assert text == exact.tokenizer.decode(ids[start:]).partition("." if options["until"] else "\0")[0]
     with pytest.raises(StudyError, match="greedy"):
         model.generate_until([Instance("generate_until", {}, ("One", {"do_sample": True}), 0)])
+    with pytest.raises(StudyError, match="give max_gen_toks"):
+        model.generate_until([Instance("generate_until", {}, ("One", {"max_length": 9}), 0)])
+
+
+@pytest.mark.filterwarnings("default")
+def test_rolling_windows_and_prompts_have_as_many_tokens_as_those_of_the_harness(harness, plan, monkeypatch):
+    from lm_eval.api.instance import Instance  # pyright: ignore[reportMissingImports]
+
+    model, text = pim.harness_model(plan, chip=None, context=8), story_text(5, 1).replace("<|endoftext|>", "")
+    ids = model.model.tokenizer.encode(text)
+    lengths = [len(before) + len(scored) - 1 for before, scored in model._windows(text)]
+    assert set(lengths[:-1]) == {8} and len(lengths) == -(-len(ids) // 8)
+    assert sum(len(scored) for _, scored in model._windows(text)) == len(ids)
+    prompts = []
+    monkeypatch.setattr("pim.harness_lm.continued", lambda *given: prompts.extend(given[4]) or [""] * len(given[4]))
+    tokenizer = replace(model.model.tokenizer, bos_id=None, eos_id=2)
+    model.model = replace(model.model, tokenizer=tokenizer)
+    asked = [(text, {"max_gen_toks": 3}), ("", {"max_gen_toks": 3})]
+    model.generate_until([Instance("generate_until", {}, given, number) for number, given in enumerate(asked)])
+    assert prompts == [ids[-5:], [2]]  # without a BOS nothing stands before a prompt that has tokens
 
 
 def test_without_the_harness_it_says_what_to_install(plan, monkeypatch):

@@ -287,6 +287,13 @@ def test_awq_tries_no_scaling_and_even_ones():
 # The hooks
 
 
+def test_routers_stay_exact():
+    mixture = fixture("mixtral")
+    before, after = (m.params["segments"][0] for m in (mixture, quantise(mixture, "int3:channel")))
+    changed = {name for name in before if not np.array_equal(before[name], after[name])}
+    assert changed == set(mixture.config.static) - {"ffn.router"}
+
+
 def test_only_inputs_of_the_layers_weights_are_rounded(model):
     seen = {}
 
@@ -428,6 +435,8 @@ def test_awq_beats_rounding_with_outliers(large, few, calibration):
     [
         (lambda m: quantise(m, "int4:channel", "magic"), "none of rtn, gptq, awq"),
         (lambda m: quantise(m, "int4:channel", "gptq"), "gptq needs a calibration text"),
+        (lambda m: quantise(m, "int4:channel", text="a text", context=9), "text, context: without effect .* 'rtn'"),
+        (lambda m: quantise(m, "int4:channel", "awq", "a text", act_order=True), "act_order: without effect .* 'awq'"),
         (lambda m: quantise(m, "int4:token"), "makes no sense for weights"),
         (lambda m: with_outliers(m, [64], 10.0), "no channel of the residual stream 64: they run from 0 to 63"),
         (lambda m: with_outliers(m, [1], 0.0), "give a positive number"),

@@ -321,6 +321,13 @@ def test_what_cannot_be_run(ideal, tmp_path):
         system = pim.inference_system(pim.preset("rram-techC"), pim.preset("digital-28nm"))
         pim.run_task(pim.place(ideal.model, system), task)
     pairs = Similarity("", "", (Pair(("a", "b"), 1.0, ""),))
+    with pytest.raises(StudyError, match="context = 0"):
+        pim.run_task(ideal, pairs, context=0)
+    with pytest.raises(StudyError, match="resume has no effect"):
+        pim.run_task(ideal, pairs, resume=tmp_path)
+    for size in ({"tokens": 4}, {"stride": 4}):
+        with pytest.raises(StudyError, match="no effect on a text that is cut already"):
+            pim.evaluate(ideal, task.scored(ideal.model.tokenizer, CONTEXT), **size)
     with pytest.raises(StudyError, match="overlaps the scored text"):
         calibrated = pim.calibrate(ideal, task.scored(ideal.model.tokenizer, CONTEXT))
         pim.run_task(calibrated, task)

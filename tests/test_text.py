@@ -52,7 +52,7 @@ def test_documents_are_stripped_cut_and_scored_alone():
 def test_documents_without_a_bos_leave_their_first_token_unscored():
     scored = as_scored("abc<|endoftext|>de<|endoftext|>f", Letters(bos_id=None), context=9)
     assert texts(scored.rows()) == ["abc", "de"]
-    assert scored.scored_tokens().tolist() == [2, 1] and "first token unscored" in scored.protocol
+    assert scored.scored_tokens().tolist() == [2, 1] and "first token of each unscored" in scored.protocol
 
 
 def test_windows_are_full_or_the_whole_text():
@@ -95,8 +95,12 @@ def test_overlapping_windows_score_every_token_once_with_full_context(word, cont
     ids = np.array(letters.encode(word))
     if len(ids) + front < 2:
         return
+    if stride > context - front:
+        with pytest.raises(WorkloadError, match=f"give at most {context - front}"):
+            as_scored(word, letters, context=context, stride=stride)
+        return
     scored = as_scored(word, letters, context=context, stride=stride)
-    if stride >= context - front:
+    if stride == context - front:
         whole = as_scored(word, letters, context=context)
         assert texts(scored.rows()) == texts(whole.rows()) and scored.first.tolist() == whole.first.tolist()
         return
@@ -109,6 +113,18 @@ def test_overlapping_windows_score_every_token_once_with_full_context(word, cont
         assert not found or len(behind) >= context - front - stride
         found += row[first:].tolist()
     assert found == ids[1 - front :].tolist()
+
+
+def test_the_protocol_says_how_windows_follow_each_other_and_what_is_scored():
+    bare = Letters(bos_id=None)
+    told = lambda text, letters, **sizes: as_scored(text, letters, context=4, **sizes).protocol
+    blocks = "abcdefg<|endoftext|>ab"
+    assert "4 tokens each, no overlap, BOS in front" in told("abcdefgh", LETTERS, stride=3)
+    assert "4 tokens each, no overlap, BOS in front" in told(blocks, LETTERS, stride=3)
+    assert "no overlap, the first token of each unscored" in told(blocks, bare, stride=4)
+    assert "every 2" in told(blocks, LETTERS, stride=2) and "first token of all unscored" in told(
+        "abcdef", bare, stride=2
+    )
 
 
 def test_a_window_that_does_not_move_on():
@@ -146,6 +162,7 @@ def test_every_document_is_scored_up_to_the_context_and_the_budget(documents, co
     tokens=st.integers(1, 120),
 )
 def test_batches_score_every_token_once_in_few_shapes(documents, context, stride, tokens):
+    stride = None if stride is None else min(stride, context - 1)
     scored = as_scored("<|endoftext|>".join(["", *documents]), LETTERS, context=context, stride=stride)
     right = scored.is_scored()[:, 1:]
     losses = np.full(scored.tokens.shape, -1)

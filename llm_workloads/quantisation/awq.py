@@ -17,6 +17,7 @@ from pim.llm_workloads.formats.names import parse_format
 from pim.llm_workloads.model import Model
 from pim.llm_workloads.quantisation.folding import divided, matrix_folds, narrowed, norm_folds, scaled_rows, widened
 from pim.llm_workloads.quantisation.layerwise import Inputs, Layer, layer_by_layer
+from pim.llm_workloads.quantisation.rtn import rounded_operators
 from pim.llm_workloads.text import ScoredText
 
 GRID = 20
@@ -46,7 +47,7 @@ def rescaled(
         for fold in (*norm_folds(config), *matrix_folds(config)):
             x = given[fold.followers[0]]
             mean = narrowed(config, fold, jnp.abs(x).mean(axis=0))
-            matrices = tuple(layer[name] for name in fold.followers)
+            matrices = tuple(layer[name] for name in fold.followers if name in rounded_operators(config))
             factors = candidates(mean)
             wide = widened(config, fold, factors)
             best = jnp.argmin(errors(matrices, x, wide, of_weights, of_inputs))

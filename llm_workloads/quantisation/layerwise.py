@@ -21,12 +21,15 @@ Visit = Callable[[int, Layer, Inputs], Layer]
 """`(index, layer, inputs) -> layer`: what becomes of a layer, given the inputs of its matrices."""
 
 CALIBRATION_TOKENS = 1024
+"""About how many tokens of a text are looked at, where nothing else is said."""
 
 
 def layer_by_layer(
     model: Model, text: str | ScoredText, visit: Visit, *, context: int = 256, tokens: int = CALIBRATION_TOKENS
 ) -> Model:
     """The model with every layer put through `visit`, the first one first.
+
+    An expert is given all tokens, also those that its router sends elsewhere: every expert sees as much text.
 
     Args:
         model: any.

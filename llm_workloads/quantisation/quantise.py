@@ -9,7 +9,7 @@ from pim.llm_workloads.model import Model
 from pim.llm_workloads.quantisation.awq import rescaled
 from pim.llm_workloads.quantisation.gptq import gptq, hessian
 from pim.llm_workloads.quantisation.layerwise import Inputs, Layer, layer_by_layer, with_layers
-from pim.llm_workloads.quantisation.rtn import rounded_layers
+from pim.llm_workloads.quantisation.rtn import rounded_layers, rounded_operators
 from pim.llm_workloads.text import ScoredText
 
 METHODS = {
@@ -31,7 +31,8 @@ def quantise(
 ) -> Model:
     """A model with the matrices of its layers quantised, each weight in float32 as what the format keeps of it.
 
-    Embedding, head, norms and biases stay as they are.
+    Embedding, head, norms, biases and the routers of experts stay as they are. Methods that need a text give each
+    expert all of its tokens, also those that are not routed to it.
 
     Args:
         model: any.
@@ -42,7 +43,8 @@ def quantise(
         options: `context` and `tokens` of the text, see `layerwise.layer_by_layer`.
 
     Raises:
-        WorkloadError: an unknown method or format, or no text where one is needed.
+        WorkloadError: an unknown method or format, no text where one is needed, or an argument that the method has no
+            use for.
 
     Example:
         >>> quantise(load_model("tiny-stories"), "int3:group64", "gptq", text)
@@ -50,6 +52,10 @@ def quantise(
     weights = parse_format(how, "weights") if isinstance(how, str) else how
     if method not in METHODS:
         raise WorkloadError(f"method = {method!r} is none of {', '.join(METHODS)}")
+    needless = [name for name in ("text", *options) if name != "text" or text is not None] if method == "rtn" else []
+    needless += ["act_order"] if act_order and method != "gptq" else []
+    if needless:
+        raise WorkloadError(f"{', '.join(needless)}: without effect with method = {method!r}, leave it out")
     if method == "rtn":
         (layers,) = model.params["segments"]
         return with_layers(model, rounded_layers(model.config, layers, weights))
@@ -60,7 +66,7 @@ def quantise(
 
     def visit(index: int, layer: Layer, inputs: Inputs) -> Layer:
         found = dict(layer)
-        for operator in model.config.static:
+        for operator in rounded_operators(model.config):
             found[operator] = gptq(layer[operator], hessian(inputs[operator]), weights, act_order=act_order)
         return found
 

@@ -2,7 +2,7 @@
 
 The factor of channel j is max|X_j|^alpha / max|W_j|^(1 - alpha), the maxima on a calibration text and over the matrices
 that share the input (Xiao et al., arXiv 2211.10438, equation 4). It is what analog arrays with 8-bit converters need
-too: they bear errors of weights better than those of inputs and outputs (NORA, DATE 2025).
+too: they bear errors of weights better than those of inputs and outputs (NORA, Hou et al., DATE 2025).
 """
 
 from typing import Any
