@@ -96,8 +96,8 @@ def _product(
 
     def of_group(feed: Feed) -> Float[Array, "batch n_out"]:
         def turn(first):
-            mine = (jax.lax.dynamic_slice_in_dim(leaf, first, size) for leaf in (x, rows))
-            own = crossbar.by_tiles(blank, macro, *mine, key)  # its feeds are not made: those of all are at hand
+            part, named = (jax.lax.dynamic_slice_in_dim(leaf, first, size) for leaf in (x, rows))
+            own = crossbar.by_tiles(blank, macro, part, named, key)  # its feeds are not made: those of all are at hand
             return own.of_tile(feed.of_vectors(first, size))
 
         if turns == 1:

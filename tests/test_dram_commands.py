@@ -191,7 +191,7 @@ def test_a_memory_without_refresh_is_never_slower(name, n_in, n_out, vectors):
     )
 
 
-@pytest.mark.parametrize("name", ["dram-aim", "dram-hbm-pim", "dram-attacc", "dram-upmem"])
+@pytest.mark.parametrize("name", first_few(2, ["dram-aim", "dram-upmem", "dram-hbm-pim", "dram-attacc"]))
 @given(n_in=SIZES, n_out=SIZES)
 def test_the_rows_of_the_ledger_sum_to_its_totals(name, n_in, n_out):
     found = cost(preset(name), (n_in, n_out))
@@ -237,7 +237,7 @@ SMALL = llama_config(
 )  # fmt: skip
 
 
-@pytest.mark.parametrize("name", first_few(1, ["dram-attacc", "dram-aim"]))
+@pytest.mark.parametrize("name", first_few(1, ["dram-aim", "dram-attacc"]))
 def test_a_model_takes_the_cycles_of_its_products_token_by_token(name):
     """Of each token: every matrix once, two queries a key head, and the new key and value of each head written."""
     device, run = model(name), cost(place(SMALL, System({"weights": preset(name)})), prompt=9, generate=3)
@@ -256,8 +256,9 @@ def test_a_model_takes_the_cycles_of_its_products_token_by_token(name):
 
 
 def test_vector_work_goes_to_a_device_that_can_do_it():
-    alone = cost(place(SMALL, System({"weights": preset("dram-aim")})), generate=3)
-    beside = cost(place(SMALL, System({"weights": preset("dram-aim"), "digital": preset("digital-28nm")})), generate=3)
+    alone = cost(place(SMALL, System({"weights": preset("dram-aim")})), prompt=9, generate=3)
+    both = System({"weights": preset("dram-aim"), "digital": preset("digital-28nm")})
+    beside = cost(place(SMALL, both), prompt=9, generate=3)
     assert "vector" in beside.decode.ledger.components and "vector" not in alone.decode.ledger.components
     assert beside.decode.latency > alone.decode.latency and beside.energy_per_token > alone.energy_per_token
     assert not any("vector work" in note for note in beside.notes)
@@ -267,7 +268,8 @@ def test_vector_work_goes_to_a_device_that_can_do_it():
 
 
 def test_a_hundred_thousand_pairs_of_shape_and_preset_are_one_call():
-    names = near_dram()
+    kinds = {jax.tree.structure(model(name)): name for name in near_dram()}  # others go the way of one of these
+    names = list(kinds.values())
     devices = {name: model(name) for name in names}
     rng = np.random.default_rng(0)
     n_in, n_out = rng.integers(1, 20000, (2, -(-100_000 // len(names))))
