@@ -14,7 +14,7 @@ from pim.llm_workloads.config import DYNAMIC as DYNAMIC
 from pim.llm_workloads.errors import WorkloadError
 from pim.llm_workloads.positions import Rotary
 
-Count = int | float | np.ndarray
+Count = int | float | np.number | np.ndarray
 """A count, or an array of them: the formulas are plain arithmetic."""
 
 OPS = {"norm": 7, "softmax": 5, "residual": 1, "rope": 3, "activation": 5}

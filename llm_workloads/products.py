@@ -57,7 +57,8 @@ def _outer(config: ModelConfig, params: Any, x: Array) -> dict[str, tuple[Array,
         return transformer.digital_matmul(operator, w, given, ids)
 
     if config.outer_shapes:
-        transformer.read_out(config, params, transformer.final_norm(config, params, x), jnp.zeros(0), observe)
+        ids = jnp.zeros((*x.shape[:2], 2), jnp.uint32)
+        transformer.read_out(config, params, transformer.final_norm(config, params, x), ids, observe)
     return found
 
 

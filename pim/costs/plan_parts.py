@@ -214,7 +214,7 @@ def _at_banks(device: NearDram, product: Product, steps: int) -> Ledger:
 
     n_in, n_out, vectors, copies = product.n_in, product.n_out, product.vectors, product.copies
     if not product.dynamic:
-        used = at_each_step(product.used)
+        used = at_each_step(product.used)[None]
         ledger = spent("gemv", n_in, n_out, product.vectors_if_used, copies).map(lambda figures: figures * used)
     else:
         keys = product.path.endswith(DYNAMIC[0])
