@@ -220,7 +220,8 @@ def _at_banks(device: NearDram, product: Product, steps: int) -> Ledger:
         keys = product.path.endswith(DYNAMIC[0])
         size = n_in if keys else n_out
         done = spent("score" if keys else "context", n_in, n_out, vectors, copies)
-        written = spent("append_key" if keys else "append_value", size, 1, product.written // (copies * size), copies)
+        tokens = np.floor_divide(product.written, copies * size)
+        written = spent("append_key" if keys else "append_value", size, 1, tokens, copies)
         ledger = jax.tree.map(jnp.add, done, written)
     return ledger.map(lambda figures: figures[:, :steps])
 
