@@ -1,6 +1,5 @@
 """Checkpoints in Hugging Face's layout: a folder with config.json and safetensors, read whole or layer by layer."""
 
-import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from pim.llm_workloads.errors import WorkloadError
 from pim.llm_workloads.families.family import Family, Parameters, Stored
 from pim.llm_workloads.families.known import family_of
 from pim.llm_workloads.safetensors_file import SafetensorsFile, open_safetensors
+from pim.llm_workloads.shards import INDEX, WEIGHTS, weight_map
 
 _NO_WINDOW = np.iinfo(np.int32).max
 
@@ -193,21 +193,15 @@ def _config(file: ConfigFile, family: Family) -> ModelConfig:
 
 def _open_tensors(directory: Path) -> dict[str, SafetensorsFile]:
     """The file that holds each tensor."""
-    index = directory / "model.safetensors.index.json"
-    if not index.exists():
-        file = open_safetensors(directory / "model.safetensors")
+    shards = weight_map(directory)
+    if shards is None:
+        file = open_safetensors(directory / WEIGHTS)
         return dict.fromkeys(file.entries, file)
-    shards = read_json(index).get("weight_map")
-    if not isinstance(shards, dict) or not all(isinstance(s, str) and _SHARD.fullmatch(s) for s in shards.values()):
-        raise WorkloadError(f"{index}: weight_map must give the name of a file beside it for each tensor")
     files = {shard: open_safetensors(directory / shard) for shard in sorted(set(shards.values()))}
     for tensor, shard in shards.items():
         if tensor not in files[shard].entries:
-            raise WorkloadError(f"{index}: tensor {tensor!r} is not in {shard}, where weight_map has it")
+            raise WorkloadError(f"{directory / INDEX}: tensor {tensor!r} is not in {shard}, where weight_map has it")
     # What the index leaves out is known too, if only to be told as missing from the config.
     return {tensor: file for file in files.values() for tensor in file.entries} | {
         t: files[s] for t, s in shards.items()
     }
-
-
-_SHARD = re.compile(r"[A-Za-z0-9_][\w.-]*", re.ASCII)

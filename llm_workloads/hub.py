@@ -11,14 +11,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from pim.llm_workloads.config_file import read_json
 from pim.llm_workloads.errors import WorkloadError
+from pim.llm_workloads.shards import INDEX, weight_files
 
 _NAME = re.compile(r"[A-Za-z0-9_][\w.-]{0,95}/[A-Za-z0-9_][\w.-]{0,95}", re.ASCII)
 _REVISION = re.compile(r"[A-Za-z0-9_][\w./-]*", re.ASCII)
 
-WEIGHTS = "model.safetensors"
-INDEX = f"{WEIGHTS}.index.json"
 SMALL_FILES = (
     "config.json",
     INDEX,
@@ -79,16 +77,7 @@ def _snapshot(name: str, revision: str) -> Path | None:
 
 def _missing(folder: Path) -> list[str]:
     """Files with weights that a folder lacks: the one of a small model, or shards that its index names."""
-    return [name for name in _weight_files(folder) if not (folder / name).exists()]
-
-
-def _weight_files(folder: Path) -> list[str]:
-    if not (folder / INDEX).exists():
-        return [WEIGHTS]
-    shards = read_json(folder / INDEX).get("weight_map")
-    if not isinstance(shards, dict):
-        raise WorkloadError(f"{folder / INDEX}: weight_map must give the name of a file for each tensor")
-    return sorted({shard for shard in shards.values() if isinstance(shard, str) and Path(shard).name == shard})
+    return [name for name in weight_files(folder) if not (folder / name).exists()]
 
 
 def _fetch(name: str, revision: str | None, weights: bool) -> Path:
@@ -109,7 +98,7 @@ def _fetch(name: str, revision: str | None, weights: bool) -> Path:
     if not (folder / "config.json").exists():
         raise WorkloadError(f"{name} on the Hugging Face hub has no config.json: it is no model in the usual layout")
     if weights and _missing(folder):
-        folder = fetch(_weight_files(folder))
+        folder = fetch(weight_files(folder))
         if missing := _missing(folder):
             raise WorkloadError(
                 f"{name} on the Hugging Face hub has no {missing[0]}: give a revision with safetensors (of many "

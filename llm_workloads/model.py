@@ -37,6 +37,11 @@ class Model:
     tokenizer: "Tokenizer"
     checkpoint: "Checkpoint | None" = None
 
+    @property
+    def in_memory(self) -> dict[str, Any]:
+        """The weights as a plain tree; raises WorkloadError if they are on disk."""
+        return dict(self.params)
+
     def logits(self, tokens: Any) -> Any:
         """The exact digital logits [batch, time, vocab] behind every token.
 
@@ -58,7 +63,7 @@ class Model:
             raise WorkloadError(
                 f"token ids run from {ids.min()} to {ids.max()}, but the vocabulary is {self.config.vocab_size}"
             )
-        found = _logits(self.config, dict(self.params), ids.astype(np.int32))
+        found = _logits(self.config, self.in_memory, ids.astype(np.int32))
         if not np.isfinite(found).all():
             raise WorkloadError(f"the logits of {self.name} are not finite: its weights or a constant overflow float32")
         return found

@@ -1,7 +1,6 @@
 """The products of an exact model on a text: every matrix of weights with the inputs that it gets."""
 
 from collections.abc import Iterator
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -12,6 +11,7 @@ from jaxtyping import Array, Float, UInt32
 from pim.llm_workloads import transformer
 from pim.llm_workloads.config import ModelConfig
 from pim.llm_workloads.model import Model
+from pim.llm_workloads.observed import observed
 from pim.llm_workloads.text import ScoredText
 
 
@@ -36,16 +36,17 @@ def products(model: Model, text: ScoredText) -> Iterator[Product]:
     """
     params, config = model.params, model.config
     (matrices,) = params["segments"]
-    valid = np.nonzero(text.valid_tokens())
-    rows = jnp.asarray(np.stack([text.documents[valid[0]], valid[1].astype(np.uint32)], axis=1))
+    valid = jnp.asarray(text.valid_tokens())
+    kept = np.nonzero(text.valid_tokens())
+    rows = jnp.asarray(np.stack([text.documents[kept[0]], kept[1].astype(np.uint32)], axis=1))
     x = transformer.embed(config, params, jnp.asarray(text.tokens))
     for index in range(config.num_hidden_layers):
         layer = jax.tree.map(lambda leaf, k=index: jnp.asarray(leaf[k]), matrices)
-        x, inputs = _layer(config, layer, x)
+        x, inputs = observed(config, layer, x, valid)
         for operator in config.static:
-            yield Product(index, operator, layer[operator], inputs[operator][valid], rows)
+            yield Product(index, operator, layer[operator], inputs[operator][kept], rows)
     for operator, (matrix, given) in _outer(config, params, x).items():
-        yield Product(config.num_hidden_layers, operator, matrix, given[valid], rows)
+        yield Product(config.num_hidden_layers, operator, matrix, given[kept], rows)
 
 
 def _outer(config: ModelConfig, params: Any, x: Array) -> dict[str, tuple[Array, Array]]:
@@ -60,17 +61,3 @@ def _outer(config: ModelConfig, params: Any, x: Array) -> dict[str, tuple[Array,
         ids = jnp.zeros((*x.shape[:2], 2), jnp.uint32)
         transformer.read_out(config, params, transformer.final_norm(config, params, x), ids, observe)
     return found
-
-
-@partial(jax.jit, static_argnums=0)
-def _layer(config: ModelConfig, layer: Any, x: Array) -> tuple[Array, dict[str, Array]]:
-    """One exact layer, and the inputs of its matrices."""
-    inputs = {}
-
-    def observe(operator: str, w: Array, given: Array, ids: Array) -> Array:
-        inputs[operator] = given
-        return transformer.digital_matmul(operator, w, given, ids)
-
-    cache = jax.tree.map(lambda leaf: leaf[0], transformer.init_cache(config, x.shape[0], capacity=0))
-    y, _ = transformer.layer_step(config, layer, x, cache, observe)
-    return y, {operator: inputs[operator] for operator in config.static}

@@ -22,7 +22,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
-from jaxtyping import Array, Float, Int, UInt32
+from jaxtyping import Array, Bool, Float, Int, UInt32
 
 from pim.llm_workloads.attention import Cache as Cache
 from pim.llm_workloads.attention import Matmul as Matmul
@@ -66,6 +66,12 @@ def init_cache(
         document=jnp.broadcast_to(documents, (layers, batch)),
         lengths=None if lengths is None else jnp.broadcast_to(lengths, (layers, batch)),
     )
+
+
+def layer_cache(config: ModelConfig, valid: Bool[Array, "batch time"]) -> Cache:
+    """The empty cache of one layer, for whole sequences of which `valid` tells the tokens from what pads their ends."""
+    every = init_cache(config, valid.shape[0], 0, lengths=valid.sum(axis=1, dtype=jnp.int32))
+    return jax.tree.map(lambda leaf: leaf[0], every)
 
 
 def name_tokens(position: Int[Array, " batch"], document: UInt32[Array, " batch"], time: int) -> Array:

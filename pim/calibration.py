@@ -90,11 +90,10 @@ def percentiles(plan: Plan) -> dict[str, dict[str, float | None]]:
 def _layer(config: ModelConfig, layer: Any, devices: Any, x: Array, valid: Array):
     """One exact layer, and what its inputs do to the nominal arrays."""
     stats: dict[str, Found] = {}
-    lengths = valid.sum(axis=1, dtype=jnp.int32)
-    every = transformer.init_cache(config, x.shape[0], capacity=0, lengths=lengths)
-    cache = jax.tree.map(lambda leaf: leaf[0], every)
     exact = {name: value for name, value in layer.items() if name not in (*DYNAMIC, "ffn.activation")}
-    y, _ = transformer.layer_step(config, exact, x, cache, _observer(devices, valid, stats))
+    y, _ = transformer.layer_step(
+        config, exact, x, transformer.layer_cache(config, valid), _observer(devices, valid, stats)
+    )
     return y, stats
 
 

@@ -152,7 +152,7 @@ def generate(
     check_calibrated(plan)
     root = root_key(seed)
     write = partial(_continue, model, ids, tokens, how, choice_key(root))
-    digital = write(dict(model.params), None, None, None)
+    digital = write(model.in_memory, None, None, None)
     written = []
     for chip in range(chips):
         key = chip_key(root, chip)
@@ -230,7 +230,7 @@ def _continue(
     start, end = np.array([prompt], np.int32), np.int32(-1 if tokenizer.eos_id is None else tokenizer.eos_id)
     ids, own, count = decode(model.config, params, devices, noise, start, how, choices, end, tokens)
     whole = np.concatenate([start, np.asarray(ids)[None]], axis=1)
-    theirs = exact_log_probabilities(model.config, dict(model.params), whole)[len(prompt) - 1 :]
+    theirs = exact_log_probabilities(model.config, model.in_memory, whole)[len(prompt) - 1 :]
     kept = tuple(np.asarray(ids)[: int(count)].tolist())
     shown = lambda upto: _behind(model, prompt, kept[:upto])
     part = next((i for i, (a, b) in enumerate(zip(kept, exact or (), strict=False)) if a != b), None)

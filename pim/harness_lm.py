@@ -40,7 +40,7 @@ class PlanLM(LM):
         self.context = plan.config.max_position_embeddings if context is None else context
         key = None if chip is None else chip_key(root_key(seed), chip)
         self._chip = (
-            (dict(model.params), {}, None) if key is None else (program_model(plan, key, time), emulated(plan), key)
+            (model.in_memory, {}, None) if key is None else (program_model(plan, key, time), emulated(plan), key)
         )
 
     def loglikelihood(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[tuple[float, bool]]:

@@ -26,7 +26,7 @@ def sentence_vectors(
     model = plan.model
     assert model is not None
     batches = list(text.batches(TOKENS_PER_BATCH))
-    digital = _rows(model.config, dict(model.params), {}, batches, None)
+    digital = _rows(model.config, model.in_memory, {}, batches, None)
     found, root = [], root_key(seed)
     bar = tqdm(total=chips * len(batches), desc="encoding", unit="batch", disable=not progress, delay=2)
     for chip in range(chips):

@@ -72,8 +72,8 @@ def test_cells_at_their_targets_give_the_digital_logits(name):
     programmed = program_model(plan, root_key(0))
     found = FORWARD(plan.config, programmed, tokens, matmul=hook(emulated(plan), None))
     exact = model(name).logits(tokens)
-    assert np.abs(found - exact).max() < 5e-3 * np.abs(exact).max()
-    assert np.abs(found - exact).max() > 0  # inputs have 16 bits: the products went through the device
+    # Inputs have 16 bits, of which a product of some layers keeps 1e-4: it is not zero, they went through the device.
+    assert 0 < np.abs(found - exact).max() < 3e-4 * np.abs(exact).max()
 
 
 @pytest.mark.parametrize("name", first_few(1, FAMILIES))
@@ -91,8 +91,7 @@ def test_decoding_has_the_noise_of_prefill(name):
         parts.append(logits)
     found = jnp.concatenate(parts, axis=1)
     assert np.abs(whole - model(name).logits(tokens)).max() > 1e-2  # it is noisy
-    # A code of a converter may flip where a sum lies at a tie: rarely.
-    assert np.mean(np.abs(found - whole) > 1e-3) < 0.05
+    np.testing.assert_allclose(found, whole, atol=1e-4)  # no code of a converter flips
 
 
 @pytest.mark.parametrize("name", FAMILIES)
@@ -135,7 +134,7 @@ def test_an_encoder_has_vectors_but_no_perplexity():
     programmed = program_model(plan, root_key(0))
     found = encode(config, programmed, tokens, lengths=lengths, matmul=hook(emulated(plan), None))
     exact = encode(config, params, tokens, lengths=lengths)
-    assert 0 < np.abs(found - exact)[1, :11].max() < 0.05
+    assert 0 < np.abs(found - exact)[1, :11].max() < 3e-4 * np.abs(exact).max()
     changed = encode(config, params, tokens.at[1, 11:].set(0), lengths=lengths)
     np.testing.assert_array_equal(changed[1, :11], exact[1, :11])  # padding is not seen
     kivi = place(encoder, pim.inference_system(pim.formatted(), pim.formatted(keys="int2_min:channel8")))

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import jax
@@ -11,8 +10,8 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from pim.llm_workloads import transformer
-from pim.llm_workloads.config import ModelConfig
 from pim.llm_workloads.model import Model
+from pim.llm_workloads.observed import observed
 from pim.llm_workloads.text import ScoredText, as_scored
 
 Layer = dict[str, Any]
@@ -40,15 +39,16 @@ def layer_by_layer(
         tokens: about how many tokens are used.
     """
     sample = as_scored(text, model.tokenizer, context=context, max_tokens=tokens)
-    valid = np.nonzero(sample.valid_tokens())
+    valid = jnp.asarray(sample.valid_tokens())
+    kept = np.nonzero(sample.valid_tokens())
     (matrices,) = model.params["segments"]
     x = transformer.embed(model.config, model.params, jnp.asarray(sample.tokens))
     layers = []
     for index in range(model.config.num_hidden_layers):
         layer = jax.tree.map(lambda leaf, k=index: jnp.asarray(leaf[k]), matrices)
-        _, inputs = observed(model.config, layer, x)
-        layers.append(visit(index, layer, {operator: given[valid] for operator, given in inputs.items()}))
-        x, _ = observed(model.config, layers[-1], x)
+        _, inputs = observed(model.config, layer, x, valid)
+        layers.append(visit(index, layer, {operator: given[kept] for operator, given in inputs.items()}))
+        x, _ = observed(model.config, layers[-1], x, valid)
     return with_layers(model, jax.tree.map(lambda *leaves: jnp.stack(leaves), *layers))
 
 
@@ -71,17 +71,3 @@ def maxima(model: Model, text: str | ScoredText, **options: Any) -> dict[str, Fl
 
     layer_by_layer(model, text, visit, **options)
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *found)
-
-
-@partial(jax.jit, static_argnums=0)
-def observed(config: ModelConfig, layer: Layer, x: Array) -> tuple[Array, dict[str, Array]]:
-    """One exact layer, and the inputs of its matrices [batch, time, n_in]."""
-    inputs = {}
-
-    def observe(operator: str, w: Array, given: Array, ids: Array) -> Array:
-        inputs[operator] = given
-        return transformer.digital_matmul(operator, w, given, ids)
-
-    cache = jax.tree.map(lambda leaf: leaf[0], transformer.init_cache(config, x.shape[0], capacity=0))
-    y, _ = transformer.layer_step(config, layer, x, cache, observe)
-    return y, {operator: inputs[operator] for operator in config.static}

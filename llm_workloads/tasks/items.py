@@ -1,14 +1,41 @@
-"""Reading the items of a task, one a line, with errors that name the line."""
+"""The items of a task, and reading them, one a line, with errors that name the line."""
 
 import csv
 import hashlib
 import io
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, Self, TypeVar
 
 from pim.llm_workloads.errors import WorkloadError
+
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True)
+class Items(Generic[Item]):
+    """What a task asks.
+
+    Attributes:
+        file: name of the file that it comes from.
+        sha256: of that file.
+        items: one for each question.
+    """
+
+    file: str
+    sha256: str
+    items: tuple[Item, ...]
+
+    @property
+    def count(self) -> int:
+        """Number of items."""
+        return len(self.items)
+
+    def part(self, some: slice) -> Self:
+        """Some of the items."""
+        return replace(self, items=self.items[some])
 
 
 def read_text(path: Path | str) -> tuple[str, str]:

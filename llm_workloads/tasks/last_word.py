@@ -4,7 +4,7 @@ In the form that OpenAI gave it and `lambada_openai` of lm-evaluation-harness re
 blank, and its word is right if each of its tokens is the one that greedy decoding would write.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,24 +12,14 @@ from jaxtyping import Float, Int
 
 from pim.llm_workloads.errors import WorkloadError
 from pim.llm_workloads.tasks.continuations import Continuation, as_continuations
-from pim.llm_workloads.tasks.items import json_lines, text_of
+from pim.llm_workloads.tasks.items import Items, json_lines, text_of
 from pim.llm_workloads.text import ScoredText
 from pim.llm_workloads.tokenizers import Tokenizer
 
 
 @dataclass(frozen=True)
-class LastWord:
-    """Passages whose last word is asked for.
-
-    Attributes:
-        file: name of the file that they come from.
-        sha256: of that file.
-        items: the word of each passage behind what stands before it.
-    """
-
-    file: str
-    sha256: str
-    items: tuple[Continuation, ...]
+class LastWord(Items[Continuation]):
+    """Passages whose last word is asked for."""
 
     name = "last-word"
 
@@ -46,15 +36,6 @@ class LastWord:
         lines, sha256 = json_lines(path)
         items = (_split(text_of(item, "text", where), where, number) for number, (where, item) in enumerate(lines))
         return cls(Path(path).name, sha256, tuple(items))
-
-    @property
-    def count(self) -> int:
-        """Number of items."""
-        return len(self.items)
-
-    def part(self, some: slice) -> "LastWord":
-        """Some of the items."""
-        return replace(self, items=self.items[some])
 
     def scored(self, tokenizer: Tokenizer, context: int) -> ScoredText:
         """A row an item, its word scored; see `as_continuations`."""

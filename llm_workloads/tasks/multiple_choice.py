@@ -6,7 +6,7 @@ probabilities of a choice (its `acc`), by that sum over the choice's characters 
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from jaxtyping import Float, Int
 
 from pim.llm_workloads.errors import WorkloadError
 from pim.llm_workloads.tasks.continuations import Continuation, as_continuations
-from pim.llm_workloads.tasks.items import json_lines, text_of
+from pim.llm_workloads.tasks.items import Items, json_lines, text_of
 from pim.llm_workloads.text import ScoredText
 from pim.llm_workloads.tokenizers import Tokenizer
 
@@ -32,18 +32,8 @@ class Question:
 
 
 @dataclass(frozen=True)
-class MultipleChoice:
-    """Questions with choices.
-
-    Attributes:
-        file: name of the file that they come from.
-        sha256: of that file.
-        items: the questions.
-    """
-
-    file: str
-    sha256: str
-    items: tuple[Question, ...]
+class MultipleChoice(Items[Question]):
+    """Questions with choices."""
 
     name = "multiple-choice"
 
@@ -63,15 +53,6 @@ class MultipleChoice:
         """
         lines, sha256 = json_lines(path)
         return cls(Path(path).name, sha256, tuple(_question(item, where) for where, item in lines))
-
-    @property
-    def count(self) -> int:
-        """Number of items."""
-        return len(self.items)
-
-    def part(self, some: slice) -> "MultipleChoice":
-        """Some of the items."""
-        return replace(self, items=self.items[some])
 
     def scored(self, tokenizer: Tokenizer, context: int) -> ScoredText:
         """A row a choice, those of one question together; see `as_continuations`."""

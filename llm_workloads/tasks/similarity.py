@@ -6,7 +6,7 @@ figure is Spearman's rank correlation of the cosines of pairs with the scores th
 """
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,7 @@ from jaxtyping import Float
 from scipy.stats import rankdata
 
 from pim.llm_workloads.errors import WorkloadError
-from pim.llm_workloads.tasks.items import csv_rows
+from pim.llm_workloads.tasks.items import Items, csv_rows
 from pim.llm_workloads.text import Row, ScoredText, pack
 from pim.llm_workloads.tokenizers import HFTokenizer, Tokenizer
 
@@ -31,18 +31,8 @@ class Pair:
 
 
 @dataclass(frozen=True)
-class Similarity:
-    """Pairs of sentences with a score each.
-
-    Attributes:
-        file: name of the file that they come from.
-        sha256: of that file.
-        items: the pairs.
-    """
-
-    file: str
-    sha256: str
-    items: tuple[Pair, ...]
+class Similarity(Items[Pair]):
+    """Pairs of sentences with a score each."""
 
     name = "similarity"
 
@@ -61,15 +51,6 @@ class Similarity:
         if len(items) < 2:
             raise WorkloadError(f"{path}: ranks need two pairs or more, {len(items)} are there")
         return cls(Path(path).name, sha256, tuple(items))
-
-    @property
-    def count(self) -> int:
-        """Number of items."""
-        return len(self.items)
-
-    def part(self, some: slice) -> "Similarity":
-        """Some of the items."""
-        return replace(self, items=self.items[some])
 
     def scored(self, tokenizer: Tokenizer, context: int) -> ScoredText:
         """A row a sentence, the two of a pair one behind the other; no token is scored.
