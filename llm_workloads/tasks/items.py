@@ -7,11 +7,12 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, Generic, TypeVar
 
 from pim.llm_workloads.errors import WorkloadError
 
 Item = TypeVar("Item")
+Some = TypeVar("Some", bound="Items[Any]")
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class Items(Generic[Item]):
         """Number of items."""
         return len(self.items)
 
-    def part(self, some: slice) -> Self:
+    def part(self: Some, some: slice) -> Some:
         """Some of the items."""
         return replace(self, items=self.items[some])
 
