@@ -71,6 +71,14 @@ def load_system(name: str | Path) -> System:
     return _shipped(str(name))
 
 
+def is_system_file(path: str | Path) -> bool:
+    """Whether a file is that of a system, not of a device: whether it has [devices]."""
+    try:
+        return "devices" in tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError):
+        return False
+
+
 @cache
 def _shipped(name: str) -> System:
     return _read(SYSTEMS / f"{name}.toml")
