@@ -25,6 +25,7 @@
     [schedule]                                # optional
     pipeline = 1
     micro_batches = 1
+    interleave = 1
 
 A bare number is allowed; its grade is then "user".
 """
@@ -45,7 +46,7 @@ from pim.mapping.system import System
 SYSTEMS = Path(__file__).parent / "systems"
 """System files that ship with the package."""
 _KEYS = ("name", "summary", "grade", "source", "sources", "devices", "links", "rules", "schedule")
-_SCHEDULE = ("pipeline", "micro_batches")
+_SCHEDULE = ("pipeline", "micro_batches", "interleave")
 
 
 def system_names() -> list[str]:

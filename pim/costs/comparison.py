@@ -66,7 +66,7 @@ class Comparison:
     def to_dict(self) -> dict[str, Any]:
         """The rows as plain values, ready for JSON; what is unknown is None."""
         rows = [
-            {name: plain(value) if name != "notes" else list(value) for name, value in asdict(row).items()}
+            {name: plain(value) if isinstance(value, float) else value for name, value in asdict(row).items()}
             for row in self.rows
         ]
         return {"context": self.context, "rows": rows}
@@ -145,7 +145,7 @@ def compare(
 
 
 def _row(model: str, plan: Plan, batch: int | str, context: int, longest: float | None) -> Compared:
-    groups = plan.system.micro_batches
+    groups = plan.system.groups
     tried = groups * 2 ** np.arange(int(np.log2(max(MOST // groups, 1))) + 1) if batch == "best" else None
     sizes = np.array([max(int(batch), groups) // groups * groups]) if tried is None else tried
     steps, roomy = step_cost(plan, batch=sizes, context=context), fits(plan, sizes, context)

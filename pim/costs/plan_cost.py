@@ -224,7 +224,7 @@ def _phases(plan: Plan, batch: int, prompt: int, generate: int) -> list[tuple[Ph
 
 def micro_batch(plan: Plan, batch: Any) -> Any:
     """Sequences of one of the parts that a batch is cut into; raises StudyError if they are not alike."""
-    groups = plan.system.micro_batches
+    groups = plan.system.groups
     if np.any(np.asarray(batch) % groups):
-        raise StudyError(f"batch = {batch} cannot be cut into {groups} equal parts, as many as micro_batches says")
+        raise StudyError(f"batch = {batch} cannot be cut into {groups} equal parts (micro_batches times interleave)")
     return batch // groups
