@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from pim.calibration import calibrate as calibrate
     from pim.citing import citations as citations
     from pim.costs.array_peak import peak as peak
+    from pim.costs.comparison import compare as compare
     from pim.costs.costing import cost as cost
     from pim.costs.elasticities import sensitivity as sensitivity
     from pim.costs.lifetime import kv_lifetime as kv_lifetime
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from pim.mapping.plan import place as place
     from pim.mapping.system import System as System
     from pim.mapping.system import inference_system as inference_system
+    from pim.mapping.system_file import load_system as load_system
     from pim.programming import program as program
     from pim.replacing import replace as replace
     from pim.silicon.validation import validate as validate
@@ -61,6 +63,7 @@ _HOME = {
     "load_task": "pim.llm_workloads.tasks.known",
     "System": "pim.mapping.system",
     "inference_system": "pim.mapping.system",
+    "load_system": "pim.mapping.system_file",
     "formatted": "pim.mapping.formatted",
     "place": "pim.mapping.plan",
     "calibrate": "pim.calibration",
@@ -74,6 +77,7 @@ _HOME = {
     "layer_snr": "pim.layer_noise",
     "fit": "pim.fitted",
     "peak": "pim.costs.array_peak",
+    "compare": "pim.costs.comparison",
     "validate": "pim.silicon.validation",
 }
 """Where each public name lives. No module may have the name of one: importing it would put it in the name's place."""
