@@ -4,17 +4,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from pim.devices.digital_macro import DigitalMacro
 from pim.devices.macro import AnalogMacro
 from pim.llm_workloads.config import ModelConfig
 from pim.llm_workloads.model import Model, load_model
-from pim.llm_workloads.operators import DYNAMIC, layer_operators, layer_path, operator_paths
-from pim.mapping.errors import MappingError
+from pim.llm_workloads.operators import layer_operators, layer_path, operator_paths
 from pim.mapping.system import System
 from pim.mapping.tiles import column_arrays
-
-WEIGHTS_ONLY = (AnalogMacro, DigitalMacro)
-"""Devices that hold weights: no law says what writing activations into them does and takes."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +60,7 @@ def place(model: Model | ModelConfig | str, system: System) -> Plan:
         model: a model, the name or folder of one, or a config alone (enough for cost).
         system: devices and rules.
 
-    Raises MappingError if a product of two activations would go to a device that holds weights only, or if an analog
+    Keys and values go into a device as activations are: written there token by token. Raises MappingError if an analog
     array is too narrow for one weight.
 
     >>> plan = pim.place("tiny-stories", pim.inference_system(pim.preset("rram-techC"), pim.preset("digital-28nm")))
@@ -74,13 +69,8 @@ def place(model: Model | ModelConfig | str, system: System) -> Plan:
         model = load_model(model)
     config = model.config if isinstance(model, Model) else model
     assignment = {path: system.device_for(path) for path in operator_paths(config)}
-    for path, name in assignment.items():
+    for name in dict.fromkeys(assignment.values()):
         target = system.devices[name].model
-        if isinstance(target, WEIGHTS_ONLY) and path.endswith(DYNAMIC):
-            raise MappingError(
-                f"{path} multiplies two activations, but goes to {name!r}, which holds weights: "
-                f"add a rule that sends it to a digital device, such as ({path.replace('.0.', '.*.')!r}, 'digital')"
-            )
         if isinstance(target, AnalogMacro):
             column_arrays(1, target)
     return Plan(config, system, assignment, model if isinstance(model, Model) else None)
