@@ -60,7 +60,7 @@ def device_of(table: Mapping[str, Any], where: str) -> Device:
     for key in ("name", "family", "summary", "device"):
         if key not in table:
             raise DeviceError(f"{where}: {key!r} is missing" + (" (the table [device])" if key == "device" else ""))
-    sources = {key: _source(entry, f"{where}: sources.{key}") for key, entry in table.get("sources", {}).items()}
+    sources = sources_of(table, where)
     provenance: dict[str, Provenance] = {}
     model = _build(table["device"], "", where, sources, provenance)
     check(model, where)
@@ -77,9 +77,15 @@ def read_table(file: Path) -> dict[str, Any]:
         table = tomllib.loads(file.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise DeviceError(f"{file.name} is not valid TOML: {error}") from None
+    return spelt_out(table, file)
+
+
+def spelt_out(table: Mapping[str, Any], file: Path) -> dict[str, Any]:
+    """A device's table out of a file, laid over the one of its `base`, with components in the place of their names."""
+    table = dict(table)
     if isinstance(table.get("device"), Mapping):
         sources = dict(table.get("sources", {}))
-        table = {**table, "device": _with_components(table["device"], sources, file.name)}
+        table["device"] = _with_components(table["device"], sources, file.name)
         if sources:
             table["sources"] = sources
     if "base" not in table:
@@ -122,6 +128,11 @@ def overlay(base: Mapping[str, Any], top: Mapping[str, Any]) -> dict[str, Any]:
             if value.get("type", old.get("type")) == old.get("type"):
                 merged[key] = overlay(old, value)
     return merged
+
+
+def sources_of(table: Mapping[str, Any], where: str) -> dict[str, Source]:
+    """The sources that a file names, by their short names."""
+    return {key: _source(entry, f"{where}: sources.{key}") for key, entry in table.get("sources", {}).items()}
 
 
 def _source(entry: Any, where: str) -> Source:

@@ -6,9 +6,11 @@ from typing import Any
 
 from pim.devices.macro import AnalogMacro
 from pim.llm_workloads.config import ModelConfig
+from pim.llm_workloads.known_shapes import known_shape, known_shapes
 from pim.llm_workloads.model import Model, load_model
 from pim.llm_workloads.operators import layer_operators, layer_path, operator_paths
-from pim.mapping.system import System
+from pim.mapping.fit import check_fit
+from pim.mapping.system import PHASES, System
 from pim.mapping.tiles import column_arrays
 
 
@@ -20,6 +22,7 @@ class Plan:
         config: shapes of the model.
         system: devices and rules.
         assignment: name of the device, by path of the operator.
+        decode: the same for those that go elsewhere when tokens are written one at a time.
         model: the weights; None where only a config was placed, which is enough for cost.
         ranges: converter ranges by path, once calibrated.
         operands: statistics of what each operator multiplies, by path, once calibrated.
@@ -33,6 +36,15 @@ class Plan:
     ranges: Mapping[str, Any] = field(default_factory=dict)
     operands: Mapping[str, Any] = field(default_factory=dict)
     calibration: Mapping[str, Any] | None = None
+    decode: Mapping[str, str] = field(default_factory=dict)
+
+    def in_phase(self, phase: str) -> "Plan":
+        """The plan as it is in one phase, "prefill" or "decode": all operators are where they are then.
+
+        A plan is emulated as in prefill unless it is that of decoding: `pim.evaluate(plan.in_phase("decode"), text)`.
+        """
+        elsewhere = self.decode if phase == "decode" else {}
+        return replace(self, assignment={**self.assignment, **elsewhere}, decode={})
 
     def model_of(self, path: str) -> Any:
         """The device model that the operator at `path` runs on."""
@@ -57,20 +69,25 @@ def place(model: Model | ModelConfig | str, system: System) -> Plan:
     """Place every operator of a model on a system.
 
     Args:
-        model: a model, the name or folder of one, or a config alone (enough for cost).
+        model: a model, the name or folder of one, or a config alone (enough for cost), also by the name of a published
+            model whose shapes are known, such as "llama-2-70b" (`pim.llm_workloads.known_shapes`).
         system: devices and rules.
 
     Keys and values go into a device as activations are: written there token by token. Raises MappingError if an analog
-    array is too narrow for one weight.
+    array is too narrow for one weight, or if there are too few arrays for the matrices.
 
     >>> plan = pim.place("tiny-stories", pim.inference_system(pim.preset("rram-techC"), pim.preset("digital-28nm")))
     """
     if isinstance(model, str):
-        model = load_model(model)
+        model = known_shape(model) if model in known_shapes() else load_model(model)
     config = model.config if isinstance(model, Model) else model
-    assignment = {path: system.device_for(path) for path in operator_paths(config)}
-    for name in dict.fromkeys(assignment.values()):
+    paths = operator_paths(config)
+    assignment, decode = ({path: system.device_for(path, phase) for path in paths} for phase in PHASES)
+    elsewhere = {path: name for path, name in decode.items() if name != assignment[path]}
+    for name in {*assignment.values(), *elsewhere.values()}:
         target = system.devices[name].model
         if isinstance(target, AnalogMacro):
             column_arrays(1, target)
-    return Plan(config, system, assignment, model if isinstance(model, Model) else None)
+    for where in (assignment, assignment | elsewhere):
+        check_fit(config, where, system)
+    return Plan(config, system, assignment, model if isinstance(model, Model) else None, decode=elsewhere)

@@ -1,10 +1,11 @@
 """A system: devices by name, and the rules of which operators go to which."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from typing import Any
 
+from pim.devices.components.link import Link
 from pim.devices.device import Device, Source
 from pim.devices.device import replace as replace_device
 from pim.devices.errors import nearest
@@ -13,34 +14,102 @@ from pim.mapping.errors import MappingError
 DIGITAL_RULES = (("layers.*.attention.qk", "digital"), ("layers.*.attention.pv", "digital"), ("head", "digital"))
 
 
+PHASES = ("prefill", "decode")
+"""Reading many tokens at once, and writing one after another."""
+
+PIPELINE = "pipeline"
+"""The link between the stages of a pipeline."""
+
+Rule = tuple[str, str] | tuple[str, str, str]
+"""A pattern of operators, the device that they go to and, if the rule is for one alone, the phase."""
+
+
 @dataclass(frozen=True)
 class System:
-    """Devices and rules.
+    """Devices, the rules of which operators go to which, how many there are of each, and what links them.
 
     An operator (`layers.3.attention.q`, `head`, ...) goes to the device of the first rule whose pattern matches its
-    path, and to the first device where none does.
+    path, and whose phase is the one at hand if it names any; to the first device where no rule matches.
 
-    >>> System({"weights": reram, "digital": unit}, rules=[("layers.*.attention.?v", "digital"), ("head", "digital")])
+    Attributes:
+        devices: by name.
+        rules: see `Rule`.
+        name: of the system.
+        counts: how many of a device there are, where that is more than one; all share every product. Arrays are there
+            by the matrix: as many as it takes, or at most so many if they are counted here.
+        links: what links the copies of a device, under its name, two devices, under "one-other", and the stages of a
+            pipeline, under "pipeline" (without it that of the first device).
+        pipeline: stages that the layers are cut into, each with the same share of every device.
+        micro_batches: parts in which a batch goes through the stages, one behind the other.
+        summary: what it is, in a line.
+        sources: where its own figures come from, such as counts.
 
-    Raises MappingError for a rule that names an unknown device.
+    Example:
+        >>> System({"weights": reram, "digital": unit}, rules=[("*.attention.?v", "digital"), ("head", "digital")])
+        >>> System({"gpu": gpu, "pim": stack}, [("*.attention.qk", "pim", "decode")], counts={"gpu": 8, "pim": 40})
+
+    Raises:
+        MappingError: a rule, count or link that names an unknown device, or a count that does not make whole stages.
     """
 
     devices: Mapping[str, Device]
-    rules: Sequence[tuple[str, str]] = ()
+    rules: Sequence[Rule] = ()
     name: str = "system"
+    counts: Mapping[str, int] = field(default_factory=dict)
+    links: Mapping[str, Link] = field(default_factory=dict)
+    pipeline: int = 1
+    micro_batches: int = 1
+    summary: str = ""
+    sources: Mapping[str, Source] = field(default_factory=dict)
 
     def __post_init__(self):
         if not self.devices:
             raise MappingError("a system needs at least one device")
-        for pattern, device in self.rules:
-            if device not in self.devices:
-                hint = nearest(device, self.devices)
-                raise MappingError(f"the rule for {pattern!r} names the device {device!r}; {hint}")
+        for pattern, device, *phase in self.rules:
+            self._known(device, f"the rule for {pattern!r}")
+            if phase and phase[0] not in PHASES:
+                raise MappingError(
+                    f"the rule for {pattern!r} is for the phase {phase[0]!r}; {nearest(phase[0], PHASES)}"
+                )
+        for device, count in self.counts.items():
+            self._known(device, "counts")
+            if count < 1 or count % self.pipeline:
+                raise MappingError(
+                    f"counts.{device} = {count} does not make {self.pipeline} equal stages of a pipeline"
+                )
+        ends = {PIPELINE, *self.devices, *(f"{one}-{other}" for one in self.devices for other in self.devices)}
+        for name in set(self.links) - ends:
+            raise MappingError(f"links.{name} links no devices of this system; {nearest(name, ends)}")
+        for name in ("pipeline", "micro_batches"):
+            if getattr(self, name) < 1:
+                raise MappingError(f"{name} = {getattr(self, name)}: give at least 1")
 
-    def device_for(self, path: str) -> str:
-        """Name of the device that the operator at `path` goes to."""
-        matches = (device for pattern, device in self.rules if fnmatchcase(path, pattern))
+    def _known(self, device: str, where: str) -> None:
+        if device not in self.devices:
+            raise MappingError(f"{where} names the device {device!r}; {nearest(device, self.devices)}")
+
+    def device_for(self, path: str, phase: str = "prefill") -> str:
+        """Name of the device that the operator at `path` goes to in a phase."""
+        matches = (
+            device
+            for pattern, device, *only in self.rules
+            if fnmatchcase(path, pattern) and (not only or only[0] == phase)
+        )
         return next(matches, next(iter(self.devices)))
+
+    def count(self, device: str) -> int:
+        """How many of a device there are."""
+        return self.counts.get(device, 1)
+
+    def sharing(self, device: str) -> int:
+        """How many of a device share a product: those of one stage."""
+        return max(self.count(device) // self.pipeline, 1)
+
+    def link(self, one: str, other: str | None = None) -> Link | None:
+        """What links two devices, or the copies of one; None where nothing is said."""
+        if other is None:
+            return self.links.get(one)
+        return self.links.get(f"{one}-{other}", self.links.get(f"{other}-{one}"))
 
     def replace(self, changes: Mapping[str, Any]) -> "System":
         """The system with values changed, by paths that begin with a device's name: `weights.adc.bits`."""
@@ -55,7 +124,7 @@ class System:
 
     def citations(self) -> dict[str, Source]:
         """The sources behind every figure of the devices, by their short names."""
-        found: dict[str, Source] = {}
+        found: dict[str, Source] = dict(self.sources)
         for device in self.devices.values():
             for name, source in device.citations().items():
                 found[name if found.get(name, source) == source else f"{device.name}: {name}"] = source

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from pim.mapping.plan import place as place
     from pim.mapping.system import System as System
     from pim.mapping.system import inference_system as inference_system
+    from pim.mapping.system_file import load_system as load_system
     from pim.programming import program as program
     from pim.replacing import replace as replace
     from pim.silicon.validation import validate as validate
@@ -61,6 +62,7 @@ _HOME = {
     "load_task": "pim.llm_workloads.tasks.known",
     "System": "pim.mapping.system",
     "inference_system": "pim.mapping.system",
+    "load_system": "pim.mapping.system_file",
     "formatted": "pim.mapping.formatted",
     "place": "pim.mapping.plan",
     "calibrate": "pim.calibration",

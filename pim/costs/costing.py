@@ -11,6 +11,7 @@ from pim.costs.ledger import Cost
 from pim.costs.loading_cost import Load, memory_interface
 from pim.costs.operands import Operands
 from pim.costs.plan_cost import GENERATE, PROMPT, PlanCost, plan_cost
+from pim.costs.step_cost import StepCost, step_cost
 from pim.costs.subject import Subject, notes, product_ledger
 from pim.counts import check_count
 from pim.devices.components.memory_interface import MemoryInterface
@@ -50,6 +51,8 @@ def cost(
     weights: str = "resident",
     memory: Device | MemoryInterface | None = None,
 ) -> PlanCost: ...
+@overload
+def cost(what: Plan, *, batch: Any = 1, context: Any, tokens: int = 1, accepted: float | None = None) -> StepCost: ...
 def cost(
     what: Any,
     shape: tuple[Any, Any] | None = None,
@@ -59,9 +62,12 @@ def cost(
     operation: str = "gemv",
     copies: Any = 1,
     over: Mapping[str, Any] | None = None,
-    batch: int = 1,
+    batch: Any = 1,
     prompt: int = PROMPT,
     generate: int = GENERATE,
+    context: Any = None,
+    tokens: int = 1,
+    accepted: float | None = None,
     trace: bool = False,
     weights: str = "resident",
     memory: Device | MemoryInterface | None = None,
@@ -79,9 +85,13 @@ def cost(
         copies: matrices of that shape at the banks: heads; may be an array.
         over: many configurations of the device in one call: arrays of values, all of one length, by the dotted paths of
             continuous fields ("adc.bits", "vdd"). Sizes are single then, or one for each configuration.
-        batch: sequences of a plan's run.
+        batch: sequences of a plan's run; with `context` it may be an array.
         prompt: tokens that each is given, read in one go.
         generate: tokens that each then writes, one at a time.
+        context: tokens of each sequence when a step of decoding ends, an array or one number: asks for the cost of that
+            one step of a plan in place of a run, at every batch and context.
+        tokens: new tokens of each sequence in such a step: more than one are verified at once (speculative decoding).
+        accepted: those of them that are kept on average; all by default.
         trace: whether the commands of a near-DRAM device are listed too, one by one, as `cost.trace`; of one shape.
         weights: "resident", in the device for good (what loading them takes stands beside: `cost.loading`,
             `cost.streamed`), or "streamed": loaded once for all vectors, of a plan once for every step, and in the
@@ -90,7 +100,7 @@ def cost(
 
     Returns:
         For a device a `Cost`, whose figures have the common shape of `shape`, `vectors` and `operands`, or that of the
-        values in `over`; for a plan a `PlanCost`, with prefill and decode apart.
+        values in `over`; for a plan a `PlanCost`, with prefill and decode apart, or for a context a `StepCost`.
 
     Raises:
         DeviceError: a trace of several shapes, or of more commands than can be listed; a path in `over` that is not
@@ -105,6 +115,7 @@ def cost(
         >>> pim.cost(device, (128, 128), over={"adc.bits": bits, "vdd": supplies}).energy
         >>> pim.cost(pim.preset("sram-qs28"), (4096, 4096), vectors=16).streamed.energy
         >>> pim.cost(plan, prompt=512, generate=128).energy_per_token
+        >>> pim.cost(plan, batch=np.array([1, 8, 64]), context=2048).tokens_per_second
     """
     if trace and not isinstance(what.model if isinstance(what, Device) else what, NearDram):
         raise StudyError("a trace lists the commands of a product on a near-DRAM device: leave trace away for others")
@@ -118,6 +129,12 @@ def cost(
             raise StudyError("`over` runs over the values of one device: price a plan for each, plan.replace(changes)")
         if operation != "gemv" or np.size(copies) != 1 or copies != 1 or np.size(vectors) != 1 or vectors != 1:
             raise StudyError("a plan has products of its own: leave operation, copies and vectors away")
+        if context is not None:
+            if weights == "streamed":
+                raise StudyError("a step has resident weights: ask for a run, prompt= and generate=, to stream them")
+            for name, value in (("batch", batch), ("context", context), ("tokens", tokens)):
+                check_count(name, value)
+            return step_cost(what, batch=batch, context=context, tokens=tokens, accepted=accepted)
         for name, value in (("batch", batch), ("prompt", prompt), ("generate", generate)):
             check_count(name, value)
         return plan_cost(what, batch=batch, prompt=prompt, generate=generate, weights=weights, memory=source)

@@ -1,9 +1,9 @@
 """What a language model costs on a system: prefill of a prompt, then decoding, token by token.
 
-The operators of a token run one after another, and the vectors of an operator too; each device is there, leaks and
-takes area all the while. Matrices of weights lie in their arrays for good, and their area counts once: what loading
-them takes stands beside the cost, unless they are streamed, loaded anew for every step. Vector work runs where the
-attention of its layer does. Looking up embeddings is left out.
+The operators of a token run one after another, and the vectors of an operator too (for pipelines of stages see
+`phase_run.py`); each device is there, leaks and takes area all the while. Matrices of weights lie in their arrays for
+good, and their area counts once: what loading them takes stands beside the cost, unless they are streamed, loaded anew
+for every step. Vector work runs where the attention of its layer does. Looking up embeddings is left out.
 """
 
 from collections.abc import Callable
@@ -16,10 +16,12 @@ import numpy as np
 
 from pim.costs.ledger import Cost, Ledger, join, quantity, square_millimetres
 from pim.costs.loading_cost import loading
+from pim.costs.phase_run import phase_run
 from pim.costs.plan_loading import PlanLoading
-from pim.costs.plan_parts import PRODUCTS_ONLY, Part, device_part
+from pim.costs.plan_silicon import DEFECTS, Silicon, silicon
 from pim.devices.components.memory_interface import MemoryInterface
-from pim.llm_workloads.operators import DYNAMIC, Phase, layer_of, layer_path, products, vector_work
+from pim.errors import StudyError
+from pim.llm_workloads.operators import Phase
 from pim.mapping.plan import Plan
 from pim.units import plain, significant
 
@@ -120,6 +122,15 @@ class PlanCost:
         """Tokens written a second, over all sequences."""
         return self.decode_tokens / float(self.decode.latency)
 
+    def silicon(self, *, spares: float = 0.0, defects: float = DEFECTS) -> Silicon:
+        """Cells, area, reticles, yield of dies, and rates and energies by them; see `pim.costs.plan_silicon`.
+
+        >>> print(pim.cost(plan).silicon(spares=0.02))
+        """
+        if self.plan is None:
+            raise StudyError("this run does not say what it is the cost of: take what pim.cost returns, as it is")
+        return silicon(self, self.plan, spares=spares, defects=defects)
+
     def to_dict(self) -> dict[str, Any]:
         """Totals, rates, both phases and notes as plain values, ready for JSON."""
         names = ("energy", "latency", "area", "energy_per_token", "prefill_energy_per_token", "prefill_latency",
@@ -178,7 +189,7 @@ def plan_cost(
     beyond = f"{prompt + generate} tokens exceed the {longest} that the model was made for"
     notes = (beyond,) if prompt + generate > longest else ()
     load = partial(loading, plan, memory=memory)
-    prefill, decode = (_phase(plan, *phase, notes) for phase in _phases(batch, prompt, generate))
+    prefill, decode = (_phase(plan, *phase, notes) for phase in _phases(plan, batch, prompt, generate))
     if weights == "streamed":
         once = load()
         prefill, decode = _streamed(prefill, once, 1), _streamed(decode, once, generate)
@@ -191,56 +202,29 @@ def _streamed(phase: Cost, once: PlanLoading, steps: int) -> Cost:
     return Cost(join([phase.ledger, rows]), (*phase.notes, *once.notes))
 
 
-NO_VECTOR_WORK = "vector work (norms, softmax, activations) is not counted: no device of the system does it"
-
-
-def _phase(plan: Plan, phase: Phase, steps: int, notes: tuple[str, ...]) -> Cost:
+def _phase(plan: Plan, phase: Phase, steps: int, reading: bool, notes: tuple[str, ...]) -> Cost:
     """One phase of `steps` steps, over which its counts run where they are arrays."""
-    if any(_vector_device(plan, work.path) is None for work in vector_work(plan.config, phase)):
-        notes = (*notes, NO_VECTOR_WORK)
-    parts = _parts(plan, phase, steps)
-    told = dict.fromkeys([*notes, *(note for part in parts for note in part.notes())])
-    return Cost(_joined(parts), tuple(told))
-
-
-def _parts(plan: Plan, phase: Phase, steps: int) -> list[Part]:
-    """What each device of the system does in a phase."""
-    every, elementwise = products(plan.config, phase), vector_work(plan.config, phase)
-    parts = []
-    for name in plan.system.devices:
-        mine = [product for product in every if plan.assignment[product.path] == name]
-        vector = [work for work in elementwise if _vector_device(plan, work.path) == name]
-        parts.append(device_part(plan, name, mine, vector, steps))
-    return parts
-
-
-def _joined(parts: list[Part]) -> Ledger:
-    """Work, and what devices cost by being there for as long as all of it takes."""
-    latency = sum(part.work.latency.sum() for part in parts)
-    return join(ledger for part in parts for ledger in (part.work, part.standing(latency)))
+    run = phase_run(plan, phase, steps, reading)
+    return Cost(run.summed(), tuple(dict.fromkeys([*notes, *run.notes()])))
 
 
 def run_ledger(plan: Plan, *, batch: int, prompt: int, generate: int) -> Ledger:
     """`PlanCost.ledger` of resident weights, of devices whose values may be traced."""
-    prefill, decode = (_joined(_parts(plan, *phase)) for phase in _phases(batch, prompt, generate))
+    prefill, decode = (phase_run(plan, *phase).summed() for phase in _phases(plan, batch, prompt, generate))
     return join([replace(prefill, area=jnp.zeros_like(prefill.area)), decode])
 
 
-def _phases(batch: int, prompt: int, generate: int) -> list[tuple[Phase, int]]:
-    """Reading and writing, and the steps of each."""
-    reading = Phase(batch=batch, tokens=prompt, context=prompt)
-    writing = Phase(batch=batch, tokens=1, context=prompt + np.arange(1, generate + 1))
-    return [(reading, 1), (writing, generate)]
+def _phases(plan: Plan, batch: int, prompt: int, generate: int) -> list[tuple[Phase, int, bool]]:
+    """Reading and writing, the steps of each, and whether it is reading: what one micro-batch does."""
+    each = micro_batch(plan, batch)
+    reading = Phase(batch=each, tokens=prompt, context=prompt)
+    writing = Phase(batch=each, tokens=1, context=prompt + np.arange(1, generate + 1))
+    return [(reading, 1, True), (writing, generate, False)]
 
 
-def _attention(plan: Plan, path: str) -> str:
-    """The product of activations beside which vector work runs: in its layer, or in the last."""
-    layer = layer_of(path)
-    return layer_path(plan.config.num_hidden_layers - 1 if layer is None else layer, DYNAMIC[0])
-
-
-def _vector_device(plan: Plan, path: str) -> str | None:
-    """The device of vector work: the one beside it, or where that has only products, the first that can do it."""
-    beside = plan.assignment[_attention(plan, path)]
-    able = (name for name, device in plan.system.devices.items() if not isinstance(device.model, PRODUCTS_ONLY))
-    return beside if not isinstance(plan.system.devices[beside].model, PRODUCTS_ONLY) else next(able, None)
+def micro_batch(plan: Plan, batch: Any) -> Any:
+    """Sequences of one of the parts that a batch is cut into; raises StudyError if they are not alike."""
+    groups = plan.system.micro_batches
+    if np.any(np.asarray(batch) % groups):
+        raise StudyError(f"batch = {batch} cannot be cut into {groups} equal parts, as many as micro_batches says")
+    return batch // groups

@@ -1,6 +1,6 @@
 """What each device of a system does in a phase of a plan, and what that costs, family by family."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -8,11 +8,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pim.costs import digital_macro_cost, near_dram_cost, roofline_cost
+from pim.costs import digital_macro_cost, macro_cost, near_dram_cost, roofline_cost
+from pim.costs.blocks import NOTHING, Block, block_of
 from pim.costs.digital_cost import digital_cost, digital_notes, product_values, unit_cost
 from pim.costs.digital_operands import assumed_operands
 from pim.costs.ledger import FREE, Ledger, kind, ledger_of
-from pim.costs.macro_cost import leakage_power, matrix_cost, uncounted
 from pim.costs.operands import uniform_operands
 from pim.devices.components.special_functions import WORK, Operations
 from pim.devices.digital_macro import DigitalMacro
@@ -23,151 +23,202 @@ from pim.devices.roofline import Roofline
 from pim.emulation import takes_activations
 from pim.llm_workloads.operators import DYNAMIC, Product, VectorWork, layer_of
 from pim.mapping.plan import Plan
+from pim.mapping.tensor_parallel import part_of_product, part_of_work
 
 PRODUCTS_ONLY = (AnalogMacro, DigitalMacro, NearDram)
 """Devices that have no unit for vector work."""
 
-STEPS = 128
-"""Steps whose costs at the banks are found in one call, or a multiple of them."""
+POINTS, SORTS = 128, 8
+"""Points and sorts of operators whose costs are found in one call, or multiples of them: fewer compilations."""
 
 
 class Part(NamedTuple):
-    """What one device does in a phase, and what it costs by being there for the phase's time."""
+    """What the copies of one device do in a phase, and what they cost by being there for a time (s) at each point."""
 
-    work: Ledger
-    standing: Callable[[Any], Ledger]
+    work: Block
+    standing: Callable[[Any], Block]
     notes: Callable[[], tuple[str, ...]]
     """Looked for when asked for: they read values that may be traced."""
 
 
-def device_part(plan: Plan, name: str, work: list[Product], vector: list[VectorWork], steps: int) -> Part:
-    """The part of one device of a plan's system in a phase of `steps` steps.
+IDLE = Part(NOTHING, lambda latency: NOTHING, tuple)
+
+
+def device_part(plan: Plan, name: str, work: list[Product], vector: list[VectorWork], points: int) -> Part:
+    """The part of one device of a plan's system in a phase.
 
     Args:
-        plan: the plan.
+        plan: the plan, as it is in that phase.
         name: of the device in its system.
         work: the products that it runs.
         vector: the vector work that it does.
-        steps: of the phase, over which counts run where they are arrays.
+        points: over which counts run where they are arrays: steps, or a sweep.
     """
     model = plan.system.devices[name].model
-    if isinstance(model, AnalogMacro):
-        return _on_arrays(plan, name, model, work, steps)
-    if isinstance(model, DigitalMacro):
-        return _on_digital_macro(plan, name, model, work, steps)
+    if isinstance(model, AnalogMacro | DigitalMacro):
+        return _on_arrays(plan, name, model, work, points)
     if isinstance(model, DigitalUnit):
-        return _on_digital(plan, name, model, work, vector, steps)
+        return _on_digital(plan, name, model, work, vector, points)
     if isinstance(model, Roofline):
-        return _on_roofline(plan, name, model, work, vector, steps)
+        return _on_roofline(plan, name, model, work, vector, points)
     if isinstance(model, NearDram):
-        return _on_near_dram(plan, name, model, work, steps)
-    return _for_free([item.path for item in (*work, *vector)])
+        return _on_near_dram(plan, name, model, work, points)
+    return _for_free(_sorted(plan, [*work, *vector]))
 
 
-def _on_arrays(plan: Plan, name: str, macro: AnalogMacro, work: list[Product], steps: int) -> Part:
+# Operators of the same counts are priced once -----------------------------------------------------------------------
+
+
+class Sort(NamedTuple):
+    """What operators of the same counts have in common: their kind and their layer's window, or who they are."""
+
+    kind: str
+    window: int | None = None
+    path: str | None = None
+
+
+def _sorted(plan: Plan, items: Sequence[Any], known: Any = ()) -> dict[Sort, list[Any]]:
+    """Products and vector work by their sort; those with statistics of their own are of a sort of their own."""
+    found: dict[Sort, list[Any]] = {}
+    for item in items:
+        layer = layer_of(item.path)
+        window = None if layer is None else plan.config.window(layer)
+        path = item.path if item.path in known else None
+        found.setdefault(Sort(kind(item.path), window, path), []).append(item)
+    return found
+
+
+def _members(sorts: dict[Sort, list[Any]]) -> list[list[str]]:
+    return [[item.path for item in items] for items in sorts.values()]
+
+
+def _table(counts: Sequence[tuple[Any, ...]], points: int, *, alone: bool = False) -> np.ndarray:
+    """Counts of each sort at each point, [counts, sorts, points], the last of both once more up to a shared length.
+
+    With `alone` a single point stands for all if nothing differs from one to the other.
+    """
+    single = alone and all(np.size(value) == 1 for row in counts for value in row)
+    length = 1 if single else POINTS * -(-points // POINTS)
+    each = [[_lengthened(value, 1 if single else points, length) for value in row] for row in counts]
+    whole = np.moveaxis(np.array(each, np.float64), 1, 0)
+    return np.pad(whole, ((0, 0), (0, -len(counts) % SORTS), (0, 0)), mode="edge")
+
+
+def _lengthened(value: Any, points: int, length: int) -> np.ndarray:
+    return np.pad(np.broadcast_to(np.asarray(value, np.float64).reshape(-1), points), (0, length - points), mode="edge")
+
+
+def _block(ledger: Ledger, sorts: dict[Sort, list[Any]], points: int, parts: Any = 1) -> Block:
+    """A block of what was priced: the sorts and points that were asked for, and as many parts as share each."""
+    ledger = ledger.map(lambda figures: figures[:, : len(sorts), :points])
+    return Block(ledger if np.size(parts) == 1 and parts == 1 else in_parts(ledger, parts), _members(sorts))
+
+
+def in_parts(ledger: Ledger, parts: Any) -> Ledger:
+    """The ledger of parts that are done side by side: the energy and area of all, the time of one."""
+    each = jnp.asarray(parts, jnp.float32)[None]
+    return replace(ledger, energy=ledger.energy * each, area=ledger.area * each)
+
+
+def _shared_products(
+    plan: Plan, name: str, sorts: dict[Sort, list[Product]], points: int
+) -> tuple[list[Product], np.ndarray]:
+    """What one copy of a device has of a product of each sort, and how many such parts there are, [sorts, points]."""
+    found = [part_of_product(items[0], plan.system.sharing(name)) for items in sorts.values()]
+    parts = [np.broadcast_to(np.asarray(parts, np.float64).reshape(-1), points) for _, parts in found]
+    return [part for part, _ in found], np.array(parts).reshape(len(found), points)
+
+
+# Families of devices ------------------------------------------------------------------------------------------------
+
+
+def _on_arrays(plan: Plan, name: str, macro: AnalogMacro | DigitalMacro, work: list[Product], points: int) -> Part:
     """Matrices of weights in arrays, priced in one call."""
     if not work:
-        return Part(EMPTY, lambda latency: EMPTY, tuple)
-    paths = [product.path for product in work]
-    n_in, n_out, vectors = (
-        np.array([getattr(product, field) for product in work]) for field in ("n_in", "n_out", "vectors")
-    )
-    known = [plan.operands.get(path) for path in paths]
-    assumed = uniform_operands(macro)
-    each = [operands if operands is not None else assumed for operands in known]
-    stacked = jax.tree.map(lambda *values: jnp.stack(values), *(replace(o, source="") for o in each))
-    ledger = _repeated(matrix_cost(macro, n_in, n_out, vectors, stacked), steps).without("leakage").spread(paths)
-    power = leakage_power(macro, n_in, n_out)
-    silent = jnp.zeros_like(power)
+        return IDLE
+    costs: Any = macro_cost if isinstance(macro, AnalogMacro) else digital_macro_cost
+    assumed = uniform_operands(macro) if isinstance(macro, AnalogMacro) else assumed_operands(macro)
+    sorts = _sorted(plan, work, plan.operands)
+    known = [plan.operands.get(items[0].path) for items in sorts.values()]
+    n_in, n_out, vectors = _table([(i[0].n_in, i[0].n_out, i[0].vectors) for i in sorts.values()], points, alone=True)
+    each = [replace(assumed if operands is None else operands, source="") for operands in known]
+    each += [each[-1]] * (len(n_in) - len(each))
+    stacked = jax.tree.map(lambda *values: jnp.stack(values)[:, None], *each)
+    ledger = costs.matrix_cost(macro, n_in[:, :1], n_out[:, :1], vectors, stacked).without("leakage")
+    power = costs.leakage_power(macro, *(size[: len(sorts), :1].astype(np.int32) for size in (n_in, n_out)))
 
-    def standing(latency) -> Ledger:
-        return Ledger(tuple(paths), ("leakage",) * len(paths), power * latency, silent, silent)
+    def standing(latency: Any) -> Block:
+        leaking = (power * latency[None])[None]
+        ledger = Ledger(("leakage",), ("leakage",), leaking, jnp.zeros_like(leaking), jnp.zeros_like(leaking))
+        return Block(ledger, _members(sorts))
 
-    missing = known.count(None)
-    told = f"{name}: operand statistics " + (
-        each[0].source if not missing else f"{assumed.source} ({missing} of {len(paths)} matrices): calibrate the plan"
-    )
-    return Part(ledger, standing, lambda: (told, *(f"{name}: {note}" for note in uncounted(macro))))
+    def notes() -> tuple[str, ...]:
+        missing = sum(len(i) for i, operands in zip(sorts.values(), known, strict=True) if operands is None)
+        return tuple(f"{name}: {note}" for note in _array_notes(macro, known, assumed, missing, len(work)))
 
-
-def _repeated(ledger: Ledger, steps: int) -> Ledger:
-    """The ledger of that many steps: a token waits for the one before it, so that pipelines fill anew."""
-    return replace(ledger, energy=ledger.energy * steps, latency=ledger.latency * steps)
+    return Part(_block(ledger, sorts, points), standing, notes)
 
 
-Sort = tuple[str, int | None]
-"""What operators of the same counts have in common: their kind, and the window of their layer."""
-
-
-def _sort(plan: Plan, path: str) -> Sort:
-    layer = layer_of(path)
-    return kind(path), None if layer is None else plan.config.window(layer)
+def _array_notes(macro: Any, known: list[Any], assumed: Any, missing: int, matrices: int) -> tuple[str, ...]:
+    if isinstance(macro, DigitalMacro):
+        told = assumed if None in known else known[0]  # each that is not measured is assumed, which is then said
+        return digital_macro_cost.notes(macro, told)
+    source = f"{assumed.source} ({missing} of {matrices} matrices): calibrate the plan" if missing else known[0].source
+    return f"operand statistics {source}", *macro_cost.uncounted(macro)
 
 
 def _on_digital(
-    plan: Plan, name: str, unit: DigitalUnit, work: list[Product], vector: list[VectorWork], steps: int
+    plan: Plan, name: str, unit: DigitalUnit, work: list[Product], vector: list[VectorWork], points: int
 ) -> Part:
-    """Products and vector work on a digital unit; operators of one sort are the same, and priced once."""
+    """Products and vector work on a digital unit."""
+    count = plan.system.count(name)
+
+    def standing(latency: Any) -> Block:
+        return _there(unit_cost(unit, latency, name), name, count)
+
     if not work and not vector:
-        return Part(EMPTY, lambda latency: unit_cost(unit, latency, name), tuple)
-    counts = {_sort(plan, p.path): (p.macs, p.read, p.vectors_if_used, p.moved, 0, 0, 0, 0) for p in work}
+        return Part(NOTHING, standing, tuple)
+    products, elementwise = _sorted(plan, work), _sorted(plan, vector)
+    mine, parts = _shared_products(plan, name, products, points)
+    counts = [(p.macs, p.read, p.vectors_if_used, p.moved, 0, 0, 0, 0) for p in mine]
+    each = [part_of_work(items[0], plan.system.sharing(name)) for items in elementwise.values()]
     # each element of vector work is read and written
-    counts |= {_sort(plan, v.path): (0, 0, 0, 2 * v.elements, v.ops, *WORK[v.kind](v.elements)) for v in vector}
-    macs, held, vectors, moved, ops, *done = _table(counts, steps)
+    counts += [(0, 0, 0, 2 * v.elements, v.ops, *WORK[v.kind](v.elements)) for v, _ in each]
+    macs, held, vectors, moved, ops, *done = _table(counts, points)
     values = product_values(unit, held, vectors, moved)
     ledger = digital_cost(unit, macs=macs, values=values, ops=ops, work=Operations(*done))
-    held_at_the_end = sum(np.max(product.held) for product in work)
+    held_at_the_end = sum(np.max(product.held) for product in work) / count
     return Part(
-        _spread_sorts(plan, ledger, list(counts), [item.path for item in (*work, *vector)]),
-        lambda latency: unit_cost(unit, latency, name),
+        _block(ledger, products | elementwise, points, _parts(parts, [n for _, n in each], points)),
+        standing,
         lambda: tuple(f"{name}: {note}" for note in digital_notes(unit, held_at_the_end)),
     )
 
 
-def _table(counts: dict[Sort, tuple[Any, ...]], steps: int) -> np.ndarray:
-    """The counts of each sort of operator, at each step: [counts, sorts, steps]."""
-    rows = [[np.broadcast_to(value, steps) for value in row] for row in counts.values()]
-    return np.moveaxis(np.array(rows, np.float32), 1, 0)
+def _parts(products: np.ndarray, vector: list[int], points: int) -> Any:
+    """How many parts there are of products and of vector work, [sorts, points]; 1 where nothing is shared."""
+    found = np.concatenate([products, np.broadcast_to(np.array(vector, np.float64)[:, None], (len(vector), points))])
+    return 1 if (found == 1).all() else found
 
 
-def _spread_sorts(plan: Plan, ledger: Ledger, sorts: list[Sort], paths: list[str]) -> Ledger:
-    """A ledger over [sorts, steps], summed over the steps and given to each operator of its sort."""
-    column = np.array([sorts.index(_sort(plan, path)) for path in paths])
-    return ledger.map(lambda values: values.sum(axis=-1)[:, column]).spread(paths)
-
-
-def _on_digital_macro(plan: Plan, name: str, macro: DigitalMacro, work: list[Product], steps: int) -> Part:
-    """Matrices of weights in digital macros, priced in one call."""
-    if not work:
-        return Part(EMPTY, lambda latency: EMPTY, tuple)
-    paths = [product.path for product in work]
-    n_in, n_out, vectors = (
-        np.array([getattr(product, field) for product in work]) for field in ("n_in", "n_out", "vectors")
-    )
-    known, assumed = [plan.operands.get(path) for path in paths], assumed_operands(macro)
-    each = [replace(assumed if operands is None else operands, source="") for operands in known]
-    stacked = jax.tree.map(lambda *values: jnp.stack(values), *each)
-    ledger = _repeated(digital_macro_cost.matrix_cost(macro, n_in, n_out, vectors, stacked), steps)
-    ledger = ledger.without("leakage").spread(paths)
-    power = digital_macro_cost.leakage_power(macro, n_in, n_out)
-    silent = jnp.zeros_like(power)
-
-    def standing(latency) -> Ledger:
-        return Ledger(tuple(paths), ("leakage",) * len(paths), power * latency, silent, silent)
-
-    told = assumed if None in known else known[0]  # each that is not measured is assumed, which is then said
-    return Part(ledger, standing, lambda: tuple(f"{name}: {note}" for note in digital_macro_cost.notes(macro, told)))
+def _there(ledger: Ledger, name: str, count: int) -> Block:
+    """What so many copies of a device cost by being there, from the ledger of one over points."""
+    each = ledger.map(lambda figures: figures if figures.ndim == 2 else figures[:, None])
+    return block_of(each.map(lambda figures: figures * count), name)
 
 
 def _on_roofline(
-    plan: Plan, name: str, roofline: Roofline, work: list[Product], vector: list[VectorWork], steps: int
+    plan: Plan, name: str, roofline: Roofline, work: list[Product], vector: list[VectorWork], points: int
 ) -> Part:
-    """Products and vector work on a roofline, operator by operator: what is written anew goes to the memory too."""
+    """Products and vector work on a roofline: what is written anew goes to the memory too."""
     if not work and not vector:
-        return Part(EMPTY, lambda latency: EMPTY, tuple)
-    counts = {_sort(plan, p.path): (2 * p.macs, p.read + p.written + p.moved) for p in work}
-    counts |= {_sort(plan, v.path): (v.ops, 2 * v.elements) for v in vector}
-    operations, values = _table(counts, steps)
+        return IDLE
+    products, elementwise = _sorted(plan, work), _sorted(plan, vector)
+    mine, parts = _shared_products(plan, name, products, points)
+    each = [part_of_work(items[0], plan.system.sharing(name)) for items in elementwise.values()]
+    counts = [(2 * p.macs, p.read + p.written + p.moved) for p in mine]
+    counts += [(v.ops, 2 * v.elements) for v, _ in each]
+    operations, values = _table(counts, points)
     ledger = roofline_cost.roofline_cost(roofline, operations=operations, values=values)
 
     def notes() -> tuple[str, ...]:
@@ -175,55 +226,53 @@ def _on_roofline(
         return tuple(f"{name}: {note}" for note in told)
 
     return Part(
-        _spread_sorts(plan, ledger, list(counts), [item.path for item in (*work, *vector)]),
-        lambda latency: roofline_cost.die_cost(roofline, name),
+        _block(ledger, products | elementwise, points, _parts(parts, [n for _, n in each], points)),
+        lambda latency: _there(roofline_cost.die_cost(roofline, name), name, plan.system.count(name)),
         notes,
     )
 
 
-def _on_near_dram(plan: Plan, name: str, device: NearDram, work: list[Product], steps: int) -> Part:
+def _on_near_dram(plan: Plan, name: str, device: NearDram, work: list[Product], points: int) -> Part:
     """Products at the banks, operator by operator, and the writing of new keys and values."""
     if not work:
-        return Part(EMPTY, lambda latency: EMPTY, tuple)
-    sorts = {_sort(plan, product.path): product for product in work}
-    ledgers = [_at_banks(device, product, steps) for product in sorts.values()]
-    stacked = jax.tree.map(lambda *rows: jnp.stack(rows, axis=1), *ledgers)
-    held = sum(np.max(product.held) for product in work)
+        return IDLE
+    sorts, count = _sorted(plan, work), plan.system.count(name)
+    mine, parts = _shared_products(plan, name, sorts, points)
+    stacked = jax.tree.map(lambda *rows: jnp.stack(rows, axis=1), *(_at_banks(device, p, points) for p in mine))
+    held = sum(np.max(product.held) for product in work) / count
 
     def notes() -> tuple[str, ...]:
-        told = (*near_dram_cost.plan_notes(device, sorts.values(), held), *_exact_attention(device, work))
+        told = (*near_dram_cost.plan_notes(device, mine, held), *_exact_attention(device, work))
         return tuple(f"{name}: {note}" for note in told)
 
     return Part(
-        _spread_sorts(plan, stacked, list(sorts), [product.path for product in work]),
-        lambda latency: near_dram_cost.standing(device, latency).named(name),
+        _block(stacked, sorts, points, _parts(parts, [], points)),
+        lambda latency: _there(near_dram_cost.standing(device, latency), name, count),
         notes,
     )
 
 
-def _at_banks(device: NearDram, product: Product, steps: int) -> Ledger:
-    """One operator over the steps of a phase, [rows, steps]."""
-    filled = STEPS * -(-steps // STEPS)
+def _at_banks(device: NearDram, product: Product, points: int) -> Ledger:
+    """One operator over the points, [rows, points]."""
+    filled = POINTS * -(-points // POINTS)
 
-    def at_each_step(size: Any) -> np.ndarray:
-        """A size at each step, and the last once more up to a length that phases and plans share: one compilation."""
-        return np.pad(np.broadcast_to(np.asarray(size), steps), (0, filled - steps), mode="edge")
+    def at_each(size: Any) -> np.ndarray:
+        """A size at each point, and the last once more up to a shared length."""
+        return np.pad(np.broadcast_to(np.asarray(size).reshape(-1), points), (0, filled - points), mode="edge")
 
     def spent(operation: str, *sizes: Any) -> Ledger:
-        return near_dram_cost.work_cost(device, *map(at_each_step, sizes), operation=operation, alone=False)
+        return near_dram_cost.work_cost(device, *map(at_each, sizes), operation=operation, alone=False)
 
     n_in, n_out, vectors, copies = product.n_in, product.n_out, product.vectors, product.copies
     if not product.dynamic:
-        used = at_each_step(product.used)[None]
-        ledger = spent("gemv", n_in, n_out, product.vectors_if_used, copies).map(lambda figures: figures * used)
-    else:
-        keys = product.path.endswith(DYNAMIC[0])
-        size = n_in if keys else n_out
-        done = spent("score" if keys else "context", n_in, n_out, vectors, copies)
-        tokens = np.floor_divide(product.written, copies * size)
-        written = spent("append_key" if keys else "append_value", size, 1, tokens, copies)
-        ledger = jax.tree.map(jnp.add, done, written)
-    return ledger.map(lambda figures: figures[:, :steps])
+        used = at_each(product.used)[None]
+        return spent("gemv", n_in, n_out, product.vectors_if_used, copies).map(lambda figures: figures * used)
+    keys = product.path.endswith(DYNAMIC[0])
+    size = n_in if keys else n_out
+    done = spent("score" if keys else "context", n_in, n_out, vectors, copies)
+    tokens = np.floor_divide(product.written, copies * size)
+    written = spent("append_key" if keys else "append_value", size, 1, tokens, copies)
+    return jax.tree.map(jnp.add, done, written)
 
 
 def _exact_attention(device: Any, work: list[Product]) -> list[str]:
@@ -233,11 +282,8 @@ def _exact_attention(device: Any, work: list[Product]) -> list[str]:
     return ["products of two activations are priced here, but computed exactly: its format is not applied"]
 
 
-def _for_free(paths: list[str]) -> Part:
-    if not paths:
-        return Part(EMPTY, lambda latency: EMPTY, tuple)
-    zero = jnp.zeros(len(paths))
-    return Part(ledger_of([("ideal", zero, zero, zero)]).spread(paths), lambda latency: EMPTY, lambda: (FREE,))
-
-
-EMPTY = Ledger((), (), *(jnp.zeros(0) for _ in range(3)))
+def _for_free(sorts: dict[Sort, list[Any]]) -> Part:
+    if not sorts:
+        return IDLE
+    zero = jnp.zeros((len(sorts), 1))
+    return Part(Block(ledger_of([("ideal", zero, zero, zero)]), _members(sorts)), IDLE.standing, lambda: (FREE,))

@@ -1,0 +1,116 @@
+"""A phase of a plan on its system: what its devices and links do, and how long the system is busy with it.
+
+The operators of a micro-batch run one after another. With P stages and m micro-batches in a phase of which one takes t,
+all have written a token after t or, where they are more than the stages, after t m/P: each stage then goes from one to
+the next without a pause. Reading takes t (1 + (m - 1)/P) until the last is through (Huang et al., GPipe, arXiv
+1811.06965, section 2.3, for the time in which a pipeline fills).
+"""
+
+from dataclasses import dataclass, replace
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from pim.costs.blocks import Block
+from pim.costs.ledger import Ledger, join
+from pim.costs.plan_parts import PRODUCTS_ONLY, Part, device_part
+from pim.costs.traffic import Traffic, traffic
+from pim.llm_workloads.operators import DYNAMIC, Phase, layer_of, layer_path, products, vector_work
+from pim.mapping.plan import Plan
+
+NO_VECTOR_WORK = "vector work (norms, softmax, activations) is not counted: no device of the system does it"
+
+
+@dataclass(frozen=True)
+class PhaseRun:
+    """What one micro-batch takes, device by device, and how the system goes through all of them.
+
+    Attributes:
+        parts: what each device does, by its name.
+        traffic: what goes over the links.
+        micro_batches: how many there are.
+        stretch: time of all micro-batches over that of one.
+        points: steps, or points of a sweep.
+        unserved: whether there is vector work that no device does.
+    """
+
+    parts: dict[str, Part]
+    traffic: Traffic
+    micro_batches: int
+    stretch: float
+    points: int
+    unserved: bool
+
+    @property
+    def busy(self) -> dict[str, Float[Array, "points"]]:
+        """Time (s) for which a micro-batch keeps each device, and the links, busy."""
+        times = {name: part.work.time for name, part in self.parts.items()}
+        return times | {"links": self.traffic.time}
+
+    @property
+    def time(self) -> Float[Array, "points"]:
+        """Time (s) that one micro-batch takes."""
+        return sum(self.busy.values(), jnp.zeros(1))
+
+    @property
+    def interval(self) -> Float[Array, "points"]:
+        """Time (s) that all of them take."""
+        return self.time * self.stretch
+
+    def blocks(self) -> list[Block]:
+        """The work of all micro-batches, and what devices cost by being there for as long as it takes."""
+        work = [*(part.work for part in self.parts.values()), *self.traffic.blocks]
+        return [*map(self._of_all, work), *(part.standing(self.interval) for part in self.parts.values())]
+
+    def _of_all(self, block: Block) -> Block:
+        ledger = block.ledger
+        each = replace(ledger, energy=ledger.energy * self.micro_batches, latency=ledger.latency * self.stretch)
+        return block._replace(ledger=each)
+
+    def summed(self) -> Ledger:
+        """The rows of every operator, summed over the points as steps."""
+        return join(block.summed(self.points) for block in self.blocks())
+
+    def by_kind(self) -> Ledger:
+        """The rows of every kind of operator, at each point."""
+        return join(block.by_kind(self.points) for block in self.blocks())
+
+    def notes(self) -> tuple[str, ...]:
+        """What is assumed and left out."""
+        told = [NO_VECTOR_WORK] if self.unserved else []
+        told += [note for part in self.parts.values() for note in part.notes()]
+        return tuple(dict.fromkeys([*told, *self.traffic.notes]))
+
+
+def phase_run(plan: Plan, phase: Phase, points: int, reading: bool) -> PhaseRun:
+    """A phase of a plan: reading prompts, or writing a token.
+
+    Args:
+        plan: the plan.
+        phase: the work of one micro-batch; its counts may be arrays.
+        points: length of those arrays.
+        reading: whether it is prefill, else decode.
+    """
+    plan, system = plan.in_phase("prefill" if reading else "decode"), plan.system
+    every, elementwise = products(plan.config, phase), vector_work(plan.config, phase)
+    parts, device_of = {}, {work.path: _vector_device(plan, work.path) for work in elementwise}
+    for name in system.devices:
+        mine = [product for product in every if plan.assignment[product.path] == name]
+        vector = [work for work in elementwise if device_of[work.path] == name]
+        parts[name] = device_part(plan, name, mine, vector, points)
+    groups, stages = system.micro_batches, system.pipeline
+    stretch = 1 + (groups - 1) / stages if reading else max(1.0, groups / stages)
+    return PhaseRun(parts, traffic(plan, phase, points), groups, stretch, points, None in device_of.values())
+
+
+def _vector_device(plan: Plan, path: str) -> str | None:
+    """The device of vector work: that of the attention of its layer, or of the last, beside which it runs.
+
+    Where that has only products it is the first that can do it.
+    """
+    layer = layer_of(path)
+    beside = plan.assignment[layer_path(plan.config.num_hidden_layers - 1 if layer is None else layer, DYNAMIC[0])]
+    if not isinstance(plan.system.devices[beside].model, PRODUCTS_ONLY):
+        return beside
+    able = (name for name, device in plan.system.devices.items() if not isinstance(device.model, PRODUCTS_ONLY))
+    return next(able, None)
