@@ -6,7 +6,8 @@ values it goes into the input, in front of the converter. Converters and cells a
 
 The errors of cells are those of the array that a document's head has for a run of positions, so that they depend on
 document, head and position alone: the tokens to come, and how many there are, change nothing. Written anew at each
-step of decoding they are the same cells. A word line whose weight is zero is not selected: its value may not be there.
+step of decoding they are the same cells. A word line whose weight is zero is not selected, and an array without any
+that is selected is not read: their values may not be there.
 """
 
 from dataclasses import replace
@@ -94,7 +95,8 @@ def _of_head(
         driven = Driven(*drive(macro, x if keys else x * scale[None], full_scale))
 
         def of_array(crossbar: Crossbar, number: Array, levels: Driven) -> Array:
-            return product_of_levels(crossbar, macro, levels, rows, site.of_array(head, number)).total()
+            y = product_of_levels(crossbar, macro, levels, rows, site.of_array(head, number)).total()
+            return y if keys else jnp.where(levels.selected.any(axis=1)[:, None], y, 0.0)
 
         if keys:
             y = jax.vmap(of_array, in_axes=(0, 0, None))(arrays, numbers, driven)
