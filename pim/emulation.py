@@ -23,6 +23,7 @@ from pim.devices.random import name_id, site_key
 from pim.devices.record import part, record, static
 from pim.errors import StudyError
 from pim.formulation import ANALOG, Formulation, choose
+from pim.gain_attention import engine_of
 from pim.holding import reading_time
 from pim.llm_workloads.operators import DYNAMIC, layer_path
 from pim.llm_workloads.transformer import Matmul, Stateless, digital_matmul, head_matrix
@@ -119,6 +120,16 @@ def activation_of(plan: Plan, layers: range) -> TabledSilu | None:
     return TabledSilu(jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (len(layers), *leaf.shape)), table))
 
 
+FUNCTIONS = ("ffn.activation", "attention.engine")
+"""Entries of a layer that take the place of the model's own functions."""
+
+
+def functions_of(plan: Plan, layers: range) -> dict[str, Any]:
+    """Those of `FUNCTIONS` that devices have for a run of layers, with a leading axis of layers."""
+    found = dict(zip(FUNCTIONS, (activation_of(plan, layers), engine_of(plan, layers)), strict=True))
+    return {name: function for name, function in found.items() if function is not None}
+
+
 def _on_activations(
     device: Any,
     operator: str,
@@ -185,8 +196,7 @@ def program_model(plan: Plan, key: Key[Array, ""] | None, time: float | None = N
             path = layer_path(layers.start, operator)
             if takes_activations(plan.model_of(path)):
                 segment[operator] = Written(plan.assignment[path])
-        activation = activation_of(plan, layers)
-        segments.append(segment if activation is None else {**segment, "ffn.activation": activation})
+        segments.append({**segment, **functions_of(plan, layers)})
     outer = {path: _program_outer(plan, path, params, key, time) for path in plan.config.outer_shapes}
     return {**params, "segments": segments, **{path: held for path, held in outer.items() if held is not None}}
 

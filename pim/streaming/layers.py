@@ -13,7 +13,7 @@ from pim.devices.digital_macro import DigitalMacro
 from pim.devices.holder import Holder
 from pim.devices.macro import AnalogMacro
 from pim.devices.random import name_id
-from pim.emulation import Written, activation_of, formulation_of, hook, takes_activations
+from pim.emulation import Written, formulation_of, functions_of, hook, takes_activations
 from pim.holding import reading_time
 from pim.llm_workloads import transformer
 from pim.llm_workloads.config import ModelConfig
@@ -41,8 +41,7 @@ def placed_layer(
         path = layer_path(index, operator)
         if takes_activations(plan.model_of(path)):
             found[operator] = Written(plan.assignment[path])
-    activation = activation_of(plan, range(index, index + 1))
-    return found if activation is None else {**found, "ffn.activation": jax.tree.map(lambda leaf: leaf[0], activation)}
+    return {**found, **jax.tree.map(lambda leaf: leaf[0], functions_of(plan, range(index, index + 1)))}
 
 
 def placed_outer(
