@@ -33,6 +33,7 @@ FIT = [0.17393044, 0.15653739, 0.14088365, 0.12679529, 5.51975209, 4.96777688, 4
 """C_ij of equation 4, i first, as the authors' code has them (modules/model_gpt.py)."""
 ON_ENGINE = (("layers.*.attention.qk", "engine"), ("layers.*.attention.pv", "engine"))
 RNG = np.random.default_rng(5)
+attend = jax.jit(GainAttention.__call__)
 
 
 def array(x: Any) -> jax.Array:
@@ -117,7 +118,8 @@ def test_the_oracle_meets_every_corner():
 
 def test_levels_are_those_of_the_source():
     ramp = jnp.linspace(-2, 2, 4001)
-    pulses, cells, counts = (np.unique(codes(ramp, *how)) for how in ((16, 0.0, 1.0), (8, 0.0, 0.9), (32, -1.0, 1.0)))
+    pulses, cells = np.unique(codes(ramp, 16, 0.0, 1.0)), np.unique(codes(ramp, 8, 0.0, 0.9))
+    counts = np.unique(codes(ramp, 32, -1.0, 1.0))
     np.testing.assert_array_equal(pulses, np.arange(16))
     np.testing.assert_array_equal(cells, np.arange(8))
     np.testing.assert_array_equal(counts, np.arange(-16, 17))  # the code rounds 15.5 to even
@@ -153,24 +155,24 @@ def test_what_is_stored_leaks_with_every_token():
 
 
 def test_tokens_behind_the_window_are_gone():
-    engine = replace(CUBIC, window=64)
-    query, keys, values = RNG.normal(0.4, 0.3, (1, 4)), *RNG.normal(0.1, 0.3, (2, 200, 4))
-    before, _ = one_head(engine, query, keys, values, [150])
-    other = np.where(np.arange(200)[:, None] <= 150 - 64, 3.0, keys)
-    np.testing.assert_array_equal(one_head(engine, query, other, np.flip(other), [86])[0].shape, (1, 4))
-    np.testing.assert_array_equal(
-        one_head(engine, query, other, np.where(other == 3.0, -3.0, values), [150])[0], before
-    )
-    seen_still = np.where(np.arange(200)[:, None] == 150 - 63, 3.0, keys)
-    assert (one_head(engine, query, seen_still, values, [150])[0] != before).any()
+    engine, place = replace(CUBIC, window=64), np.arange(200)[:, None]
+    query, (keys, values) = RNG.normal(0.4, 0.3, (1, 4)), RNG.normal(0.1, 0.3, (2, 200, 4))
+
+    def at_150(changed):
+        some = (np.where(changed, other, x) for x, other in ((keys, 3.0), (values, -3.0)))
+        return one_head(engine, query, *some, [150])[0]
+
+    np.testing.assert_array_equal(at_150(place <= 150 - 64), at_150(place < 0))
+    np.testing.assert_array_equal(at_150(place > 150), at_150(place < 0))
+    assert (at_150(place == 150 - 63) != at_150(place < 0)).any()
 
 
 def test_a_group_of_queries_reads_the_arrays_of_its_keys():
     query = array(RNG.normal(0.4, 0.3, (2, 5, 6, 4)))
     keys, values = array(RNG.normal(0.1, 0.3, (2, 2, 3, 5, 4)))
     seen, positions = jnp.tril(jnp.ones((2, 5, 5), bool)), jnp.broadcast_to(jnp.arange(5, dtype=jnp.int32), (2, 5))
-    grouped = CUBIC(query, keys, values, seen, positions)
-    repeated = CUBIC(query, jnp.repeat(keys, 2, axis=1), jnp.repeat(values, 2, axis=1), seen, positions)
+    grouped = attend(CUBIC, query, keys, values, seen, positions)
+    repeated = attend(CUBIC, query, jnp.repeat(keys, 2, axis=1), jnp.repeat(values, 2, axis=1), seen, positions)
     np.testing.assert_array_equal(grouped, repeated)
 
 
@@ -182,7 +184,7 @@ def test_scales_may_differ_by_head():
     )
     query, (keys, values) = array(RNG.normal(0.3, 0.3, (1, 4, 2, 3))), array(RNG.normal(0.1, 0.3, (2, 1, 2, 4, 3)))
     seen, positions = jnp.ones((1, 4, 4), bool), jnp.arange(4, dtype=jnp.int32)[None]
-    both = one(query, keys, values, seen, positions).reshape(4, 2, 3)
+    both = attend(one, query, keys, values, seen, positions).reshape(4, 2, 3)
     for head, (gain, shift, factor, base) in enumerate([(0.5, 0.1, 3.0, 0.0), (2.0, 0.0, 1.0, 0.5)]):
         scaled = replace(
             CUBIC, query=HeadScale(array(gain), array(shift)), output=HeadScale(array(factor), array(base))
