@@ -126,7 +126,7 @@ def read_points(file: Path) -> tuple[Point, ...]:
         table = tomllib.loads(file.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise DeviceError(f"{shown} is not valid TOML: {error}") from None
-    _known(table, ("point", "sources"), shown)
+    known_keys(table, ("point", "sources"), shown)
     points = table.get("point", [])
     if not isinstance(points, list) or not points or not all(isinstance(point, Mapping) for point in points):
         raise DeviceError(f"{shown}: it holds no points; give each as a table [[point]]")
@@ -139,27 +139,21 @@ def read_points(file: Path) -> tuple[Point, ...]:
 
 def _point(entry: Mapping[str, Any], index: int, file: Path, shown: str, own_sources: Mapping[str, Any]) -> Point:
     where = f"{shown}: point {entry.get('name', index + 1)!r} of {entry.get('device', 'no device')}"
-    _known(entry, (*_NEEDED, *_OPTIONAL), where)
+    known_keys(entry, (*_NEEDED, *_OPTIONAL), where)
     for key in _NEEDED:
         if key not in entry:
             raise DeviceError(f"{where}: the key {key!r} is missing")
     for key, value in entry.items():
-        _kind(value, (_NEEDED | _OPTIONAL)[key], f"{where}: {key}")
+        check_kind(value, (_NEEDED | _OPTIONAL)[key], f"{where}: {key}")
     relative = entry.get("relative_to")
     if relative is not None:
-        _known(relative, ("set", "operands"), f"{where}: relative_to")
+        known_keys(relative, ("set", "operands"), f"{where}: relative_to")
     _check_figure(entry["figure"], where)
     unit = "1" if relative is not None or entry["figure"].startswith(SHARES) else FIGURES[entry["figure"]]
     if entry["unit"] != unit:
         raise DeviceError(f"{where}: unit = {entry['unit']!r}, but {_told(entry['figure'], relative)} is in {unit!r}")
     device_file = _device_file(entry["device"], file, where)
-    grade = entry.get("grade", "stated")
-    if grade not in POINT_GRADES:
-        raise DeviceError(f"{where}: grade = {grade!r} is none of {', '.join(POINT_GRADES)}")
-    if not (math.isfinite(entry["value"]) and math.isfinite(entry["tolerance"])):
-        raise DeviceError(f"{where}: value and tolerance must be finite")
-    if not entry["tolerance"] > 0 or entry["value"] == 0:
-        raise DeviceError(f"{where}: value and tolerance cannot be zero, and the tolerance is positive")
+    check_value(entry, where)
     return Point(
         chip=file.parent.name if file.name == FILE else file.stem,
         device=entry["device"],
@@ -173,24 +167,36 @@ def _point(entry: Mapping[str, Any], index: int, file: Path, shown: str, own_sou
         under=_circumstances(entry, where),
         relative_to=None if relative is None else _circumstances(relative, f"{where}: relative_to"),
         shape=_shape(entry.get("shape"), where),
-        vectors=_count(entry.get("vectors"), f"{where}: vectors"),
-        copies=_count(entry.get("copies"), f"{where}: copies") or 1,
+        vectors=whole_number(entry.get("vectors"), f"{where}: vectors"),
+        copies=whole_number(entry.get("copies"), f"{where}: copies") or 1,
         fitted=entry.get("fitted", False),
-        grade=grade,
+        grade=entry.get("grade", "stated"),
         note=entry.get("note", ""),
         why=entry.get("why", ""),
         where=where,
     )
 
 
-def _known(table: Mapping[str, Any], keys: Iterable[str], where: str) -> None:
+def check_value(entry: Mapping[str, Any], where: str) -> None:
+    """Raise DeviceError for a figure or a tolerance that is none, and for a grade that is not known."""
+    grade = entry.get("grade", "stated")
+    if grade not in POINT_GRADES:
+        raise DeviceError(f"{where}: grade = {grade!r} is none of {', '.join(POINT_GRADES)}")
+    if not (math.isfinite(entry["value"]) and math.isfinite(entry["tolerance"])):
+        raise DeviceError(f"{where}: value and tolerance must be finite")
+    if not entry["tolerance"] > 0 or entry["value"] == 0:
+        raise DeviceError(f"{where}: value and tolerance cannot be zero, and the tolerance is positive")
+
+
+def known_keys(table: Mapping[str, Any], keys: Iterable[str], where: str) -> None:
+    """Raise DeviceError, with the nearest one, for a key that is none of these."""
     for key in table:
         if key not in keys:
             raise DeviceError(f"{where}: unknown key {key!r}; {nearest(key, keys)}")
 
 
-def _kind(value: Any, kind: Any, where: str) -> None:
-    """An integer is a number, a truth value is none."""
+def check_kind(value: Any, kind: Any, where: str) -> None:
+    """Raise DeviceError for a value of another kind: an integer is a number, a truth value is none."""
     fits = isinstance(value, (int, float) if kind is float else kind) and (kind is bool or not isinstance(value, bool))
     if not fits:
         raise DeviceError(f"{where} = {value!r} is not {_CALLED[kind]}")
@@ -226,11 +232,11 @@ def _source(key: str, device_file: Path, own: Mapping[str, Any], where: str) -> 
 
 def _circumstances(entry: Mapping[str, Any], where: str) -> Circumstances:
     changes, operands = entry.get("set", {}), entry.get("operands", {})
-    _kind(changes, Mapping, f"{where}: set")
-    _kind(operands, Mapping, f"{where}: operands")
-    _known(operands, STATISTICS, f"{where}: operands")
+    check_kind(changes, Mapping, f"{where}: set")
+    check_kind(operands, Mapping, f"{where}: operands")
+    known_keys(operands, STATISTICS, f"{where}: operands")
     for name, value in operands.items():
-        _kind(value, float, f"{where}: operands.{name}")
+        check_kind(value, float, f"{where}: operands.{name}")
         if not 0 <= value <= (math.inf if name == "g" else 1):
             limits = "0 or more" if name == "g" else "0 to 1"
             raise DeviceError(f"{where}: operands.{name} = {value:g}; it may be {limits}")
@@ -254,15 +260,16 @@ def _shape(sizes: Any, where: str) -> tuple[int, int] | None:
         return None
     if len(sizes) != 2:
         raise DeviceError(f"{where}: shape = {sizes!r} is not [n_in, n_out]")
-    n_in, n_out = (_count(size, f"{where}: shape") for size in sizes)
+    n_in, n_out = (whole_number(size, f"{where}: shape") for size in sizes)
     assert n_in is not None and n_out is not None
     return n_in, n_out
 
 
-def _count(value: Any, where: str) -> int | None:
+def whole_number(value: Any, where: str) -> int | None:
+    """A positive whole number, or None as it is; DeviceError for anything else."""
     if value is None:
         return None
-    _kind(value, int, where)
+    check_kind(value, int, where)
     if value < 1:
         raise DeviceError(f"{where} = {value!r} is not a positive whole number")
     return value

@@ -11,6 +11,7 @@ from pim.llm_workloads.known_shapes import known_shape, known_shapes
 from pim.llm_workloads.model import Model, load_model
 from pim.llm_workloads.operators import DYNAMIC, layer_operators, layer_path, operator_paths
 from pim.mapping.errors import MappingError
+from pim.mapping.fit import check_fit
 from pim.mapping.system import PHASES, System
 from pim.mapping.tiles import column_arrays
 
@@ -77,8 +78,8 @@ def place(model: Model | ModelConfig | str, system: System) -> Plan:
             model whose shapes are known, such as "llama-2-70b" (`pim.llm_workloads.known_shapes`).
         system: devices and rules.
 
-    Raises MappingError if a product of two activations would go to a device that holds weights only, or if an analog
-    array is too narrow for one weight.
+    Raises MappingError if a product of two activations would go to a device that holds weights only, if an analog
+    array is too narrow for one weight, or if there are too few arrays for the matrices.
 
     >>> plan = pim.place("tiny-stories", pim.inference_system(pim.preset("rram-techC"), pim.preset("digital-28nm")))
     """
@@ -90,6 +91,8 @@ def place(model: Model | ModelConfig | str, system: System) -> Plan:
     elsewhere = {path: name for path, name in decode.items() if name != assignment[path]}
     for path, name in (*assignment.items(), *elsewhere.items()):
         _check_device(system, path, name)
+    for where in (assignment, assignment | elsewhere):
+        check_fit(config, where, system)
     return Plan(config, system, assignment, model if isinstance(model, Model) else None, decode=elsewhere)
 
 

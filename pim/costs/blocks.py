@@ -1,6 +1,7 @@
 """Figures of many operators at many points at once, priced in one call, and the ledgers that are made of them."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -26,6 +27,19 @@ class Block(NamedTuple):
 
     def _each(self) -> Float[Array, "operators 1"]:
         return jnp.asarray([len(paths) for paths in self.members], jnp.float32)[:, None]
+
+    def times(self, points: int) -> list[tuple[str, Float[Array, "points"]]]:
+        """The time (s) of each operator."""
+        if not self.members:
+            return []
+        each = jnp.broadcast_to(self.ledger.latency.sum(axis=0), (len(self.members), points))
+        return [(path, each[i]) for i, paths in enumerate(self.members) for path in paths]
+
+    def times_over(self, times: int, slower: Float[Array, "points"]) -> "Block":
+        """The same work done so many times, in that many times the time of one."""
+        ledger = self.ledger
+        done = replace(ledger, energy=ledger.energy * times, latency=ledger.latency * slower[None, None])
+        return self._replace(ledger=done)
 
     def summed(self, steps: int) -> Ledger:
         """The rows of every operator, summed over so many steps; its area is the largest."""

@@ -18,6 +18,7 @@ from pim.costs.ledger import Cost, Ledger, join, quantity, square_millimetres
 from pim.costs.loading_cost import loading
 from pim.costs.phase_run import phase_run
 from pim.costs.plan_loading import PlanLoading
+from pim.costs.plan_silicon import DEFECTS, Silicon, silicon
 from pim.devices.components.memory_interface import MemoryInterface
 from pim.errors import StudyError
 from pim.llm_workloads.operators import Phase
@@ -121,6 +122,15 @@ class PlanCost:
         """Tokens written a second, over all sequences."""
         return self.decode_tokens / float(self.decode.latency)
 
+    def silicon(self, *, spares: float = 0.0, defects: float = DEFECTS) -> Silicon:
+        """Cells, area, reticles, yield of dies, and rates and energies by them; see `pim.costs.plan_silicon`.
+
+        >>> print(pim.cost(plan).silicon(spares=0.02))
+        """
+        if self.plan is None:
+            raise StudyError("this run does not say what it is the cost of: take what pim.cost returns, as it is")
+        return silicon(self, self.plan, spares=spares, defects=defects)
+
     def to_dict(self) -> dict[str, Any]:
         """Totals, rates, both phases and notes as plain values, ready for JSON."""
         names = ("energy", "latency", "area", "energy_per_token", "prefill_energy_per_token", "prefill_latency",
@@ -214,7 +224,7 @@ def _phases(plan: Plan, batch: int, prompt: int, generate: int) -> list[tuple[Ph
 
 def micro_batch(plan: Plan, batch: Any) -> Any:
     """Sequences of one of the parts that a batch is cut into; raises StudyError if they are not alike."""
-    groups = plan.system.micro_batches
+    groups = plan.system.groups
     if np.any(np.asarray(batch) % groups):
-        raise StudyError(f"batch = {batch} cannot be cut into {groups} equal parts, as many as micro_batches says")
+        raise StudyError(f"batch = {batch} cannot be cut into {groups} equal parts (micro_batches times interleave)")
     return batch // groups

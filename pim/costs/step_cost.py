@@ -129,7 +129,7 @@ def step_cost(plan: Plan, *, batch: Any = 1, context: Any, tokens: int = 1, acce
     run = phase_run(plan, phase, points, reading=False)
     ledger = run.by_kind().map(lambda figures: figures.reshape(-1, *shape))
     times = {name: np.asarray(jnp.broadcast_to(t, points)).reshape(shape) for name, t in run.busy.items()}
-    busy = {name: time * run.micro_batches / plan.system.pipeline for name, time in times.items()}
+    busy = {name: time * plan.system.groups / plan.system.pipeline for name, time in times.items()}
     beyond = int(context.max()) if context.size else 0
     longest = plan.config.max_position_embeddings
     far = (f"{beyond} tokens exceed the {longest} that the model was made for",) if beyond > longest else ()

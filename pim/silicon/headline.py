@@ -10,7 +10,11 @@ _SCALED = {
     "density": ((1e18, "TOPS/mm²"), (1e15, "GOPS/mm²")),
     "area": ((1e-6, "mm²"), (1e-12, "µm²")),
 }
-_PREFIXED = {"energy": "J", "energy_per_mac": "J/MAC", "latency": "s", "interval": "s", "power": "W"}
+_PREFIXED = {
+    "energy": "J", "energy_per_mac": "J/MAC", "latency": "s", "interval": "s", "power": "W", "decode_latency": "s",
+    "prefill_latency": "s", "energy_per_token": "J",
+}  # fmt: skip
+_PLAIN = {"tokens_per_second": "token/s", "tokens_per_joule": "token/J"}
 
 
 def headline_scale(figure: str, value: float) -> tuple[float, str]:
@@ -21,6 +25,8 @@ def headline_scale(figure: str, value: float) -> tuple[float, str]:
     """
     if figure.startswith("share."):
         return 0.01, "%"
+    if figure in _PLAIN:
+        return 1.0, _PLAIN[figure]
     if figure in _SCALED:
         scales = _SCALED[figure]
         smallest = 0.1 if figure != "area" else 1e-3

@@ -7,15 +7,19 @@ its cause. Values that were set from published figures are the free constants of
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from textwrap import wrap
 from typing import Any
 
 from tqdm import tqdm
 
 from pim.devices.device import Device
+from pim.devices.errors import DeviceError
 from pim.devices.loader import load_device
 from pim.devices.published import Point, published
+from pim.mapping.published_runs import RunPoint, is_runs, published_runs, read_runs
 from pim.silicon.point_value import point_value
+from pim.silicon.run_value import run_value
 from pim.silicon.uncalibrated import FACTOR, UncalibratedRow, uncalibrated
 from pim.silicon.validation_table import WIDTH, uncalibrated_table, validation_table
 from pim.units import plain
@@ -29,9 +33,9 @@ class ValidationRow:
 
     Attributes:
         name: what the figure is, in words.
-        chip: the chip, by the folder of its files.
-        device: the device file that describes it.
-        figure: which figure of `pim.peak`.
+        chip: the chip, by the folder of its files; or the system.
+        device: the device file that describes it; of a system the model that runs on it.
+        figure: which figure of `pim.peak`, or of `pim.cost` of a model.
         published: as published, in `unit`.
         ours: as our model has it; NaN if it does not know.
         unit: SI; "1" for shares and for figures relative to others.
@@ -137,8 +141,8 @@ def validate(names: str | Iterable[str] | None = None, *, progress: bool = True)
     """What the cost model says of published chips, against what was published.
 
     Args:
-        names: chips (folders of the presets), presets, or files of your own with [[point]] tables; all that ship, if
-            none is given.
+        names: chips (folders of the presets), presets, publications of systems, or files of your own with [[point]]
+            tables; all that ship, if none is given.
         progress: show a bar on standard error after two seconds.
 
     Raises:
@@ -149,22 +153,45 @@ def validate(names: str | Iterable[str] | None = None, *, progress: bool = True)
         >>> pim.validate().closing
     """
     chosen = [None] if names is None else [names] if isinstance(names, str) else list(names)
-    points = list({point.where: point for name in chosen for point in published(name)}.values())
-    devices = {file: load_device(file) for file in dict.fromkeys(point.device_file for point in points)}
+    points = list({point.where: point for name in chosen for point in _points(name)}.values())
+    chips = [point for point in points if isinstance(point, Point)]
+    devices = {file: load_device(file) for file in dict.fromkeys(point.device_file for point in chips)}
     bar = tqdm(points, desc="published figures", unit="figure", disable=not progress, delay=2)
-    rows = tuple(_row(point, devices[point.device_file]) for point in bar)
+    rows = tuple(_row(p, devices[p.device_file]) if isinstance(p, Point) else _run_row(p) for p in bar)
     free = {device.name: sum(p.grade == "fitted" for p in device.provenance.values()) for device in devices.values()}
     return Validation(rows, free, uncalibrated() if names is None else ())
 
 
+def _points(name: str | None) -> tuple[Point | RunPoint, ...]:
+    """The points of a name: of a chip or a device, of a publication of systems, of a file; of all without one."""
+    runs = published_runs()
+    if name is None:
+        return (*published(), *(point for points in runs.values() for point in points))
+    if name in runs:
+        return runs[name]
+    if name.endswith(".toml") and is_runs(Path(name)):
+        return read_runs(Path(name))
+    try:
+        return published(name)
+    except DeviceError as error:
+        raise DeviceError(f"{error}; of systems: {', '.join(runs)}" if runs else str(error)) from None
+
+
 def _row(point: Point, device: Device) -> ValidationRow:
-    ours = point_value(point, device)
+    return _compared(point, point_value(point, device), point.chip, device.name, point.share)
+
+
+def _run_row(point: RunPoint) -> ValidationRow:
+    return _compared(point, run_value(point), point.of.system.stem, point.model, False)
+
+
+def _compared(point: Point | RunPoint, ours: float, chip: str, device: str, share: bool) -> ValidationRow:
     ratio = ours / point.value
-    off = abs(ours - point.value) if point.share else abs(ratio - 1)
+    off = abs(ours - point.value) if share else abs(ratio - 1)
     return ValidationRow(
         name=point.name,
-        chip=point.chip,
-        device=device.name,
+        chip=chip,
+        device=device,
         figure=point.figure,
         published=point.value,
         ours=ours,

@@ -1,0 +1,56 @@
+"""What our model has for a published figure of a language model on a system."""
+
+from functools import cache
+from pathlib import Path
+
+from pim.costs.costing import cost
+from pim.costs.plan_cost import PlanCost
+from pim.costs.step_cost import StepCost
+from pim.devices.errors import DeviceError
+from pim.errors import StudyError
+from pim.mapping.errors import MappingError
+from pim.mapping.plan import Plan, place
+from pim.mapping.published_runs import Asked, RunPoint
+from pim.mapping.system_file import load_system
+
+
+def run_value(point: RunPoint) -> float:
+    """The figure of a point by our model, in its unit; NaN where the model does not know it.
+
+    Raises DeviceError, naming the file and the point, for what cannot run.
+    """
+    try:
+        ours = _figure(point, point.of)
+        return ours if point.relative_to is None else ours / _figure(point, point.relative_to)
+    except (DeviceError, StudyError, MappingError) as error:
+        raise DeviceError(f"{point.where}: {error}") from None
+
+
+def _figure(point: RunPoint, asked: Asked) -> float:
+    plan = _plan(point.model, asked.system)
+    plan = plan.replace(asked.set) if asked.set else plan
+    if point.context is not None:
+        return step_figure(cost(plan, batch=asked.batch, context=point.context), point.figure)
+    assert point.prompt is not None and point.generate is not None, "checked by `read_runs`"
+    return run_figure(cost(plan, batch=asked.batch, prompt=point.prompt, generate=point.generate), point.figure)
+
+
+def step_figure(step: StepCost, figure: str) -> float:
+    """A figure of a step of decoding."""
+    if figure == "tokens_per_joule":
+        return 1.0 / float(step.energy_per_token)
+    return float(getattr(step, {"decode_latency": "latency"}.get(figure, figure)))
+
+
+def run_figure(run: PlanCost, figure: str) -> float:
+    """A figure of a run: of decoding, unless it says prefill."""
+    if figure == "tokens_per_joule":
+        return 1.0 / run.energy_per_token
+    if figure == "power":
+        return float(run.decode.energy) / float(run.decode.latency)
+    return float(getattr(run, figure))
+
+
+@cache
+def _plan(model: str, system: Path) -> Plan:
+    return place(model, load_system(system))
