@@ -155,13 +155,20 @@ class DigitalMacro:
             raise DeviceError(f"a sum over {weights.shape[0]} inputs may leave 32 bits; at most {LONGEST} are exact")
         self.check_bits()
         scale = integer_scale(weights, self.weight_bits, self.weight_scale)
-        codes = integer_codes(weights, scale, self.weight_bits)
-        if key_for is not None and self.bit_errors is not None:
-            key, table = key_for("bits"), self.bit_errors
-            fails = lambda bit: table.failing(fold(key, bit), codes.shape, self.vdd)
-            codes = flipped(codes, fails, self.weight_bits)
-            scale = scale + 0.0 * self.bit_errors.rate(self.vdd)  # NaN for a traced supply outside the table
+        codes = self.stored(integer_codes(weights, scale, self.weight_bits), key_for)
+        scale = scale if key_for is None else self.supplied(scale)
         return Codes(codes=codes, scale=jnp.broadcast_to(scale, (1, weights.shape[1]))[0])
+
+    def stored(self, codes: Int8[Array, "n_in n_out"], key_for: KeyFor | None) -> Int8[Array, "n_in n_out"]:
+        """The codes that cells return which are given these."""
+        if key_for is None or self.bit_errors is None:
+            return codes
+        key, table = key_for("bits"), self.bit_errors
+        return flipped(codes, lambda bit: table.failing(fold(key, bit), codes.shape, self.vdd), self.weight_bits)
+
+    def supplied(self, values: Float[Array, "*n"]) -> Float[Array, "*n"]:
+        """The values, or NaN where a traced supply lies outside the table of bit errors."""
+        return values if self.bit_errors is None else values + 0.0 * self.bit_errors.rate(self.vdd)
 
     def check_bits(self) -> None:
         """Raise DeviceError for codes that are not computed with; what is traced is not checked."""

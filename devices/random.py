@@ -97,6 +97,13 @@ def site_key(chip: Key[Array, ""], *, layer: Any = 0, operator: Any = 0, tile: A
     return _folded(chip, USES.index(use), layer, operator, tile)
 
 
+def array_key(chip: Key[Array, ""], *, document: Any, head: Any, array: Any) -> Key[Array, ""]:
+    """The key of one of the arrays into which the keys or the values of a document's head are written, in place of the
+    chip's: sites and rows are folded into it in turn. All three numbers may be traced.
+    """
+    return _folded(chip, name_id("written"), document, head, array)
+
+
 def choice_key(root: Key[Array, ""]) -> Key[Array, ""]:
     """The key by which a run chooses tokens: of no chip, so that the exact model and all chips choose alike."""
     return _folded(root, name_id("choice"))

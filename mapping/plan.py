@@ -4,19 +4,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from pim.devices.digital_macro import DigitalMacro
 from pim.devices.macro import AnalogMacro
 from pim.llm_workloads.config import ModelConfig
 from pim.llm_workloads.known_shapes import known_shape, known_shapes
 from pim.llm_workloads.model import Model, load_model
-from pim.llm_workloads.operators import DYNAMIC, layer_operators, layer_path, operator_paths
-from pim.mapping.errors import MappingError
+from pim.llm_workloads.operators import layer_operators, layer_path, operator_paths
 from pim.mapping.fit import check_fit
 from pim.mapping.system import PHASES, System
 from pim.mapping.tiles import column_arrays
-
-WEIGHTS_ONLY = (AnalogMacro, DigitalMacro)
-"""Devices that hold weights: no law says what writing activations into them does and takes."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +73,7 @@ def place(model: Model | ModelConfig | str, system: System) -> Plan:
             model whose shapes are known, such as "llama-2-70b" (`pim.llm_workloads.known_shapes`).
         system: devices and rules.
 
-    Raises MappingError if a product of two activations would go to a device that holds weights only, if an analog
+    Keys and values go into a device as activations are: written there token by token. Raises MappingError if an analog
     array is too narrow for one weight, or if there are too few arrays for the matrices.
 
     >>> plan = pim.place("tiny-stories", pim.inference_system(pim.preset("rram-techC"), pim.preset("digital-28nm")))
@@ -89,19 +84,10 @@ def place(model: Model | ModelConfig | str, system: System) -> Plan:
     paths = operator_paths(config)
     assignment, decode = ({path: system.device_for(path, phase) for path in paths} for phase in PHASES)
     elsewhere = {path: name for path, name in decode.items() if name != assignment[path]}
-    for path, name in (*assignment.items(), *elsewhere.items()):
-        _check_device(system, path, name)
+    for name in {*assignment.values(), *elsewhere.values()}:
+        target = system.devices[name].model
+        if isinstance(target, AnalogMacro):
+            column_arrays(1, target)
     for where in (assignment, assignment | elsewhere):
         check_fit(config, where, system)
     return Plan(config, system, assignment, model if isinstance(model, Model) else None, decode=elsewhere)
-
-
-def _check_device(system: System, path: str, name: str) -> None:
-    target = system.devices[name].model
-    if isinstance(target, WEIGHTS_ONLY) and path.endswith(DYNAMIC):
-        raise MappingError(
-            f"{path} multiplies two activations, but goes to {name!r}, which holds weights: "
-            f"add a rule that sends it to a digital device, such as ({path.replace('.0.', '.*.')!r}, 'digital')"
-        )
-    if isinstance(target, AnalogMacro):
-        column_arrays(1, target)

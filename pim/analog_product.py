@@ -4,8 +4,10 @@ Slices are folded into the columns and input steps into the batch, so that a til
 shift-and-add are elementwise behind it.
 """
 
+from typing import NamedTuple
+
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Key, UInt32
+from jaxtyping import Array, Bool, Float, Key, UInt32
 
 from pim.arriving import Arriving, by_conversion
 from pim.circuit.sums import circuit_sums
@@ -24,6 +26,16 @@ from pim.tiled_product import Feed, TiledProduct, input_sums
 BATCHED_ELEMENTS = 1 << 21  # up to here all tiles at once beat a scan over them (8 MB of column sums)
 
 
+class Driven(NamedTuple):
+    """What word lines are told (`inputs.drive`): the input of full drive, and levels and gain of each read."""
+
+    full: Float[Array, "#batch 1"]
+    planes: Float[Array, "reads batch n_in"]
+    gains: Float[Array, "reads"]
+    selected: Bool[Array, "batch n_in"] | None = None
+    """Which lines have a converter at them: all others are at 0 V. None: all have."""
+
+
 def analog_product(
     crossbar: Crossbar,
     macro: AnalogMacro,
@@ -32,13 +44,26 @@ def analog_product(
     key: Key[Array, ""] | None,
 ) -> TiledProduct:
     """The product x W on analog cells, tile by tile."""
+    driven = Driven(*drive(macro, x, None if crossbar.ranges is None else crossbar.ranges.x))
+    return product_of_levels(crossbar, macro, driven, rows, key)
+
+
+def product_of_levels(
+    crossbar: Crossbar,
+    macro: AnalogMacro,
+    driven: Driven,
+    rows: UInt32[Array, "batch 2"],
+    key: Key[Array, ""] | None,
+) -> TiledProduct:
+    """The product of `analog_product`, of inputs that are word-line levels already."""
     encoding = encoding_of(macro)
     n_out, slices = crossbar.scale.shape[-1], macro.slices
     arrays, by_tile = column_arrays(n_out, macro), crossbar.scale.shape[0] > 1
-    full, planes, gains = drive(macro, x, None if crossbar.ranges is None else crossbar.ranges.x)
+    full, planes, gains, selected = driven
     offsets = None if crossbar.offset is None else crossbar.offset * input_sums(macro, planes, gains)
     planes = applied_levels(macro, planes, crossbar.dacs, rows, key, crossbar.layer, crossbar.operator)
-    batch, steps = x.shape[0], planes.shape[0]
+    planes = planes if selected is None else jnp.where(selected[None], planes, 0.0)
+    steps, batch, _ = planes.shape
     adding, groups = shift_add(macro, gains, crossbar.gains), macro.rows // macro.rows_at_once
 
     def sums(feed: Feed) -> Arriving:

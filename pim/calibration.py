@@ -2,7 +2,8 @@
 
 The model runs exactly, layer by layer; at each matrix on an analog device the inputs are driven into the nominal array,
 and the ranges that hold the given percentile of inputs and of column sums become leaves of the plan. So do the
-statistics that its energy depends on, also those of matrices in digital macros.
+statistics that its energy depends on, also those of matrices in digital macros. Keys and values in analog arrays have
+ranges too, one for all heads of a layer.
 """
 
 from dataclasses import replace
@@ -18,11 +19,11 @@ from pim.costs.digital_operands import DigitalOperands, measure_digital_operands
 from pim.costs.operands import Operands, measure_operands
 from pim.devices.digital_macro import DigitalMacro
 from pim.devices.macro import AnalogMacro
-from pim.emulation import check_devices, emulated, macros
+from pim.emulation import FUNCTIONS, check_devices, emulated, macros
 from pim.errors import StudyError
 from pim.llm_workloads import transformer
 from pim.llm_workloads.config import ModelConfig
-from pim.llm_workloads.operators import DYNAMIC, layer_path
+from pim.llm_workloads.operators import layer_path
 from pim.llm_workloads.quantisation.layerwise import CALIBRATION_TOKENS
 from pim.llm_workloads.text import ScoredText, as_scored
 from pim.llm_workloads.transformer import Matmul
@@ -32,9 +33,11 @@ from pim.streamed_product import Unprogrammed
 from pim.streaming.layers import placed_layer, placed_outer
 from pim.streaming.source import outer_parameters, source_of
 from pim.tile_programming import program_tiles
+from pim.written import Written
+from pim.written_ranges import written_ranges
 
-Found = tuple[Ranges | None, Operands | DigitalOperands]
-"""What is found for a matrix."""
+Found = tuple[Ranges | None, Operands | DigitalOperands | None]
+"""What is found for a matrix; of keys and values there are no statistics."""
 
 
 def calibrate(plan: Plan, text: str | ScoredText, *, context: int = 256, tokens: int = CALIBRATION_TOKENS) -> Plan:
@@ -73,7 +76,7 @@ def calibrate(plan: Plan, text: str | ScoredText, *, context: int = 256, tokens:
     return replace(
         plan,
         ranges={path: ranges for path, (ranges, _) in found.items() if ranges is not None},
-        operands={path: operands for path, (_, operands) in found.items()},
+        operands={path: operands for path, (_, operands) in found.items() if operands is not None},
         calibration={**record, "text": sample},
     )
 
@@ -90,7 +93,7 @@ def percentiles(plan: Plan) -> dict[str, dict[str, float | None]]:
 def _layer(config: ModelConfig, layer: Any, devices: Any, x: Array, valid: Array):
     """One exact layer, and what its inputs do to the nominal arrays."""
     stats: dict[str, Found] = {}
-    exact = {name: value for name, value in layer.items() if name not in (*DYNAMIC, "ffn.activation")}
+    exact = {name: value for name, value in layer.items() if name not in FUNCTIONS}
     y, _ = transformer.layer_step(
         config, exact, x, transformer.layer_cache(config, valid), _observer(devices, valid, stats)
     )
@@ -111,6 +114,10 @@ def _observer(devices: Any, valid: Array, stats: dict[str, Found]) -> Matmul:
     """The exact products, with what their inputs do to the nominal arrays put into `stats`."""
 
     def observe(operator: str, w: Any, inputs: Array, ids: Array) -> Array:
+        if isinstance(w, Written):
+            if isinstance(device := devices.get(w.device), AnalogMacro):
+                stats[operator] = written_ranges(device, operator, w.content, inputs, valid), None
+            return transformer.digital_matmul(operator, w.content, inputs, ids)
         if not isinstance(w, Unprogrammed):
             return transformer.digital_matmul(operator, w, inputs, ids)
         device = devices[w.device]

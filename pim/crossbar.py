@@ -3,6 +3,8 @@
 It walks the row tiles of the matrix, by the formulation that the matrix was programmed for.
 """
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key, UInt32
@@ -65,12 +67,20 @@ def calibrate(crossbar: Crossbar, macro: AnalogMacro, x: Float[Array, "batch n_i
     """Percentiles of the inputs `x` and of the sums that they give, and how the sums spread, for converter ranges."""
     full = jnp.maximum(percentile(jnp.abs(x), macro.dac.percentile)[0, 0], 1e-30)
     _, planes, gains = drive(macro, x, full)
-    adding = shift_add(macro, gains, crossbar.gains)
+    sums = tile_sums(crossbar, macro, gains)
+    inputs = cut_inputs(planes, macro.rows_at_once)
+    each = jnp.arange(len(inputs)), inputs, crossbar.weights
+    return calibrated_ranges(macro, full, jax.lax.map(lambda tile: measured_sums(macro, sums(*tile)), each))
 
+
+def tile_sums(
+    crossbar: Crossbar, macro: AnalogMacro, gains: Float[Array, "steps"]
+) -> Callable[[Array, Array, Array], Float[Array, "n parts columns"]]:
+    """What gives the sums of a tile that come to the converters, without noise, from its number, levels and cells."""
+    adding = shift_add(macro, gains, crossbar.gains)
     n_out = crossbar.scale.shape[-1]
 
-    def one_tile(tile):
-        number, u, weights = tile
+    def one_tile(number: Array, u: Array, weights: Array) -> Array:
         if crossbar.cells is None:
             sums = exact_sums(macro, u.reshape(-1, u.shape[-1]), weights).reshape(*u.shape[:2], macro.slices, -1)
         else:
@@ -78,11 +88,9 @@ def calibrate(crossbar: Crossbar, macro: AnalogMacro, x: Float[Array, "batch n_i
             cells = crossbar.cells.of_array(number // (macro.rows // macro.rows_at_once))
             sums = circuit_sums(macro, cells, number, u, crossbar.n_in, n_out, arrays, None)
         sums = adding.added(sums)
-        return measured_sums(macro, sums.reshape(-1, *sums.shape[2:]))
+        return sums.reshape(-1, *sums.shape[2:])
 
-    inputs = cut_inputs(planes, macro.rows_at_once)
-    found = jax.lax.map(one_tile, (jnp.arange(len(inputs)), inputs, crossbar.weights))
-    return calibrated_ranges(macro, full, found)
+    return one_tile
 
 
 def vectors_at_once(crossbar: Crossbar, macro: AnalogMacro) -> int:

@@ -1,7 +1,6 @@
 """A model on its devices: programming every matrix of a plan, and the hook that runs its products there."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -10,10 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key
 
-from pim import crossbar, streamed_product
+from pim import crossbar, streamed_product, written
 from pim.crossbar import Crossbar
 from pim.devices.activation_table import ActivationTable
-from pim.devices.arithmetic import FloatArithmetic
 from pim.devices.digital_macro import DigitalMacro
 from pim.devices.errors import DeviceError
 from pim.devices.holder import Holder
@@ -23,6 +21,7 @@ from pim.devices.random import name_id, site_key
 from pim.devices.record import part, record, static
 from pim.errors import StudyError
 from pim.formulation import ANALOG, Formulation, choose
+from pim.gain_attention import engine_of
 from pim.holding import reading_time
 from pim.llm_workloads.operators import DYNAMIC, layer_path
 from pim.llm_workloads.transformer import Matmul, Stateless, digital_matmul, head_matrix
@@ -32,6 +31,11 @@ from pim.ranges import Ranges
 from pim.streamed_product import Unprogrammed
 from pim.sum_grid import check_pedestal
 from pim.tile_programming import program_tiles
+from pim.written import Written, takes_activations
+from pim.written_arrays import check_macro
+
+WEIGHTS_OF_VALUES = DYNAMIC[1]
+"""The product whose inputs are never negative: weights of a softmax."""
 
 
 @record
@@ -40,18 +44,6 @@ class Held:
 
     content: object = part("what the device stores of the matrix")
     device: str = static("name of the device in its system")
-
-
-@record
-class Written:
-    """A matrix of activations, [batch, heads, n_in, n_out], that a digital device is given in its own format."""
-
-    device: str = static("name of the device in its system")
-    content: Any = part("the matrix; None until it is known", default=None)
-
-    def of(self, matrix: Array) -> "Written":
-        """The same for a matrix."""
-        return replace(self, content=matrix)
 
 
 def macros(plan: Plan) -> dict[str, AnalogMacro]:
@@ -76,7 +68,7 @@ def hook(devices: Mapping[str, Any], key: Key[Array, ""] | None) -> Matmul:
     @Stateless
     def matmul(operator: str, w: Any, x: Array, ids: Array) -> Array:
         if isinstance(w, Written):
-            return _on_activations(devices[w.device], operator, w.content, x, ids)
+            return written.product(w, devices[w.device], operator, x, ids, key)
         if not isinstance(w, Crossbar | Held | Unprogrammed):
             return digital_matmul(operator, w, x, ids)
         flat, rows = x.reshape(-1, x.shape[-1]), ids.reshape(-1, 2)
@@ -119,37 +111,28 @@ def activation_of(plan: Plan, layers: range) -> TabledSilu | None:
     return TabledSilu(jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (len(layers), *leaf.shape)), table))
 
 
-def _on_activations(
-    device: Any,
-    operator: str,
-    matrices: Float[Array, "batch heads n_in n_out"],
-    x: Float[Array, "batch heads rows n_in"],
-    ids: Array,
-) -> Float[Array, "batch heads rows n_out"]:
-    """Products of activations on a digital device; one without formats for them computes each pair on its own."""
-    if isinstance(device, Formatted):
-        return device.attend(operator, matrices, x, ids)
-    return jax.vmap(jax.vmap(lambda w, rows: device.multiply(device.hold(w, None), rows)))(matrices, x)
+FUNCTIONS = ("ffn.activation", "attention.engine")
+"""Entries of a layer that take the place of the model's own functions."""
 
 
-def takes_activations(model: Any) -> bool:
-    """Whether a device multiplies two activations in its own format: those of floating-point arithmetic do, and those
-    with formats of keys and values.
-
-    Integer codes of others would need a scale for each token, and those of a sum over tokens share one.
-    """
-    return isinstance(model, Formatted) or isinstance(getattr(model, "arithmetic", None), FloatArithmetic)
+def functions_of(plan: Plan, layers: range) -> dict[str, Any]:
+    """Those of `FUNCTIONS` that devices have for a run of layers, with a leading axis of layers."""
+    found = dict(zip(FUNCTIONS, (activation_of(plan, layers), engine_of(plan, layers)), strict=True))
+    return {name: function for name, function in found.items() if function is not None}
 
 
 def check_devices(plan: Plan) -> None:
     """Raise DeviceError for devices on which the products of the plan's model cannot be computed as they are meant."""
     for name, macro in macros(plan).items():
-        if macro.dac.code == "unsigned":
+        mine = {path for path, device in plan.assignment.items() if device == name}
+        if macro.dac.code == "unsigned" and not all(path.endswith(WEIGHTS_OF_VALUES) for path in mine):
             raise DeviceError(
                 f"{name}: dac.code = 'unsigned' drives nothing below zero, but activations of a language model have "
                 "either sign: take dac.code = 'sign_magnitude'"
             )
         check_pedestal(macro)
+        if any(path.endswith(DYNAMIC) for path in mine):
+            check_macro(macro, name)
     if plan.config.attention.causal:
         return
     for name in {plan.assignment[layer_path(i, o)] for i in range(plan.config.num_hidden_layers) for o in DYNAMIC}:
@@ -181,14 +164,43 @@ def program_model(plan: Plan, key: Key[Array, ""] | None, time: float | None = N
         for operator in plan.config.static:
             programmed = _program_run(plan, operator, layers, segment[operator], key, time)
             segment[operator] = segment[operator] if programmed is None else programmed
-        for operator in DYNAMIC:
-            path = layer_path(layers.start, operator)
-            if takes_activations(plan.model_of(path)):
-                segment[operator] = Written(plan.assignment[path])
-        activation = activation_of(plan, layers)
-        segments.append(segment if activation is None else {**segment, "ffn.activation": activation})
+        segments.append({**segment, **written_operators(plan, layers, time), **functions_of(plan, layers)})
     outer = {path: _program_outer(plan, path, params, key, time) for path in plan.config.outer_shapes}
     return {**params, "segments": segments, **{path: held for path, held in outer.items() if held is not None}}
+
+
+def written_operators(
+    plan: Plan, layers: range, time: float | None = None, *, nominal: bool = False
+) -> dict[str, Written]:
+    """What stands, in a run of layers, for the products of two activations that a device has its own way with.
+
+    Args:
+        plan: where each operator goes.
+        layers: which, all on the same devices.
+        time: s since programming; by default each device's reference time.
+        nominal: without converter ranges, which are to be found.
+    """
+    found = {}
+    for operator in DYNAMIC:
+        path = layer_path(layers.start, operator)
+        model = plan.model_of(path)
+        if not takes_activations(model):
+            continue
+        when = reading_time(model, time) if isinstance(model, AnalogMacro) else None
+        found[operator] = Written(
+            plan.assignment[path],
+            layer=jnp.arange(layers.start, layers.stop, dtype=jnp.int32),
+            operator=jnp.full(len(layers), np.uint32(name_id(operator))),
+            time=None if when is None else jnp.broadcast_to(when, len(layers)),
+            ranges=None if nominal else stacked_ranges(plan, operator, layers),
+        )
+    return found
+
+
+def stacked_ranges(plan: Plan, operator: str, layers: range) -> Ranges | None:
+    """The converter ranges of an operator in a run of layers; None where one has none."""
+    ranges = [plan.ranges.get(layer_path(i, operator)) for i in layers]
+    return None if None in ranges else jax.tree.map(lambda *r: jnp.stack(r), *ranges)
 
 
 def _program_run(plan: Plan, operator: str, layers: range, weights: Array, key, time) -> Crossbar | Held | None:
@@ -200,9 +212,7 @@ def _program_run(plan: Plan, operator: str, layers: range, weights: Array, key, 
         return Held(_hold_layers(weights, index, macro, key, name), plan.assignment[path])
     if not isinstance(macro, AnalogMacro):
         return None
-    ranges = [plan.ranges.get(layer_path(i, operator)) for i in layers]
-    stacked = None if None in ranges else jax.tree.map(lambda *r: jnp.stack(r), *ranges)
-    when = reading_time(macro, time)
+    stacked, when = stacked_ranges(plan, operator, layers), reading_time(macro, time)
     how = formulation_of(macro, weights.shape[1], key is None, stacked)
     return _program_layers(weights, index, stacked, macro, key, when, name, plan.assignment[path], how)
 

@@ -27,6 +27,10 @@ FAINT = 1e-3
 """Of the window: a conductance that shows what a current loses on its way, and changes nothing there."""
 
 
+OF_THE_CHIP = ("die", "wafer")
+"""Uses of keys that are the same for all cells of a chip."""
+
+
 class Tile(NamedTuple):
     """The programmed cells of a tile: a row of arrays side by side that share their inputs."""
 
@@ -56,23 +60,27 @@ def program_tiles(
     `cycle` counts how often the chip was written before; None is 0. `formulation` says what is kept of the cells, and
     how products with them are computed.
     """
-    n_in = weights.shape[0]
     site = {"layer": layer, "operator": operator}
     scale = scale_of(weights, macro)
     one_tile = tile_programmer(weights.shape, macro, key, time, temperature, cycle=cycle, **site)
     tiles = jax.lax.map(lambda tile: one_tile(*tile), weight_tiles(weights, scale, macro))
-    variance, cells = tiles.variance, tiles.cells
+    blank = unprogrammed(weights, scale, macro, key, device=device, ranges=ranges, formulation=formulation, **site)
+    programmed = with_tiles(blank, macro, tiles)
+    if formulation.kind != "lossless":
+        return programmed
+    digits = _cut(macro, weights / _by_row(scale, macro.rows, weights.shape[0]))
+    return replace(programmed, weights=whole_weights(formulation, macro, digits))
 
-    def kept():
-        if formulation.kind == "lossless":
-            return whole_weights(formulation, macro, _cut(macro, weights / _by_row(scale, macro.rows, n_in)))
-        return kept_cells(formulation, macro, _groups(macro, n_in, tiles.signal))
 
+def with_tiles(blank: Crossbar, macro: AnalogMacro, tiles: Tile) -> Crossbar:
+    """The crossbar with the cells of its tiles, which have a leading axis; a lossless one is still without weights."""
+    n_in, formulation, variance, cells = blank.n_in, blank.formulation, tiles.variance, tiles.cells
     if variance is not None:
         variance = _each_group(macro, n_in, variance) if _alike(macro) else _groups(macro, n_in, variance)
+    lossless = formulation.kind == "lossless"
     return replace(
-        unprogrammed(weights, scale, macro, key, device=device, ranges=ranges, formulation=formulation, **site),
-        weights=kept(),
+        blank,
+        weights=blank.weights if lossless else kept_cells(formulation, macro, _groups(macro, n_in, tiles.signal)),
         variance=variance,
         conductance=_groups(macro, n_in, tiles.conductance[..., None])[..., 0],
         cells=None if cells is None else replace(cells, reference=cells.reference[0]),
@@ -141,9 +149,14 @@ def tile_programmer(
     layer: Any = 0,
     operator: Any = 0,
     cycle: Any = None,
+    die: Key[Array, ""] | None = None,
 ) -> Callable[[Array, Array, Array], Tile]:
-    """What programs a tile of a matrix of that shape, given its number, its weights and its scale (`weight_tiles`)."""
+    """What programs a tile of a matrix of that shape, given its number, its weights and its scale (`weight_tiles`).
+
+    `die` is the key of what all cells of the chip share, where `key` is of one of its matrices alone.
+    """
     encoding, lines, cell = encoding_of(macro), lines_of(macro), macro.cell
+    site = {"layer": layer, "operator": operator}
     n_in, n_out = shape
     arrays = column_arrays(n_out, macro)
     window = cell.g_max - cell.g_min
@@ -158,7 +171,7 @@ def tile_programmer(
 
         def keys(use):
             assert key is not None
-            return cell_key(key, cycle, use, layer=layer, operator=operator, tile=tile)
+            return cell_key(key if die is None or use not in OF_THE_CHIP else die, cycle, use, tile=tile, **site)
 
         def targets(digits):
             return cell.targets(jax.vmap(lambda d: encoding.fractions(d, arrays), out_axes=1)(digits))
@@ -260,7 +273,7 @@ def _each_group(macro: AnalogMacro, n_in: int, arrays: Float[Array, "arrays *res
 
 def cell_key(chip: Key[Array, ""], cycle: Any, use: str, **site: Any) -> Key[Array, ""]:
     """The key of the cells of one site for a use: that of the chip, of the site, or of the site at this writing."""
-    if use in ("die", "wafer"):
+    if use in OF_THE_CHIP:
         return site_key(chip, use=use)
     if use in CYCLE_USES and cycle is not None:
         chip = cycle_key(chip, cycle)

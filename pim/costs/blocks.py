@@ -66,6 +66,25 @@ class Block(NamedTuple):
         return Ledger(tuple(name for _, name in rows), tuple(component for component, _ in rows), *_figures(ledger))
 
 
+def beside(one: Block, other: Block) -> Block:
+    """Both, operators side by side; a component that only one of them has is nothing in the other."""
+    components = tuple(dict.fromkeys([*one.ledger.components, *other.ledger.components]))
+    points = max(block.ledger.energy.shape[-1] for block in (one, other))
+
+    def widened(block: Block, figures: Array) -> Array:
+        rows = dict(zip(block.ledger.components, figures, strict=True))
+        nothing = jnp.zeros((len(block.members), points))
+        return jnp.stack(
+            [jnp.broadcast_to(rows[name], nothing.shape) if name in rows else nothing for name in components]
+        )
+
+    figures = [
+        jnp.concatenate([widened(one, mine), widened(other, theirs)], axis=1)
+        for mine, theirs in zip(_figures(one.ledger), _figures(other.ledger), strict=True)
+    ]
+    return Block(Ledger(components, components, *figures), [*one.members, *other.members])
+
+
 def _figures(ledger: Ledger) -> tuple[Any, Any, Any]:
     return ledger.energy, ledger.latency, ledger.area
 

@@ -9,9 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from pim.costs import digital_macro_cost, macro_cost, near_dram_cost, roofline_cost
-from pim.costs.blocks import NOTHING, Block, block_of
+from pim.costs.blocks import NOTHING, Block, beside, block_of
 from pim.costs.digital_cost import digital_cost, digital_notes, product_values, unit_cost
 from pim.costs.digital_operands import assumed_operands
+from pim.costs.dynamic_cost import dynamic_cost, dynamic_notes, standing_power
 from pim.costs.ledger import FREE, Ledger, kind, ledger_of
 from pim.costs.operands import uniform_operands
 from pim.devices.components.special_functions import WORK, Operations
@@ -133,6 +134,43 @@ def _shared_products(
 
 
 def _on_arrays(plan: Plan, name: str, macro: AnalogMacro | DigitalMacro, work: list[Product], points: int) -> Part:
+    """Matrices of weights in arrays, and keys and values, which are written there."""
+    static = _weights_in_arrays(plan, name, macro, [product for product in work if not product.dynamic], points)
+    dynamic = _attention_in_arrays(plan, name, [product for product in work if product.dynamic], points)
+    if not (static.work.members and dynamic.work.members):
+        return static if static.work.members else dynamic
+    return Part(
+        beside(static.work, dynamic.work),
+        lambda latency: beside(static.standing(latency), dynamic.standing(latency)),
+        lambda: (*static.notes(), *dynamic.notes()),
+    )
+
+
+def _attention_in_arrays(plan: Plan, name: str, work: list[Product], points: int) -> Part:
+    """Products of activations, whose matrices are written token by token."""
+    if not work:
+        return IDLE
+    device, sorts = plan.system.devices[name], _sorted(plan, work)
+    one = [items[0] for items in sorts.values()]
+    each = [dynamic_cost(device, product, points) for product in one]
+    ledger = jax.tree.map(lambda *rows: jnp.concatenate(rows, axis=1), *each)
+    power = jnp.stack([standing_power(device, product, points) for product in one])
+
+    def notes() -> tuple[str, ...]:
+        return tuple(f"{name}: {note}" for product in one for note in dynamic_notes(device, product))
+
+    return Part(Block(ledger, _members(sorts)), lambda latency: _leaking(power * latency[None], _members(sorts)), notes)
+
+
+def _leaking(energy: Any, members: list[list[str]]) -> Block:
+    """What arrays leak, [operators, points]."""
+    nothing = jnp.zeros_like(energy)[None]
+    return Block(Ledger(("leakage",), ("leakage",), energy[None], nothing, nothing), members)
+
+
+def _weights_in_arrays(
+    plan: Plan, name: str, macro: AnalogMacro | DigitalMacro, work: list[Product], points: int
+) -> Part:
     """Matrices of weights in arrays, priced in one call."""
     if not work:
         return IDLE
@@ -147,16 +185,11 @@ def _on_arrays(plan: Plan, name: str, macro: AnalogMacro | DigitalMacro, work: l
     ledger = costs.matrix_cost(macro, n_in[:, :1], n_out[:, :1], vectors, stacked).without("leakage")
     power = costs.leakage_power(macro, *(size[: len(sorts), :1].astype(np.int32) for size in (n_in, n_out)))
 
-    def standing(latency: Any) -> Block:
-        leaking = (power * latency[None])[None]
-        ledger = Ledger(("leakage",), ("leakage",), leaking, jnp.zeros_like(leaking), jnp.zeros_like(leaking))
-        return Block(ledger, _members(sorts))
-
     def notes() -> tuple[str, ...]:
         missing = sum(len(i) for i, operands in zip(sorts.values(), known, strict=True) if operands is None)
         return tuple(f"{name}: {note}" for note in _array_notes(macro, known, assumed, missing, len(work)))
 
-    return Part(_block(ledger, sorts, points), standing, notes)
+    return Part(_block(ledger, sorts, points), lambda latency: _leaking(power * latency[None], _members(sorts)), notes)
 
 
 def _array_notes(macro: Any, known: list[Any], assumed: Any, missing: int, matrices: int) -> tuple[str, ...]:

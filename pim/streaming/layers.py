@@ -13,11 +13,11 @@ from pim.devices.digital_macro import DigitalMacro
 from pim.devices.holder import Holder
 from pim.devices.macro import AnalogMacro
 from pim.devices.random import name_id
-from pim.emulation import Written, activation_of, formulation_of, hook, takes_activations
+from pim.emulation import formulation_of, functions_of, hook, written_operators
 from pim.holding import reading_time
 from pim.llm_workloads import transformer
 from pim.llm_workloads.config import ModelConfig
-from pim.llm_workloads.operators import DYNAMIC, layer_path
+from pim.llm_workloads.operators import layer_path
 from pim.mapping.plan import Plan
 from pim.streamed_product import Unprogrammed
 
@@ -37,12 +37,9 @@ def placed_layer(
     found = dict(layer)
     for operator in plan.config.static:
         found[operator] = _placed(plan, layer_path(index, operator), index, operator, layer[operator], nominal, time)
-    for operator in DYNAMIC:
-        path = layer_path(index, operator)
-        if takes_activations(plan.model_of(path)):
-            found[operator] = Written(plan.assignment[path])
-    activation = activation_of(plan, range(index, index + 1))
-    return found if activation is None else {**found, "ffn.activation": jax.tree.map(lambda leaf: leaf[0], activation)}
+    one = range(index, index + 1)
+    beside = {**written_operators(plan, one, time, nominal=nominal), **functions_of(plan, one)}
+    return found | jax.tree.map(lambda leaf: leaf[0], beside)
 
 
 def placed_outer(
