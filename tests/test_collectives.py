@@ -52,7 +52,9 @@ def test_one_device_alone_has_nothing_to_hand_over(collective, amount):
 
 @given(AMOUNTS, st.integers(2, 64))
 def test_adding_up_is_gathering_twice_and_more_devices_send_more(amount, n):
-    gathered, summed, more = (np.array(f(LINK, amount, m)) for f, m in ((all_gather, n), (all_reduce, n), (all_gather, n + 1)))
+    gathered, summed, more = (
+        np.array(f(LINK, amount, m)) for f, m in ((all_gather, n), (all_reduce, n), (all_gather, n + 1))
+    )
     assert np.allclose(summed, 2 * gathered, rtol=1e-5)
     assert (more >= gathered * (1 - 1e-6)).all()
     time, energy = gathered

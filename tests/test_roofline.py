@@ -171,7 +171,9 @@ def test_fused_attention_leaves_its_scores_on_the_die():
     scores = sum(work.elements for work in softmax)
     saved = moved(apart, [*attention, *softmax]) - moved(fused, [*attention, *softmax])
     assert saved == pytest.approx(2 * 4 * scores, rel=1e-4)  # written, read, written and read, 2 bytes each
-    others = [item for item in (*products(SMALL, STEP), *vector_work(SMALL, STEP)) if item not in (*attention, *softmax)]
+    others = [
+        item for item in (*products(SMALL, STEP), *vector_work(SMALL, STEP)) if item not in (*attention, *softmax)
+    ]
     assert moved(apart, others) == pytest.approx(moved(fused, others))
 
 
