@@ -72,7 +72,7 @@ def layer(batch: int, prompt: int, generate: int) -> dict[str, dict[str, Spent]]
             continue
         name = item.path.removeprefix("layers.0.")
         found["gpu"][name] = on_gpus(item)
-        if name in DYNAMIC or name.startswith("ffn") and isinstance(item, Product):
+        if name in DYNAMIC or (name.startswith("ffn") and isinstance(item, Product)):
             found["pim"][name] = at_banks(item)
     vector = 2.0 * batch * LAYER.hidden_size
     summed, moved = all_reduce(SYSTEM.links["gpu"], vector, GPUS), transfer(SYSTEM.links["gpu-pim"], 4 * vector)
