@@ -17,7 +17,17 @@ from pim.costs.blocks import Block
 from pim.costs.ledger import Ledger, join, kind
 from pim.costs.plan_parts import PRODUCTS_ONLY, Part, device_part
 from pim.costs.traffic import Traffic, traffic
-from pim.llm_workloads.operators import DYNAMIC, Phase, layer_of, layer_path, products, run_rank, vector_work
+from pim.devices.gain_attention import GainAttention
+from pim.llm_workloads.operators import (
+    DYNAMIC,
+    Phase,
+    VectorWork,
+    layer_of,
+    layer_path,
+    products,
+    run_rank,
+    vector_work,
+)
 from pim.mapping.plan import Plan
 from pim.mapping.schedule import Slot, Turn, makespan, merged, schedule
 from pim.mapping.system import System
@@ -118,7 +128,8 @@ def phase_run(plan: Plan, phase: Phase, points: int, reading: bool) -> PhaseRun:
         reading: whether it is prefill, else decode.
     """
     plan, system = plan.in_phase("prefill" if reading else "decode"), plan.system
-    every, elementwise = products(plan.config, phase), vector_work(plan.config, phase)
+    every = products(plan.config, phase)
+    elementwise = [work for work in vector_work(plan.config, phase) if not _inside(plan, work)]
     parts, device_of = {}, {work.path: _vector_device(plan, work.path) for work in elementwise}
     for name in system.devices:
         mine = [product for product in every if plan.assignment[product.path] == name]
@@ -131,6 +142,16 @@ def phase_run(plan: Plan, phase: Phase, points: int, reading: bool) -> PhaseRun:
 
 LINKS = "links"
 """The name of what goes over links, among those of devices."""
+
+
+def _inside(plan: Plan, work: VectorWork) -> bool:
+    """Whether work is part of what its device does with the products beside it: gain cells have their own softmax."""
+    layer = layer_of(work.path)
+    return (
+        work.kind == "softmax"
+        and layer is not None
+        and isinstance(plan.model_of(layer_path(layer, DYNAMIC[0])), GainAttention)
+    )
 
 
 def _vector_device(plan: Plan, path: str) -> str | None:
