@@ -12,6 +12,7 @@ from pim.llm_workloads.model import Model, load_model
 from pim.llm_workloads.operators import DYNAMIC, layer_operators, layer_path, operator_paths
 from pim.mapping.errors import MappingError
 from pim.mapping.fit import check_fit
+from pim.mapping.gain_cells import check_gain_cells
 from pim.mapping.system import PHASES, System
 from pim.mapping.tiles import column_arrays
 
@@ -79,7 +80,8 @@ def place(model: Model | ModelConfig | str, system: System) -> Plan:
         system: devices and rules.
 
     Raises MappingError if a product of two activations would go to a device that holds weights only, if an analog
-    array is too narrow for one weight, or if there are too few arrays for the matrices.
+    array is too narrow for one weight, if there are too few arrays for the matrices, or if gain cells are sent what
+    they do not compute.
 
     >>> plan = pim.place("tiny-stories", pim.inference_system(pim.preset("rram-techC"), pim.preset("digital-28nm")))
     """
@@ -93,6 +95,7 @@ def place(model: Model | ModelConfig | str, system: System) -> Plan:
         _check_device(system, path, name)
     for where in (assignment, assignment | elsewhere):
         check_fit(config, where, system)
+        check_gain_cells(config, where, system)
     return Plan(config, system, assignment, model if isinstance(model, Model) else None, decode=elsewhere)
 
 

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pim.costs import digital_macro_cost, macro_cost, near_dram_cost, roofline_cost
+from pim.costs import digital_macro_cost, gain_attention_cost, macro_cost, near_dram_cost, roofline_cost
 from pim.costs.blocks import NOTHING, Block, block_of
 from pim.costs.digital_cost import digital_cost, digital_notes, product_values, unit_cost
 from pim.costs.digital_operands import assumed_operands
@@ -17,6 +17,7 @@ from pim.costs.operands import uniform_operands
 from pim.devices.components.special_functions import WORK, Operations
 from pim.devices.digital_macro import DigitalMacro
 from pim.devices.digital_unit import DigitalUnit
+from pim.devices.gain_attention import GainAttention
 from pim.devices.macro import AnalogMacro
 from pim.devices.near_dram import NearDram
 from pim.devices.roofline import Roofline
@@ -25,7 +26,7 @@ from pim.llm_workloads.operators import DYNAMIC, Product, VectorWork, layer_of
 from pim.mapping.plan import Plan
 from pim.mapping.tensor_parallel import part_of_product, part_of_work
 
-PRODUCTS_ONLY = (AnalogMacro, DigitalMacro, NearDram)
+PRODUCTS_ONLY = (AnalogMacro, DigitalMacro, GainAttention, NearDram)
 """Devices that have no unit for vector work."""
 
 POINTS, SORTS = 128, 8
@@ -63,6 +64,8 @@ def device_part(plan: Plan, name: str, work: list[Product], vector: list[VectorW
         return _on_roofline(plan, name, model, work, vector, points)
     if isinstance(model, NearDram):
         return _on_near_dram(plan, name, model, work, points)
+    if isinstance(model, GainAttention):
+        return _on_gain_cells(plan, name, model, work, points)
     return _for_free(_sorted(plan, [*work, *vector]))
 
 
@@ -273,6 +276,26 @@ def _at_banks(device: NearDram, product: Product, points: int) -> Ledger:
     tokens = np.floor_divide(product.written, copies * size)
     written = spent("append_key" if keys else "append_value", size, 1, tokens, copies)
     return jax.tree.map(jnp.add, done, written)
+
+
+def _on_gain_cells(plan: Plan, name: str, engine: GainAttention, work: list[Product], points: int) -> Part:
+    """Attention as a whole: both products, with no softmax between them."""
+    if not work:
+        return IDLE
+    sorts = _sorted(plan, work)
+    mine, parts = _shared_products(plan, name, sorts, points)
+    stacked = jax.tree.map(
+        lambda *rows: jnp.stack(rows, axis=1),
+        *(
+            gain_attention_cost.product_ledger(engine.cost, replace(p, vectors=np.broadcast_to(p.vectors, points)))
+            for p in mine
+        ),
+    )
+    return Part(
+        _block(stacked, sorts, points, _parts(parts, [], points)),
+        lambda latency: _there(gain_attention_cost.standing(name), name, plan.system.count(name)),
+        lambda: tuple(f"{name}: {note}" for note in gain_attention_cost.notes(engine, plan.config.head_dim)),
+    )
 
 
 def _exact_attention(device: Any, work: list[Product]) -> list[str]:
