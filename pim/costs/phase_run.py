@@ -145,22 +145,19 @@ LINKS = "links"
 
 
 def _inside(plan: Plan, work: VectorWork) -> bool:
-    """Whether work is part of what its device does with the products beside it: gain cells have their own softmax."""
-    layer = layer_of(work.path)
-    return (
-        work.kind == "softmax"
-        and layer is not None
-        and isinstance(plan.model_of(layer_path(layer, DYNAMIC[0])), GainAttention)
-    )
+    """Whether work is part of what the device beside it does: gain cells have no softmax apart."""
+    return work.kind == "softmax" and isinstance(plan.system.devices[_beside(plan, work.path)].model, GainAttention)
+
+
+def _beside(plan: Plan, path: str) -> str:
+    """The device of the attention of a layer, or of the last, beside which vector work runs."""
+    layer = layer_of(path)
+    return plan.assignment[layer_path(plan.config.num_hidden_layers - 1 if layer is None else layer, DYNAMIC[0])]
 
 
 def _vector_device(plan: Plan, path: str) -> str | None:
-    """The device of vector work: that of the attention of its layer, or of the last, beside which it runs.
-
-    Where that has only products it is the first that can do it.
-    """
-    layer = layer_of(path)
-    beside = plan.assignment[layer_path(plan.config.num_hidden_layers - 1 if layer is None else layer, DYNAMIC[0])]
+    """The device of vector work: the one beside it, or where that has only products, the first that can do it."""
+    beside = _beside(plan, path)
     if not isinstance(plan.system.devices[beside].model, PRODUCTS_ONLY):
         return beside
     able = (name for name, device in plan.system.devices.items() if not isinstance(device.model, PRODUCTS_ONLY))
