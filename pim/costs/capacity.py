@@ -23,14 +23,16 @@ def held_bytes(plan: Plan, batch: Any, context: Any) -> dict[str, Any]:
     for product in products(plan.config, Phase(batch=batch, context=context)):
         phases = ("decode",) if product.dynamic else ("prefill", "decode")
         for name in {placed[phase][product.path] for phase in phases} & set(found):
-            found[name] = found[name] + product.held * np.asarray(value_bytes(plan, name), np.float64)
+            found[name] = found[name] + product.held * value_bytes(plan, name, "key" if product.dynamic else "weight")
     return found
 
 
-def value_bytes(plan: Plan, name: str) -> Any:
-    """Bytes of a weight, a key or a value in a device's memory."""
+def value_bytes(plan: Plan, name: str, kind: str) -> float:
+    """Bytes of a "weight", a "key" (or value) or an "activation" in a device's memory."""
     model = plan.system.devices[name].model
-    return model.memory.bits / 8 if isinstance(model, NearDram) else number_bytes(plan, name)
+    if isinstance(model, Roofline):
+        return float(model.bytes_of(kind))
+    return float(model.memory.bits) / 8 if isinstance(model, NearDram) else float(number_bytes(plan, name))
 
 
 def room(plan: Plan, name: str) -> float | None:
@@ -39,7 +41,7 @@ def room(plan: Plan, name: str) -> float | None:
     if isinstance(model, NearDram):
         each = model.banks.capacity
     elif isinstance(model, Roofline):
-        each = getattr(model, "memory_bytes", None)
+        each = model.memory_bytes
     else:
         each = model.buffer.bytes if isinstance(model, DigitalUnit) else None
     return None if each is None else float(each) * plan.system.count(name)

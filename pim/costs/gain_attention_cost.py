@@ -13,37 +13,39 @@ from pim.costs.ledger import UNKNOWN, Cost, Ledger, join, kind, ledger_of
 from pim.devices.gain_attention import AttentionCost, GainAttention
 from pim.errors import StudyError
 from pim.llm_workloads.config import ModelConfig
-from pim.llm_workloads.operators import DYNAMIC, Phase, layer_of, products
+from pim.llm_workloads.operators import DYNAMIC, Phase, Product, layer_of, products
 
 
-def product_ledger(cost: AttentionCost | None, operator: str, *, copies: Any, vectors: Any) -> Ledger:
-    """One of the two products of attention on gain cells.
+def product_ledger(cost: AttentionCost | None, product: Product) -> Ledger:
+    """One of the two products of attention on gain cells, over the shape of its copies and vectors.
 
-    Both are one pass through a pipeline, whose time is given to the product with the keys.
+    Each copy, a key head of a sequence, has arrays of its own that work at once with the others; its vectors, the
+    queries, come one after another. Both products are one pass through a pipeline, whose time is given to the product
+    with the keys.
 
     Args:
         cost: of the engine; None: all is unknown.
-        operator: of `DYNAMIC`.
-        copies: arrays of keys, or of values, that work at once: sequences times heads of keys; may be an array.
-        vectors: queries that each takes, one after another; likewise.
+        product: with keys or values.
 
     Example:
-        >>> product_ledger(engine.cost, "attention.qk", copies=12, vectors=1).energy
+        >>> keys, values = (p for p in products(config, Phase()) if p.dynamic and layer_of(p.path) == 0)
+        >>> product_ledger(engine.cost, keys).energy
     """
-    each = jnp.asarray(copies, jnp.float32) * jnp.asarray(vectors, jnp.float32)
-    keys = operator == DYNAMIC[0]
+    vectors, keys = jnp.asarray(product.vectors, jnp.float32), product.path.endswith(DYNAMIC[0])
+    each = jnp.asarray(product.copies, jnp.float32) * vectors
     if cost is None:
-        time = driver = cells = digital = UNKNOWN
+        time = drivers = cells = digital = UNKNOWN
+    elif keys:
+        time, cells, drivers, digital = cost.time, cost.score_energy, cost.driver_energy, 0.0
     else:
-        time = cost.time if keys else 0.0
-        driver, digital = (cost.driver_energy, 0.0) if keys else (0.0, cost.digital_energy)
-        cells = cost.score_energy if keys else cost.value_energy
-    rows = [
-        ("cells", each * cells, jnp.asarray(vectors, jnp.float32) * time, 0.0),
-        ("drivers", each * driver, 0.0, 0.0),
-        ("digital", each * digital, 0.0, 0.0),
-    ]
-    return ledger_of(rows, operator)
+        time, cells, drivers, digital = 0.0, cost.value_energy, 0.0, cost.digital_energy
+    return ledger_of(
+        [
+            ("cells", each * cells, vectors * time, 0.0),
+            ("drivers", each * drivers, 0.0, 0.0),
+            ("digital", each * digital, 0.0, 0.0),
+        ]
+    )
 
 
 def decode_step(engine: GainAttention, config: ModelConfig, *, batch: Any = 1) -> Cost:
@@ -66,7 +68,7 @@ def decode_step(engine: GainAttention, config: ModelConfig, *, batch: Any = 1) -
     if engine.cost is None:
         raise StudyError("what a token takes on these gain cells is not known: the device has no part `cost`")
     layer = [p for p in products(config, Phase(batch=batch)) if p.dynamic and layer_of(p.path) == 0]
-    work = join(product_ledger(engine.cost, kind(p.path), copies=p.copies, vectors=p.vectors) for p in layer)
+    work = join(product_ledger(engine.cost, p).named(kind(p.path)) for p in layer)
     every = work.map(lambda figures: figures * config.num_hidden_layers)
     return Cost(join([every, standing("attention").over(every.energy.shape[1:])]), notes(engine, config.head_dim))
 

@@ -17,7 +17,17 @@ from pim.costs.blocks import Block
 from pim.costs.ledger import Ledger, join, kind
 from pim.costs.plan_parts import PRODUCTS_ONLY, Part, device_part
 from pim.costs.traffic import Traffic, traffic
-from pim.llm_workloads.operators import DYNAMIC, Phase, layer_of, layer_path, products, run_rank, vector_work
+from pim.devices.gain_attention import GainAttention
+from pim.llm_workloads.operators import (
+    DYNAMIC,
+    Phase,
+    VectorWork,
+    layer_of,
+    layer_path,
+    products,
+    run_rank,
+    vector_work,
+)
 from pim.mapping.plan import Plan
 from pim.mapping.schedule import Slot, Turn, makespan, merged, schedule
 from pim.mapping.system import System
@@ -118,7 +128,8 @@ def phase_run(plan: Plan, phase: Phase, points: int, reading: bool) -> PhaseRun:
         reading: whether it is prefill, else decode.
     """
     plan, system = plan.in_phase("prefill" if reading else "decode"), plan.system
-    every, elementwise = products(plan.config, phase), vector_work(plan.config, phase)
+    every = products(plan.config, phase)
+    elementwise = [work for work in vector_work(plan.config, phase) if not _inside(plan, work)]
     parts, device_of = {}, {work.path: _vector_device(plan, work.path) for work in elementwise}
     for name in system.devices:
         mine = [product for product in every if plan.assignment[product.path] == name]
@@ -133,13 +144,20 @@ LINKS = "links"
 """The name of what goes over links, among those of devices."""
 
 
-def _vector_device(plan: Plan, path: str) -> str | None:
-    """The device of vector work: that of the attention of its layer, or of the last, beside which it runs.
+def _inside(plan: Plan, work: VectorWork) -> bool:
+    """Whether work is part of what the device beside it does: gain cells have no softmax apart."""
+    return work.kind == "softmax" and isinstance(plan.system.devices[_beside(plan, work.path)].model, GainAttention)
 
-    Where that has only products it is the first that can do it.
-    """
+
+def _beside(plan: Plan, path: str) -> str:
+    """The device of the attention of a layer, or of the last, beside which vector work runs."""
     layer = layer_of(path)
-    beside = plan.assignment[layer_path(plan.config.num_hidden_layers - 1 if layer is None else layer, DYNAMIC[0])]
+    return plan.assignment[layer_path(plan.config.num_hidden_layers - 1 if layer is None else layer, DYNAMIC[0])]
+
+
+def _vector_device(plan: Plan, path: str) -> str | None:
+    """The device of vector work: the one beside it, or where that has only products, the first that can do it."""
+    beside = _beside(plan, path)
     if not isinstance(plan.system.devices[beside].model, PRODUCTS_ONLY):
         return beside
     able = (name for name, device in plan.system.devices.items() if not isinstance(device.model, PRODUCTS_ONLY))
