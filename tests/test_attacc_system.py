@@ -44,10 +44,10 @@ def on_gpus(item: Any) -> Spent:
     """An operator shared by the GPUs."""
     if isinstance(item, Product):
         part, parts = part_of_product(item, GPUS)
-        ledger = roofline_cost(GPU, **product_counts(GPU, part)._asdict())
+        ledger = roofline_cost(GPU, **product_counts(GPU, part))
     else:
         part, parts = part_of_work(item, GPUS)
-        ledger = roofline_cost(GPU, **vector_counts(GPU, part)._asdict())
+        ledger = roofline_cost(GPU, **vector_counts(GPU, part))
     return Spent(np.asarray(ledger.latency.sum(axis=0)), np.asarray(ledger.energy.sum(axis=0)) * parts)
 
 
@@ -167,7 +167,7 @@ def test_what_decides_the_ratio():
     one, many = layer(1, 2048, 128), layer(64, 2048, 128)
     bare = replace(GPU, cores=None)
     score = next(p for p in products(LAYER, Phase(batch=1, context=2112)) if p.path.endswith("qk"))
-    spread = roofline_cost(bare, **product_counts(bare, part_of_product(score, GPUS)[0])._asdict()).latency.sum()
+    spread = roofline_cost(bare, **product_counts(bare, part_of_product(score, GPUS)[0])).latency.sum()
     assert one["gpu"]["attention.qk"].time / float(spread) == pytest.approx(108 / 12, rel=0.05)
     ratio = many["gpu"]["attention.qk"].time / many["pim"]["attention.qk"].time
     assert 7 < ratio < 10.7  # of the 10.7 times that columns come faster inside, rows and refreshes take a part

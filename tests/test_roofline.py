@@ -130,7 +130,7 @@ STEP = Phase(batch=4, tokens=1, context=40)
 
 def spent(model, item):
     counts = vector_counts(model, item) if isinstance(item, VectorWork) else product_counts(model, item)
-    return roofline_cost(model, **counts._asdict())
+    return roofline_cost(model, **counts)
 
 
 def test_weights_keys_and_activations_have_bytes_of_their_own():

@@ -5,10 +5,13 @@ go through the memory too (nothing is fused, but the scores of attention where t
 each element in and out, and its few operations count at the rate of products.
 """
 
-from typing import Any, NamedTuple
+from collections.abc import Iterable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
 
 from pim.costs.ledger import UNKNOWN, Cost, Ledger, join, ledger_of
 from pim.devices.roofline import Roofline
@@ -68,40 +71,28 @@ def _priced(roofline: Roofline, operations, values, weights, keys, activations, 
     return ledger_of(rows)
 
 
-class Counts(NamedTuple):
-    """What `roofline_cost` counts of an operator: its arguments, by their names."""
-
-    operations: Any
-    values: Any = 0
-    weights: Any = 0
-    keys: Any = 0
-    activations: Any = 0
-    heads: Any = 0
-    starts: Any = 0
-
-
-def product_counts(roofline: Roofline, product: Product) -> Counts:
-    """The counts of a product: new keys and values are written, others read.
+def product_counts(roofline: Roofline, product: Product) -> dict[str, Any]:
+    """What `roofline_cost` counts of a product: new keys and values are written, others read.
 
     Example:
         >>> for product in products(config, Phase(batch=8, tokens=1, context=2048)):
-        ...     roofline_cost(gpu, **product_counts(gpu, product)._asdict(), operator=product.path)
+        ...     roofline_cost(gpu, **product_counts(gpu, product), operator=product.path)
     """
     operations, touched = 2 * product.macs, product.read + product.written
     if not product.dynamic:
-        return Counts(operations, weights=touched, activations=product.moved)
+        return {"operations": operations, "weights": touched, "activations": product.moved}
     each = product.n_in + product.n_out
     if roofline.attention == "fused":  # of the two sizes, one is that of the scores
         each = product.n_in if product.path.endswith(DYNAMIC[0]) else product.n_out
     moved = product.copies * product.vectors * each
-    return Counts(operations, keys=touched, activations=moved, heads=product.copies)
+    return {"operations": operations, "keys": touched, "activations": moved, "heads": product.copies}
 
 
-def vector_counts(roofline: Roofline, work: VectorWork) -> Counts:
-    """The counts of vector work: each element is read and written."""
+def vector_counts(roofline: Roofline, work: VectorWork) -> dict[str, Any]:
+    """The same of vector work."""
     inside = roofline.attention == "fused" and work.kind == "softmax"
     moved = 0 if inside else 2 * work.elements
-    return Counts(work.ops, activations=moved, starts=1 if work.kind in STARTED else 0)
+    return {"operations": work.ops, "activations": moved, "starts": 1 if work.kind in STARTED else 0}
 
 
 def die_cost(roofline: Roofline, operator: str = "", latency: Any = 0.0) -> Ledger:
@@ -137,3 +128,18 @@ def notes(roofline: Roofline) -> tuple[str, ...]:
     if absent:
         told.append(f"{', '.join(absent)} of this processor unknown: totals that need it are unknown too")
     return tuple(told)
+
+
+def fit_notes(roofline: Roofline, products: Iterable[Product], count: Any = 1) -> tuple[str, ...]:
+    """A warning where `count` processors cannot hold the weights, keys and values of all products in their memories.
+
+    Nothing where the size of the memory is unknown, or where values are traced.
+    """
+    if roofline.memory_bytes is None or any(isinstance(value, Tracer) for value in (roofline.memory_bytes, count)):
+        return ()
+    need = 0.0
+    for product in products:
+        need += float(np.max(product.held)) * float(roofline.bytes_of("key" if product.dynamic else "weight"))
+    room = float(np.min(count)) * float(roofline.memory_bytes)
+    told = f"{need / 2**30:.3g} GiB do not fit the {room / 2**30:.3g} GiB of memory: more processors are needed"
+    return (told,) if need > room else ()
