@@ -17,6 +17,7 @@ from pim.costs.blocks import Block
 from pim.costs.ledger import Ledger, join, kind
 from pim.costs.plan_parts import PRODUCTS_ONLY, Part, device_part
 from pim.costs.traffic import Traffic, traffic
+from pim.devices.dram.kernels.heads import HeadsKernel
 from pim.devices.gain_attention import GainAttention
 from pim.llm_workloads.operators import (
     DYNAMIC,
@@ -145,8 +146,11 @@ LINKS = "links"
 
 
 def _inside(plan: Plan, work: VectorWork) -> bool:
-    """Whether work is part of what the device beside it does: gain cells have no softmax apart."""
-    return work.kind == "softmax" and isinstance(plan.system.devices[_beside(plan, work.path)].model, GainAttention)
+    """Whether work is part of what the device beside it does: gain cells have no softmax apart, and the buffer die
+    below heads that take turns at the banks has its own (`HeadsKernel`), behind their back."""
+    beside = plan.system.devices[_beside(plan, work.path)].model
+    own = isinstance(beside, GainAttention) or isinstance(getattr(beside, "attention", None), HeadsKernel)
+    return work.kind == "softmax" and own
 
 
 def _beside(plan: Plan, path: str) -> str:
