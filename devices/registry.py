@@ -21,6 +21,7 @@ from pim.devices import (
     digital_wiring,
     dram,
     environment,
+    gain_attention,
     gates,
     hierarchy,
     macro,
@@ -50,7 +51,8 @@ def _modules(package: ModuleType) -> list[ModuleType]:
 FOLDERS = (cells, components, converters, dram, kernels)
 BESIDE = (
     activation_table, arithmetic, array_wires, bit_errors, bit_line, buffer, cost_factors, digital_macro, digital_unit,
-    digital_wiring, environment, gates, hierarchy, macro, near_dram, periphery, retention_errors, roofline, supply,
+    digital_wiring, environment, gain_attention, gates, hierarchy, macro, near_dram, periphery, retention_errors,
+    roofline, supply,
 )  # fmt: skip
 """Modules beside the folders of laws that define records."""
 

@@ -2,6 +2,8 @@
 
 A product takes as long as its operations at the peak rate or its bytes at the bandwidth, whichever is longer (Williams,
 Waterman and Patterson, Roofline, CACM 52(4), 2009). Published peaks are never reached: the share that is has a field.
+What else keeps a GPU from its roof at small batches has fields too: heads that are fewer than its cores, and kernels that
+take their time to start.
 """
 
 from typing import Any
@@ -11,7 +13,7 @@ from jaxtyping import Array, Float
 
 from pim.devices.arithmetic import Arithmetic, arithmetic_part
 from pim.devices.holder import KeyFor
-from pim.devices.record import leaf, record
+from pim.devices.record import leaf, record, static
 
 
 @record
@@ -35,6 +37,41 @@ class Roofline:
         "J", "energy of moving a byte from or to the memory; absent: unknown", low=0, default=None
     )
     area: Float[Array, ""] | None = leaf("m^2", "area of the die, memory apart; absent: unknown", low=0, default=None)
+    bytes_per_weight: Float[Array, ""] | None = leaf(
+        "1", "bytes of a weight in memory; absent: as of any operand", low=0.03125, default=None
+    )
+    bytes_per_key: Float[Array, ""] | None = leaf(
+        "1", "bytes of a number of a cached key or value; absent: as of any operand", low=0.03125, default=None
+    )
+    bytes_per_activation: Float[Array, ""] | None = leaf(
+        "1", "bytes of an input or a result; absent: as of any operand", low=0.125, default=None
+    )
+    attention: str = static(
+        "where scores are between the two products of attention",
+        choices=("unfused", "fused"),
+        meanings={
+            "unfused": "in the memory, before and after their softmax",
+            "fused": "on the die: FlashAttention, Dao et al., NeurIPS 2022",
+        },
+        default="unfused",
+    )
+    cores: Float[Array, ""] | None = leaf(
+        "1",
+        "cores, each of which takes a head's product of activations whole, as kernels do that are not split along the "
+        "context; absent: heads are spread over all cores",
+        low=1,
+        default=None,
+    )
+    vector_latency: Float[Array, ""] | None = leaf(
+        "s",
+        "start of a norm or of an activation function, in whose kernels sums and rotations run too; absent: none",
+        low=0,
+        default=None,
+    )
+    memory_bytes: Float[Array, ""] | None = leaf("1", "bytes of the memory; absent: unknown", low=1, default=None)
+    idle_power: Float[Array, ""] | None = leaf(
+        "W", "power at rest, all the while; absent: unknown, and not counted", low=0, default=None
+    )
 
     @property
     def ridge(self) -> Float[Array, ""]:
@@ -51,10 +88,29 @@ class Roofline:
         """Bytes a second that are reached."""
         return self.bytes_per_second * self.bandwidth_share
 
-    def time(self, operations: Any, moved_bytes: Any) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
+    def bytes_of(self, kind: str) -> Float[Array, ""]:
+        """Bytes of a "weight", a "key" (a value too) or an "activation" in memory."""
+        own = getattr(self, f"bytes_per_{kind}")
+        return self.bytes_per_operand if own is None else own
+
+    def occupancy(self, heads: Any) -> Float[Array, "..."]:
+        """Share of the cores that products of so many heads keep busy; 0 heads: not such a product, all are.
+
+        The last round of heads leaves cores idle, and idle cores ask for no bytes: the bandwidth falls with the rate.
+        """
+        heads = jnp.asarray(heads, jnp.float32)
+        if self.cores is None:
+            return jnp.ones_like(heads)
+        rounds = jnp.ceil(heads / self.cores)
+        return jnp.where(heads > 0, heads / jnp.maximum(rounds * self.cores, 1.0), 1.0)
+
+    def time(
+        self, operations: Any, moved_bytes: Any, heads: Any = 0.0
+    ) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
         """Time (s) of computing, and the time beyond it for which the memory keeps it waiting."""
-        compute = operations / self.rate
-        return compute, jnp.maximum(moved_bytes / self.bandwidth - compute, 0.0)
+        share = self.occupancy(heads)
+        compute = operations / (self.rate * share)
+        return compute, jnp.maximum(moved_bytes / (self.bandwidth * share) - compute, 0.0)
 
     def hold(self, weights: Float[Array, "n_in n_out"], key_for: KeyFor | None) -> Any:
         """The matrix in the operands' format."""

@@ -1,5 +1,8 @@
 """Attention: the cache of keys and values, what a token may see, and the two products of activations.
 
+What is not attention by a softmax stands in a layer as "attention.engine", and takes the place of all between the cache
+and the output's matrix.
+
 Sources: Vaswani et al., arXiv 1706.03762; Ainslie et al., arXiv 2305.13245 (grouped queries); Beltagy et al., arXiv
 2004.05150 (sliding windows); Gemma Team, arXiv 2408.00118 (soft caps).
 """
@@ -7,7 +10,7 @@ Sources: Vaswani et al., arXiv 1706.03762; Ainslie et al., arXiv 2305.13245 (gro
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import update_wrapper
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -23,6 +26,29 @@ stored and x [batch, time, in]; for a dynamic one, w is [batch, kv_heads, in, ou
 in], where the query g of its group at time t is row `g * time + t`. `ids` [batch, time, 2] (uint32) names each token by
 its document and its position in it: a hook that draws noise from these alone gives decoding the noise of prefill.
 """
+
+
+class Engine(Protocol):
+    """What computes attention as a whole, in place of the softmax between two products: both are then its own."""
+
+    def __call__(
+        self,
+        query: Float[Array, "batch time heads head_dim"],
+        keys: Float[Array, "batch kv_heads capacity head_dim"],
+        values: Float[Array, "batch kv_heads capacity head_dim"],
+        seen: Bool[Array, "batch #time capacity"],
+        positions: Int[Array, "batch time"],
+    ) -> Float[Array, "batch time heads*head_dim"]:
+        """The output of attention.
+
+        Args:
+            query: of the new tokens, after the rotation by position.
+            keys: of all tokens, the one at position p in slot p.
+            values: likewise.
+            seen: slots that each new token attends to.
+            positions: of the new tokens: what depends on these alone gives decoding the output of prefill.
+        """
+        ...
 
 
 class Stateless:
@@ -106,7 +132,8 @@ def attend(
 ) -> Float[Array, "batch time heads*head_dim"]:
     """Mixed values of the tokens that each token sees.
 
-    Where the layer has an entry for one of the two products, its `of` makes of the keys or values what the hook gets.
+    Where the layer has an "attention.engine", that is what mixes them (`Engine`), and neither product goes to the hook.
+    Where it has an entry for one of the two products, its `of` makes of the keys or values what the hook gets.
     Where it has none and the hook is `Stateless`, sequences are taken a few at a time, so that scores stay in cache: to
     the bit the same, and more than twice as fast for the whole of a small model.
     """
@@ -139,6 +166,9 @@ def _attend(
     matmul: Matmul,
 ) -> Float[Array, "batch time heads*head_dim"]:
     """As `attend`, all sequences at once; the queries of a group are rows, so that no key is repeated."""
+    engine: Engine | None = layer.get("attention.engine")
+    if engine is not None:
+        return engine(query, cache.keys, cache.values, seen, ids[:, :, 1].astype(jnp.int32))
 
     def product(operator: str, w: Array, x: Array) -> Array:
         return matmul(operator, layer[operator].of(w) if operator in layer else w, x, ids)

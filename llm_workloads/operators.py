@@ -159,6 +159,25 @@ def layer_operators(config: ModelConfig) -> tuple[str, ...]:
     return (*before, *DYNAMIC, *behind)
 
 
+ORDER = (
+    "input_norm", "attention.q", "attention.k", "attention.v", "attention.head_norm", "attention.rope", "attention.qk",
+    "attention.softmax", "attention.pv", "attention.o", "attention.all_reduce", "attention.norm", "attention.residual",
+    "post_norm", "ffn.router", "gate", "up", "ffn.activation", "down", "ffn.all_reduce", "ffn.norm", "ffn.residual",
+)  # fmt: skip
+"""Ends of the paths of a layer's products and vector work, in the order in which they run."""
+
+
+def run_rank(path: str) -> tuple[float, int]:
+    """What sorts products, vector work and sums into the order in which they run; what is behind the layers is last.
+
+    >>> run_rank("layers.1.attention.qk") < run_rank("layers.1.attention.softmax") < run_rank("head")
+    True
+    """
+    layer, end = layer_of(path), path.split(".", 2)[-1]
+    name = next((i for i, known in enumerate(ORDER) if end == known or end.endswith(f".{known}")), len(ORDER))
+    return float("inf") if layer is None else float(layer), name
+
+
 def operator_paths(config: ModelConfig) -> list[str]:
     """The paths of all products of a model, in the order in which they run.
 

@@ -131,7 +131,8 @@ def layer_step(
     Args:
         config: shapes and constants.
         layer: of one layer, see this module's head; a matrix goes to `matmul` unopened. What `DYNAMIC` stands for may
-            be there too, see `attend`, and "ffn.activation", a function in place of the model's.
+            be there too, see `attend`, and functions in place of the model's: "ffn.activation" and "attention.engine"
+            (`attention.Engine`), which is attention as a whole.
         x: residual stream of the new tokens.
         cache: keys and values of this layer so far.
         matmul: the hook, see `Matmul`.

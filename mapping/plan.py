@@ -10,6 +10,7 @@ from pim.llm_workloads.known_shapes import known_shape, known_shapes
 from pim.llm_workloads.model import Model, load_model
 from pim.llm_workloads.operators import layer_operators, layer_path, operator_paths
 from pim.mapping.fit import check_fit
+from pim.mapping.gain_cells import check_gain_cells
 from pim.mapping.system import PHASES, System
 from pim.mapping.tiles import column_arrays
 
@@ -74,7 +75,8 @@ def place(model: Model | ModelConfig | str, system: System) -> Plan:
         system: devices and rules.
 
     Keys and values go into a device as activations are: written there token by token. Raises MappingError if an analog
-    array is too narrow for one weight, or if there are too few arrays for the matrices.
+    array is too narrow for one weight, if there are too few arrays for the matrices, or if gain cells are sent what
+    they do not compute.
 
     >>> plan = pim.place("tiny-stories", pim.inference_system(pim.preset("rram-techC"), pim.preset("digital-28nm")))
     """
@@ -90,4 +92,5 @@ def place(model: Model | ModelConfig | str, system: System) -> Plan:
             column_arrays(1, target)
     for where in (assignment, assignment | elsewhere):
         check_fit(config, where, system)
+        check_gain_cells(config, where, system)
     return Plan(config, system, assignment, model if isinstance(model, Model) else None, decode=elsewhere)

@@ -41,6 +41,7 @@ class System:
             pipeline, under "pipeline" (without it that of the first device).
         pipeline: stages that the layers are cut into, each with the same share of every device.
         micro_batches: parts in which a batch goes through the stages, one behind the other.
+        interleave: sub-batches that each of these parts is cut into, which are on different devices at the same time.
         summary: what it is, in a line.
         sources: where its own figures come from, such as counts.
 
@@ -59,6 +60,7 @@ class System:
     links: Mapping[str, Link] = field(default_factory=dict)
     pipeline: int = 1
     micro_batches: int = 1
+    interleave: int = 1
     summary: str = ""
     sources: Mapping[str, Source] = field(default_factory=dict)
 
@@ -80,7 +82,7 @@ class System:
         ends = {PIPELINE, *self.devices, *(f"{one}-{other}" for one in self.devices for other in self.devices)}
         for name in set(self.links) - ends:
             raise MappingError(f"links.{name} links no devices of this system; {nearest(name, ends)}")
-        for name in ("pipeline", "micro_batches"):
+        for name in ("pipeline", "micro_batches", "interleave"):
             if getattr(self, name) < 1:
                 raise MappingError(f"{name} = {getattr(self, name)}: give at least 1")
 
@@ -96,6 +98,11 @@ class System:
             if fnmatchcase(path, pattern) and (not only or only[0] == phase)
         )
         return next(matches, next(iter(self.devices)))
+
+    @property
+    def groups(self) -> int:
+        """Parts that a batch is cut into: sub-batches of all micro-batches."""
+        return self.micro_batches * self.interleave
 
     def count(self, device: str) -> int:
         """How many of a device there are."""

@@ -25,6 +25,7 @@
     [schedule]                                # optional
     pipeline = 1
     micro_batches = 1
+    interleave = 1
 
 A bare number is allowed; its grade is then "user".
 """
@@ -45,7 +46,7 @@ from pim.mapping.system import System
 SYSTEMS = Path(__file__).parent / "systems"
 """System files that ship with the package."""
 _KEYS = ("name", "summary", "grade", "source", "sources", "devices", "links", "rules", "schedule")
-_SCHEDULE = ("pipeline", "micro_batches")
+_SCHEDULE = ("pipeline", "micro_batches", "interleave")
 
 
 def system_names() -> list[str]:
@@ -69,6 +70,14 @@ def load_system(name: str | Path) -> System:
     if name not in system_names():
         raise MappingError(f"unknown system {str(name)!r}; {nearest(str(name), system_names())}")
     return _shipped(str(name))
+
+
+def is_system_file(path: str | Path) -> bool:
+    """Whether a file is that of a system, not of a device: whether it has [devices]."""
+    try:
+        return "devices" in tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError):
+        return False
 
 
 @cache

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from pim.calibration import calibrate as calibrate
     from pim.citing import citations as citations
     from pim.costs.array_peak import peak as peak
+    from pim.costs.comparison import compare as compare
     from pim.costs.costing import cost as cost
     from pim.costs.elasticities import sensitivity as sensitivity
     from pim.costs.lifetime import kv_lifetime as kv_lifetime
@@ -76,6 +77,7 @@ _HOME = {
     "layer_snr": "pim.layer_noise",
     "fit": "pim.fitted",
     "peak": "pim.costs.array_peak",
+    "compare": "pim.costs.comparison",
     "validate": "pim.silicon.validation",
 }
 """Where each public name lives. No module may have the name of one: importing it would put it in the name's place."""

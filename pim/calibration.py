@@ -19,7 +19,7 @@ from pim.costs.digital_operands import DigitalOperands, measure_digital_operands
 from pim.costs.operands import Operands, measure_operands
 from pim.devices.digital_macro import DigitalMacro
 from pim.devices.macro import AnalogMacro
-from pim.emulation import check_devices, emulated, macros
+from pim.emulation import FUNCTIONS, check_devices, emulated, macros
 from pim.errors import StudyError
 from pim.llm_workloads import transformer
 from pim.llm_workloads.config import ModelConfig
@@ -93,7 +93,7 @@ def percentiles(plan: Plan) -> dict[str, dict[str, float | None]]:
 def _layer(config: ModelConfig, layer: Any, devices: Any, x: Array, valid: Array):
     """One exact layer, and what its inputs do to the nominal arrays."""
     stats: dict[str, Found] = {}
-    exact = {name: value for name, value in layer.items() if name != "ffn.activation"}
+    exact = {name: value for name, value in layer.items() if name not in FUNCTIONS}
     y, _ = transformer.layer_step(
         config, exact, x, transformer.layer_cache(config, valid), _observer(devices, valid, stats)
     )

@@ -34,6 +34,7 @@ EXAMPLES = """examples:
   pim fit cells.csv --out cells                  your own measurements as a device
   pim cost rram-techC 4096 4096 --vectors 16
   pim cost dram-aim 128 2048 --operation score --copies 32
+  pim cost --model llama-2-70b --system dgx-a100 --batch 32 --context 2048
   pim validate tu2022                            our figures of a published chip against its own"""
 
 
@@ -164,9 +165,17 @@ def _parser() -> argparse.ArgumentParser:
         "--operation", default="gemv", metavar="NAME", help="at the banks of a DRAM: gemv, score or context (gemv)"
     )
     cost.add_argument("--copies", type=int, default=1, metavar="N", help="at the banks of a DRAM: matrices, heads (1)")
-    cost.add_argument("--model", help="price this model instead: a shipped one or a folder with its config.json")
-    cost.add_argument("--system", metavar="NAME", help="with --model: a preset or device file (rram-techC)")
+    cost.add_argument(
+        "--model",
+        metavar="NAME",
+        help="price this model instead: one whose shapes are known, or a folder of its config",
+    )
+    cost.add_argument(
+        "--system", metavar="NAME[,NAME...]",
+        help="with --model: a preset, a system, or the file of one (rram-techC); several are compared",
+    )  # fmt: skip
     cost.add_argument("--batch", type=int, default=1, metavar="N", help="with --model: sequences (1)")
+    cost.add_argument("--context", type=int, metavar="N", help="with --model: one step of decoding, N tokens behind")
     cost.add_argument("--prompt", type=int, default=128, metavar="N", help="with --model: tokens read (128)")
     cost.add_argument("--generate", type=int, default=128, metavar="N", help="with --model: tokens written (128)")
     cost.add_argument(

@@ -21,6 +21,7 @@ from pim.devices.random import name_id, site_key
 from pim.devices.record import part, record, static
 from pim.errors import StudyError
 from pim.formulation import ANALOG, Formulation, choose
+from pim.gain_attention import engine_of
 from pim.holding import reading_time
 from pim.llm_workloads.operators import DYNAMIC, layer_path
 from pim.llm_workloads.transformer import Matmul, Stateless, digital_matmul, head_matrix
@@ -110,6 +111,16 @@ def activation_of(plan: Plan, layers: range) -> TabledSilu | None:
     return TabledSilu(jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (len(layers), *leaf.shape)), table))
 
 
+FUNCTIONS = ("ffn.activation", "attention.engine")
+"""Entries of a layer that take the place of the model's own functions."""
+
+
+def functions_of(plan: Plan, layers: range) -> dict[str, Any]:
+    """Those of `FUNCTIONS` that devices have for a run of layers, with a leading axis of layers."""
+    found = dict(zip(FUNCTIONS, (activation_of(plan, layers), engine_of(plan, layers)), strict=True))
+    return {name: function for name, function in found.items() if function is not None}
+
+
 def check_devices(plan: Plan) -> None:
     """Raise DeviceError for devices on which the products of the plan's model cannot be computed as they are meant."""
     for name, macro in macros(plan).items():
@@ -153,9 +164,7 @@ def program_model(plan: Plan, key: Key[Array, ""] | None, time: float | None = N
         for operator in plan.config.static:
             programmed = _program_run(plan, operator, layers, segment[operator], key, time)
             segment[operator] = segment[operator] if programmed is None else programmed
-        segment |= written_operators(plan, layers, time)
-        activation = activation_of(plan, layers)
-        segments.append(segment if activation is None else {**segment, "ffn.activation": activation})
+        segments.append({**segment, **written_operators(plan, layers, time), **functions_of(plan, layers)})
     outer = {path: _program_outer(plan, path, params, key, time) for path in plan.config.outer_shapes}
     return {**params, "segments": segments, **{path: held for path, held in outer.items() if held is not None}}
 

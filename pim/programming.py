@@ -12,6 +12,7 @@ from pim import crossbar
 from pim.chip import Chip
 from pim.devices.device import Device
 from pim.devices.errors import DeviceError
+from pim.devices.gain_attention import GainAttention
 from pim.devices.holder import Holder
 from pim.devices.macro import AnalogMacro
 from pim.devices.random import chip_keys
@@ -63,6 +64,8 @@ def program(
     model = device.model
     if not isinstance(model, AnalogMacro):
         held = None
+        if isinstance(model, GainAttention):
+            raise DeviceError(f"{device.name} computes attention and holds no weights: give another device")
         if formulation is not None:
             raise DeviceError("formulation was given, but this device has no analog cells: leave formulation=None")
         if isinstance(model, Holder):

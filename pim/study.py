@@ -8,6 +8,7 @@ from pim.devices.catalogue import find
 from pim.devices.device import Device
 from pim.devices.loader import load_device
 from pim.mapping.system import DIGITAL_RULES, System, inference_system
+from pim.mapping.system_file import is_system_file, load_system, system_names
 
 DIGITAL = "digital-28nm"
 """The digital unit beside a device that is given alone."""
@@ -21,8 +22,8 @@ class Study:
         model: a shipped model or a Hugging Face folder.
         text: file to score; None: stories that the shipped model has not seen.
         calibration: file to find converter ranges on; None: the first part of the text, or other stories.
-        system: a preset or device file, which holds the matrices of the layers beside a digital unit; or a table of
-            `devices` (preset or file by name) and `rules` (pairs of pattern and name).
+        system: a preset or device file, which holds the matrices of the layers beside a digital unit; a system by its
+            name or file; or a table of `devices` (preset or file by name) and `rules` (pairs of pattern and name).
         set: values by path, such as {"weights.rows": 128}.
         sweep: values to try by path; None: the bits of the output converters.
         tokens: most tokens to score.
@@ -63,6 +64,8 @@ def find_device(name: str) -> Device:
 def find_system(system: str | Mapping[str, Any]) -> System:
     """The system of a table, or of one device that holds the matrices of the layers: a digital unit does the rest."""
     if isinstance(system, str):
+        if system in system_names() or is_system_file(system):
+            return load_system(system)
         return inference_system(find_device(system), find_device(DIGITAL))
     devices = {name: find_device(device) for name, device in system["devices"].items()}
     rules = [tuple(rule) for rule in system.get("rules", [])]

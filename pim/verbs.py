@@ -132,8 +132,7 @@ def cost(options: Namespace) -> int:
     from pim.costs.costing import cost
     from pim.costs.elasticities import sensitivity
     from pim.devices.device import replace
-    from pim.mapping.plan import place
-    from pim.study import find_device, find_system
+    from pim.study import find_device
 
     changes = dict(options.set)
     if options.model is not None:
@@ -141,10 +140,7 @@ def cost(options: Namespace) -> int:
             raise StudyError("give a device with a shape, or --model with --system, not both")
         if options.operation != "gemv" or options.copies != 1:
             raise StudyError("--operation and --copies are for a device with a shape: a model has its own")
-        plan = place(_config(options.model), find_system(options.system or "rram-techC").replace(changes))
-        found = cost(
-            plan, batch=options.batch, prompt=options.prompt, generate=options.generate, weights=options.weights
-        )
+        found = _model_cost(options, changes)
     elif options.device is None or options.n_in is None or options.n_out is None:
         raise StudyError("give a device and the shape of a matrix (pim cost rram-techC 128 128), or --model")
     else:
@@ -164,11 +160,35 @@ def cost(options: Namespace) -> int:
     return _print(str(found) if told is None else f"{found}\n\n{told}")
 
 
+def _model_cost(options: Namespace, changes: dict[str, Any]) -> Any:
+    """What a model costs on a system, or on several."""
+    from pim.costs.comparison import compare
+    from pim.costs.costing import cost
+    from pim.llm_workloads.known_shapes import known_shapes
+    from pim.mapping.plan import place
+    from pim.study import find_system
+
+    config, systems = _config(options.model), (options.system or "rram-techC").split(",")
+    if len(systems) > 1:
+        if options.context is not None or options.weights != "resident" or options.sensitivity is not None:
+            raise StudyError("several systems are compared half-way through a run: leave other options away")
+        on = [find_system(system).replace(changes) for system in systems]
+        model = options.model if options.model in known_shapes() else config
+        return compare(model, on, batch=options.batch, prompt=options.prompt, generate=options.generate)
+    plan = place(config, find_system(systems[0]).replace(changes))
+    if options.context is not None:
+        return cost(plan, batch=options.batch, context=options.context)
+    return cost(plan, batch=options.batch, prompt=options.prompt, generate=options.generate, weights=options.weights)
+
+
 def _config(model: str) -> Any:
     """The shapes of a model; they need no weights."""
     from pim.llm_workloads.checkpoint import load_config
+    from pim.llm_workloads.known_shapes import known_shape, known_shapes
     from pim.llm_workloads.model import find_model
 
+    if model in known_shapes():
+        return known_shape(model)
     return load_config(find_model(model, weights=False)[0])
 
 

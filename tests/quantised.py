@@ -64,7 +64,8 @@ KEYS = ("int4:token", "int3:token", "int2_min:token", "int4:channel32", "int3:ch
 
 def weights_of(stories: Stories, name: str) -> dict[str, float]:
     """Weights rounded to nearest, by GPTQ, and AWQ."""
-    return {m: stories.of(quantise(stories.model, name, m, stories.calibration)) for m in ("rtn", "gptq", "awq")}
+    text = {"rtn": None, "gptq": stories.calibration, "awq": stories.calibration}
+    return {m: stories.of(quantise(stories.model, name, m, text[m])) for m in text}
 
 
 @cache

@@ -12,7 +12,7 @@ from pim.evaluation import evaluate
 from pim.llm_workloads.model import load_model
 from pim.llm_workloads.text import as_scored
 from pim.mapping.plan import place
-from pim.mapping.system import inference_system
+from pim.mapping.system import System, inference_system
 
 SLOW = pytest.mark.slow
 EXACT = Device("exact", "test", "exact", Ideal(), {}, {})
@@ -62,8 +62,16 @@ def test_weight_bits_with_a_scale_a_column(golden, model, first, bits):
 @SLOW
 @pytest.mark.parametrize("sigma", ["0.01", "0.02"])
 def test_weight_noise_relative_to_the_matrix(golden, model, first, sigma):
-    """The golden matrix holds queries, keys and values side by side; here each has a scale of its own, so that the
-    noise of the smaller two is a little less: 1 % in all.
-    """
-    found = loss(model, device(sigma=float(sigma), weight_scale="matrix"), first, chips=5)
+    """The golden matrix holds queries, keys and values side by side: each of them here has the noise of the largest."""
+    devices, rules = {"exact": EXACT}, [("*.attention.qk", "exact"), ("*.attention.pv", "exact"), ("head", "exact")]
+    (layers,) = model.params["segments"]
+    largest = {name: np.abs(np.asarray(layers[name])).max(axis=(1, 2)) for name in model.config.static}
+    joined = np.max([largest[f"attention.{name}"] for name in "qkv"], axis=0)
+    for layer in range(model.config.num_hidden_layers):
+        for name, scales in largest.items():
+            whole = joined[layer] if name in ("attention.q", "attention.k", "attention.v") else scales[layer]
+            devices[f"{layer}.{name}"] = device(sigma=float(sigma) * whole / scales[layer], weight_scale="matrix")
+            rules.append((f"layers.{layer}.{name}", f"{layer}.{name}"))
+    result = evaluate(place(model, System(devices, rules)), first, chips=5, progress=False)
+    found = result.scores.nll[0].sum(axis=-1) / result.scores.tokens.sum()
     assert np.mean(found) == pytest.approx(golden["curves_first48_windows"]["weight_noise"][sigma]["mean"], rel=0.01)

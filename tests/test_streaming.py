@@ -108,14 +108,26 @@ def test_evaluate_streams_what_is_on_disk(plan, text, kept):
 
 
 @pytest.mark.slow
-def test_the_shipped_model_streams_and_sweeps(tmp_path):
-    model, system = load_model("tiny-stories"), inference_system(preset("rram-techC"), preset("digital-28nm"))
+@pytest.mark.parametrize("converters", ["none", "own"])
+def test_the_shipped_model_streams_and_sweeps(tmp_path, converters):
+    """Without steps to a float's rounding. A code that flips at a tie moves all that follows in its document by parts
+    of a step, and more codes flip: few documents do, each within what the steps do to it anyway.
+    """
+    weights, axes = preset("rram-techC"), {"weights.adc.bits": [8, 6]}
+    if converters == "none":
+        weights, axes = replace(weights, {"adc": None, "dac.bits": 16}), {"weights.dac.bits": [16, 15]}
+    model, system = load_model("tiny-stories"), inference_system(weights, preset("digital-28nm"))
     plan = calibrate(place(model, system), story_text(1, 3))
     text = as_scored(story_text(2, 12), model.tokenizer, context=64)
-    axes = {"weights.adc.bits": [8, 6]}
     known = study(plan, axes, text, **OPTIONS)
     found = study(plan, axes, text, resume=tmp_path / "run", **OPTIONS)
-    close(found.scores, known.scores)
+    if converters == "none":
+        close(found.scores, known.scores)
+        return
+    parted = ~np.isclose(found.scores.nll, known.scores.nll, rtol=2e-4)
+    assert 0 < parted.mean() < 0.25
+    assert np.abs(found.scores.nll - known.scores.nll).max() < np.abs(known.scores.nll - known.scores.digital).max()
+    np.testing.assert_allclose(found.scores.nll.sum(axis=-1), known.scores.nll.sum(axis=-1), rtol=3e-3)
 
 
 @pytest.mark.slow

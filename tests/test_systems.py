@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -18,9 +19,10 @@ from pim.errors import StudyError
 from pim.llm_workloads.errors import WorkloadError
 from pim.llm_workloads.families.llama import llama_config
 from pim.llm_workloads.known_shapes import known_shape, known_shapes
-from pim.llm_workloads.operators import Phase, Product, operator_paths, products, vector_work
+from pim.llm_workloads.operators import Phase, Product, operator_paths, products, run_rank, vector_work
 from pim.mapping.errors import MappingError
 from pim.mapping.plan import place
+from pim.mapping.schedule import Turn, makespan, merged, schedule
 from pim.mapping.system import System
 from pim.mapping.system_file import load_system, system_names
 from pim.mapping.tensor_parallel import part_of_product, part_of_work
@@ -288,3 +290,64 @@ def test_what_makes_no_sense_is_refused():
         load_system("no-such-system")
     with pytest.raises(MappingError, match="no system file"):
         load_system("none.toml")
+
+
+# Sub-batches --------------------------------------------------------------------------------------------------------
+
+
+def walked(turns: list[tuple[str, float]], sub_batches: int) -> float:
+    """When the last is through, by a clock that ticks: each device takes whoever has been through fewer turns."""
+    at, until, free, clock = [0] * sub_batches, [0.0] * sub_batches, dict.fromkeys(dict(turns), 0.0), 0.0
+    while min(at) < len(turns):
+        waiting = [s for s in range(sub_batches) if at[s] < len(turns)]
+        s = min(waiting, key=lambda s: (at[s], s))
+        device, time = turns[at[s]]
+        clock = max(until[s], free[device])
+        until[s] = free[device] = clock + time
+        at[s] += 1
+    return max(until)
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(("npu", "pim", "link")), st.floats(0.1, 10)), min_size=1, max_size=12),
+    st.integers(1, 4),
+)
+def test_a_schedule_is_a_walk_through_turns(turns, sub_batches):
+    slots = schedule([Turn(device, "work", np.float32(time)) for device, time in turns], sub_batches)
+    whole = float(makespan(slots))
+    assert np.isclose(whole, walked(turns, sub_batches), rtol=1e-5)
+    busy = {device: sub_batches * sum(t for d, t in turns if d == device) for device in dict(turns)}
+    assert max(busy.values()) * (1 - 1e-5) <= whole <= sum(busy.values()) * (1 + 1e-5)
+    for device in busy:  # nobody is at two places, and no device serves two
+        mine = sorted((float(s.begin), float(s.end)) for s in slots if s.turn.device == device)
+        assert all(a[1] <= b[0] + 1e-4 for a, b in pairwise(mine))
+
+
+def test_turns_on_one_device_are_one():
+    turns = [Turn("npu", "q", np.float32(1)), Turn("npu", "k", np.float32(2)), Turn("pim", "qk", np.float32(3))]
+    assert [(t.device, t.what, float(t.time)) for t in merged(turns)] == [("npu", "q to k", 3.0), ("pim", "qk", 3.0)]
+
+
+def test_sub_batches_overlap_on_different_devices():
+    """Two halves of a batch take longer than the busier device and less than both devices one after the other."""
+    system = System({"gpu": GPU, "pim": STACK}, ATTENTION, counts={"pim": 4}, name="both")
+    halves = cost(place(CONFIG, system), batch=32, context=2000)
+    together = cost(place(CONFIG, replace(system, interleave=2)), batch=64, context=2000)
+    busy = {name: float(time) for name, time in together.busy.items()}
+    assert busy["gpu"] == pytest.approx(2 * float(halves.busy["gpu"]), rel=1e-5)
+    assert max(busy.values()) < float(together.latency) < 2 * float(halves.latency)
+    assert float(together.latency) < sum(busy.values())
+    assert np.isclose(float(together.ledger.latency.sum()), float(together.latency))
+    with pytest.raises(StudyError, match="cannot be cut into 2 equal parts"):
+        cost(place(CONFIG, replace(system, interleave=2)), batch=3, context=64)
+
+
+def test_operators_run_in_the_order_of_a_layer():
+    work = [item.path for item in (*products(CONFIG, Phase()), *vector_work(CONFIG, Phase()))]
+    order = [path.removeprefix("layers.1.") for path in sorted(work, key=run_rank) if path.startswith("layers.1.")]
+    assert order == [
+        "input_norm", "attention.q", "attention.k", "attention.v", "attention.rope", "attention.qk",
+        "attention.softmax", "attention.pv", "attention.o", "attention.residual", "post_norm", "ffn.gate", "ffn.up",
+        "ffn.activation", "ffn.down", "ffn.residual",
+    ]  # fmt: skip
+    assert sorted(work, key=run_rank)[-1] in ("head", "norm")

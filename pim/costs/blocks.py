@@ -1,6 +1,7 @@
 """Figures of many operators at many points at once, priced in one call, and the ledgers that are made of them."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -27,6 +28,19 @@ class Block(NamedTuple):
     def _each(self) -> Float[Array, "operators 1"]:
         return jnp.asarray([len(paths) for paths in self.members], jnp.float32)[:, None]
 
+    def times(self, points: int) -> list[tuple[str, Float[Array, "points"]]]:
+        """The time (s) of each operator."""
+        if not self.members:
+            return []
+        each = jnp.broadcast_to(self.ledger.latency.sum(axis=0), (len(self.members), points))
+        return [(path, each[i]) for i, paths in enumerate(self.members) for path in paths]
+
+    def times_over(self, times: int, slower: Float[Array, "points"]) -> "Block":
+        """The same work done so many times, in that many times the time of one."""
+        ledger = self.ledger
+        done = replace(ledger, energy=ledger.energy * times, latency=ledger.latency * slower[None, None])
+        return self._replace(ledger=done)
+
     def summed(self, steps: int) -> Ledger:
         """The rows of every operator, summed over so many steps; its area is the largest."""
         if not self.members:
@@ -50,6 +64,25 @@ class Block(NamedTuple):
         names = [kind(group[0]) for group in self.members]
         rows = [(component, name) for component in self.ledger.components for name in names]
         return Ledger(tuple(name for _, name in rows), tuple(component for component, _ in rows), *_figures(ledger))
+
+
+def beside(one: Block, other: Block) -> Block:
+    """Both, operators side by side; a component that only one of them has is nothing in the other."""
+    components = tuple(dict.fromkeys([*one.ledger.components, *other.ledger.components]))
+    points = max(block.ledger.energy.shape[-1] for block in (one, other))
+
+    def widened(block: Block, figures: Array) -> Array:
+        rows = dict(zip(block.ledger.components, figures, strict=True))
+        nothing = jnp.zeros((len(block.members), points))
+        return jnp.stack(
+            [jnp.broadcast_to(rows[name], nothing.shape) if name in rows else nothing for name in components]
+        )
+
+    figures = [
+        jnp.concatenate([widened(one, mine), widened(other, theirs)], axis=1)
+        for mine, theirs in zip(_figures(one.ledger), _figures(other.ledger), strict=True)
+    ]
+    return Block(Ledger(components, components, *figures), [*one.members, *other.members])
 
 
 def _figures(ledger: Ledger) -> tuple[Any, Any, Any]:

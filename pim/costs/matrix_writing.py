@@ -74,7 +74,7 @@ def written(what: Any, shape: Shape) -> Written:
         energy = bits / 8 * float(model.buffer.energy_per_byte())
         return Written(bits, UNKNOWN, energy, bits / 8 / float(model.bytes_per_second), bits)
     if isinstance(model, Roofline):
-        bits = shape.weights * 8 * _figure(model.bytes_per_operand)
+        bits = shape.weights * 8 * _figure(model.bytes_of("weight"))
         time = bits / 8 / float(model.bandwidth)
         return Written(bits, UNKNOWN, bits / 8 * _figure(model.energy_per_byte), time, bits)
     if isinstance(model, NearDram):

@@ -131,7 +131,8 @@ def plan_notes(device: NearDram, products: Iterable[Product], held: Any) -> tupl
     told = [UNCOUNTED, *_unknown(device), *_too_big(device, held)]
     for product in products:
         if not product.dynamic:
-            hint = channel_hint(device, int(product.n_in), int(product.n_out), int(product.vectors))
+            sizes = (int(np.max(size)) for size in (product.n_in, product.n_out, product.vectors))
+            hint = channel_hint(device, *sizes)
             told += [] if hint is None else [f"{kind(product.path)}: {hint}"]
     return tuple(told)
 

@@ -3,32 +3,46 @@
 The operators of a micro-batch run one after another. With P stages and m micro-batches in a phase of which one takes t,
 all have written a token after t or, where they are more than the stages, after t m/P: each stage then goes from one to
 the next without a pause. Reading takes t (1 + (m - 1)/P) until the last is through (Huang et al., GPipe, arXiv
-1811.06965, section 2.3, for the time in which a pipeline fills).
+1811.06965, section 2.3, for the time in which a pipeline fills). Sub-batches of a micro-batch share its devices as
+`pim.mapping.schedule` has it.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import cached_property
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from pim.costs.blocks import Block
-from pim.costs.ledger import Ledger, join
+from pim.costs.ledger import Ledger, join, kind
 from pim.costs.plan_parts import PRODUCTS_ONLY, Part, device_part
 from pim.costs.traffic import Traffic, traffic
-from pim.llm_workloads.operators import DYNAMIC, Phase, layer_of, layer_path, products, vector_work
+from pim.devices.gain_attention import GainAttention
+from pim.llm_workloads.operators import (
+    DYNAMIC,
+    Phase,
+    VectorWork,
+    layer_of,
+    layer_path,
+    products,
+    run_rank,
+    vector_work,
+)
 from pim.mapping.plan import Plan
+from pim.mapping.schedule import Slot, Turn, makespan, merged, schedule
+from pim.mapping.system import System
 
 NO_VECTOR_WORK = "vector work (norms, softmax, activations) is not counted: no device of the system does it"
 
 
 @dataclass(frozen=True)
 class PhaseRun:
-    """What one micro-batch takes, device by device, and how the system goes through all of them.
+    """What one sub-batch takes, device by device, and how the system goes through all of them.
 
     Attributes:
-        parts: what each device does, by its name.
-        traffic: what goes over the links.
-        micro_batches: how many there are.
+        parts: what each device does for one sub-batch, by its name.
+        traffic: what goes over the links for it.
+        system: the system.
         stretch: time of all micro-batches over that of one.
         points: steps, or points of a sweep.
         unserved: whether there is vector work that no device does.
@@ -36,21 +50,41 @@ class PhaseRun:
 
     parts: dict[str, Part]
     traffic: Traffic
-    micro_batches: int
+    system: System
     stretch: float
     points: int
     unserved: bool
 
     @property
     def busy(self) -> dict[str, Float[Array, "points"]]:
-        """Time (s) for which a micro-batch keeps each device, and the links, busy."""
+        """Time (s) for which a sub-batch keeps each device, and the links, busy."""
         times = {name: part.work.time for name, part in self.parts.items()}
-        return times | {"links": self.traffic.time}
+        return times | {LINKS: self.traffic.time}
 
     @property
+    def alone(self) -> Float[Array, "points"]:
+        """Time (s) that one sub-batch takes without the others."""
+        return sum(self.busy.values(), jnp.zeros(1))
+
+    @cached_property
     def time(self) -> Float[Array, "points"]:
         """Time (s) that one micro-batch takes."""
-        return sum(self.busy.values(), jnp.zeros(1))
+        return self.alone if self.system.interleave == 1 else makespan(self.slots())
+
+    def slots(self) -> list[Slot]:
+        """When each sub-batch of a micro-batch is where."""
+        return schedule(merged(self.turns()), self.system.interleave)
+
+    def turns(self) -> list[Turn]:
+        """What a sub-batch does, operator by operator."""
+        work = {name: [part.work] for name, part in self.parts.items()} | {LINKS: self.traffic.blocks}
+        found = [
+            (run_rank(path), Turn(name, kind(path), time))
+            for name, blocks in work.items()
+            for block in blocks
+            for path, time in block.times(self.points)
+        ]
+        return [turn for _, turn in sorted(found, key=lambda pair: pair[0])]
 
     @property
     def interval(self) -> Float[Array, "points"]:
@@ -58,14 +92,16 @@ class PhaseRun:
         return self.time * self.stretch
 
     def blocks(self) -> list[Block]:
-        """The work of all micro-batches, and what devices cost by being there for as long as it takes."""
-        work = [*(part.work for part in self.parts.values()), *self.traffic.blocks]
-        return [*map(self._of_all, work), *(part.standing(self.interval) for part in self.parts.values())]
+        """The work of the whole batch, and what devices cost by being there for as long as it takes.
 
-    def _of_all(self, block: Block) -> Block:
-        ledger = block.ledger
-        each = replace(ledger, energy=ledger.energy * self.micro_batches, latency=ledger.latency * self.stretch)
-        return block._replace(ledger=each)
+        Where sub-batches overlap, the time of each row is its share of the whole.
+        """
+        work = [*(part.work for part in self.parts.values()), *self.traffic.blocks]
+        slower = self.interval / jnp.where(self.alone > 0, self.alone, 1.0)
+        return [
+            *(block.times_over(self.system.groups, slower) for block in work),
+            *(part.standing(self.interval) for part in self.parts.values()),
+        ]
 
     def summed(self) -> Ledger:
         """The rows of every operator, summed over the points as steps."""
@@ -87,12 +123,13 @@ def phase_run(plan: Plan, phase: Phase, points: int, reading: bool) -> PhaseRun:
 
     Args:
         plan: the plan.
-        phase: the work of one micro-batch; its counts may be arrays.
+        phase: the work of one sub-batch; its counts may be arrays.
         points: length of those arrays.
         reading: whether it is prefill, else decode.
     """
     plan, system = plan.in_phase("prefill" if reading else "decode"), plan.system
-    every, elementwise = products(plan.config, phase), vector_work(plan.config, phase)
+    every = products(plan.config, phase)
+    elementwise = [work for work in vector_work(plan.config, phase) if not _inside(plan, work)]
     parts, device_of = {}, {work.path: _vector_device(plan, work.path) for work in elementwise}
     for name in system.devices:
         mine = [product for product in every if plan.assignment[product.path] == name]
@@ -100,16 +137,27 @@ def phase_run(plan: Plan, phase: Phase, points: int, reading: bool) -> PhaseRun:
         parts[name] = device_part(plan, name, mine, vector, points)
     groups, stages = system.micro_batches, system.pipeline
     stretch = 1 + (groups - 1) / stages if reading else max(1.0, groups / stages)
-    return PhaseRun(parts, traffic(plan, phase, points), groups, stretch, points, None in device_of.values())
+    return PhaseRun(parts, traffic(plan, phase, points), system, stretch, points, None in device_of.values())
+
+
+LINKS = "links"
+"""The name of what goes over links, among those of devices."""
+
+
+def _inside(plan: Plan, work: VectorWork) -> bool:
+    """Whether work is part of what the device beside it does: gain cells have no softmax apart."""
+    return work.kind == "softmax" and isinstance(plan.system.devices[_beside(plan, work.path)].model, GainAttention)
+
+
+def _beside(plan: Plan, path: str) -> str:
+    """The device of the attention of a layer, or of the last, beside which vector work runs."""
+    layer = layer_of(path)
+    return plan.assignment[layer_path(plan.config.num_hidden_layers - 1 if layer is None else layer, DYNAMIC[0])]
 
 
 def _vector_device(plan: Plan, path: str) -> str | None:
-    """The device of vector work: that of the attention of its layer, or of the last, beside which it runs.
-
-    Where that has only products it is the first that can do it.
-    """
-    layer = layer_of(path)
-    beside = plan.assignment[layer_path(plan.config.num_hidden_layers - 1 if layer is None else layer, DYNAMIC[0])]
+    """The device of vector work: the one beside it, or where that has only products, the first that can do it."""
+    beside = _beside(plan, path)
     if not isinstance(plan.system.devices[beside].model, PRODUCTS_ONLY):
         return beside
     able = (name for name, device in plan.system.devices.items() if not isinstance(device.model, PRODUCTS_ONLY))

@@ -15,13 +15,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from pim.costs.ledger import Cost, Ledger, join, quantity, square_millimetres
+from pim.costs.lifetime import Lifetime, kv_lifetime, printed_time
 from pim.costs.loading_cost import loading
 from pim.costs.phase_run import phase_run
 from pim.costs.plan_loading import PlanLoading
 from pim.costs.plan_silicon import DEFECTS, Silicon, silicon
 from pim.devices.components.memory_interface import MemoryInterface
+from pim.devices.macro import AnalogMacro
 from pim.errors import StudyError
-from pim.llm_workloads.operators import Phase
+from pim.llm_workloads.operators import DYNAMIC, Phase
 from pim.mapping.plan import Plan
 from pim.units import plain, significant
 
@@ -122,6 +124,21 @@ class PlanCost:
         """Tokens written a second, over all sequences."""
         return self.decode_tokens / float(self.decode.latency)
 
+    def lifetimes(self) -> dict[str, Lifetime]:
+        """How long cells last that keys and values are written into, by device, if decoding never ends.
+
+        Slots for the tokens of this run are written in turn, at the rate at which a sequence goes on.
+
+        >>> pim.cost(plan, prompt=1024, generate=1024).lifetimes()["weights"].seconds / 3600
+        """
+        if self.plan is None:
+            return {}
+        plan = self.plan.in_phase("decode")
+        names = {plan.assignment[path] for path in plan.assignment if path.endswith(DYNAMIC)}
+        arrays = [name for name in plan.system.devices if name in names and isinstance(_model(plan, name), AnalogMacro)]
+        each = lambda name: kv_lifetime(plan.system.devices[name], 1 / self.decode_latency, self.prompt + self.generate)
+        return {name: each(name) for name in arrays} if np.isfinite(self.decode_latency) else {}
+
     def silicon(self, *, spares: float = 0.0, defects: float = DEFECTS) -> Silicon:
         """Cells, area, reticles, yield of dies, and rates and energies by them; see `pim.costs.plan_silicon`.
 
@@ -137,7 +154,11 @@ class PlanCost:
                  "decode_latency", "tokens_per_second", "batch", "prompt", "generate")  # fmt: skip
         phases = {name: getattr(self, name).ledger.to_dict() for name in ("prefill", "decode")}
         loading = {} if self.loading is None else {"loading": self.loading.to_dict()}
-        totals = {name: plain(getattr(self, name)) for name in names}
+        totals: dict[str, Any] = {name: plain(getattr(self, name)) for name in names}
+        lives = {
+            name: plain(life.seconds if life.seconds is not None else np.nan) for name, life in self.lifetimes().items()
+        }
+        totals |= {"kv_lifetime": lives} if lives else {}
         return {**totals, **phases, "notes": list(self.notes), "weights": self.weights, **loading}
 
     def summary(self) -> list[tuple[str, str]]:
@@ -149,6 +170,7 @@ class PlanCost:
             ("time between tokens", quantity(self.decode_latency, "s")),
             ("tokens per second", significant(self.tokens_per_second)),
             ("area", square_millimetres(self.area)),
+            *((f"life of keys and values in {n}", printed_time(life.seconds)) for n, life in self.lifetimes().items()),
             *self._weights(),
         ]
 
@@ -173,6 +195,10 @@ class PlanCost:
         lines = "".join(f"<tr><td>{name}</td><td>{value}</td></tr>" for name, value in self.summary())
         decode = Cost(self.decode.ledger.by_operator(), self.notes)
         return f"<table>{lines}</table>{self.decode.ledger.by_component()._repr_html_()}{decode._repr_html_()}"
+
+
+def _model(plan: Plan, name: str) -> Any:
+    return plan.system.devices[name].model
 
 
 def plan_cost(
@@ -224,7 +250,7 @@ def _phases(plan: Plan, batch: int, prompt: int, generate: int) -> list[tuple[Ph
 
 def micro_batch(plan: Plan, batch: Any) -> Any:
     """Sequences of one of the parts that a batch is cut into; raises StudyError if they are not alike."""
-    groups = plan.system.micro_batches
+    groups = plan.system.groups
     if np.any(np.asarray(batch) % groups):
-        raise StudyError(f"batch = {batch} cannot be cut into {groups} equal parts, as many as micro_batches says")
+        raise StudyError(f"batch = {batch} cannot be cut into {groups} equal parts (micro_batches times interleave)")
     return batch // groups

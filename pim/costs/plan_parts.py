@@ -8,24 +8,26 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pim.costs import digital_macro_cost, macro_cost, near_dram_cost, roofline_cost
-from pim.costs.blocks import NOTHING, Block, block_of
+from pim.costs import digital_macro_cost, gain_attention_cost, macro_cost, near_dram_cost, roofline_cost
+from pim.costs.blocks import NOTHING, Block, beside, block_of
 from pim.costs.digital_cost import digital_cost, digital_notes, product_values, unit_cost
 from pim.costs.digital_operands import assumed_operands
+from pim.costs.dynamic_cost import dynamic_cost, dynamic_notes, standing_power
 from pim.costs.ledger import FREE, Ledger, kind, ledger_of
 from pim.costs.operands import uniform_operands
 from pim.devices.components.special_functions import WORK, Operations
 from pim.devices.digital_macro import DigitalMacro
 from pim.devices.digital_unit import DigitalUnit
+from pim.devices.gain_attention import GainAttention
 from pim.devices.macro import AnalogMacro
 from pim.devices.near_dram import NearDram
 from pim.devices.roofline import Roofline
-from pim.emulation import takes_activations
 from pim.llm_workloads.operators import DYNAMIC, Product, VectorWork, layer_of
 from pim.mapping.plan import Plan
 from pim.mapping.tensor_parallel import part_of_product, part_of_work
+from pim.written import takes_activations
 
-PRODUCTS_ONLY = (AnalogMacro, DigitalMacro, NearDram)
+PRODUCTS_ONLY = (AnalogMacro, DigitalMacro, NearDram, GainAttention)
 """Devices that have no unit for vector work."""
 
 POINTS, SORTS = 128, 8
@@ -63,6 +65,8 @@ def device_part(plan: Plan, name: str, work: list[Product], vector: list[VectorW
         return _on_roofline(plan, name, model, work, vector, points)
     if isinstance(model, NearDram):
         return _on_near_dram(plan, name, model, work, points)
+    if isinstance(model, GainAttention):
+        return _on_gain_cells(plan, name, model, work, points)
     return _for_free(_sorted(plan, [*work, *vector]))
 
 
@@ -133,6 +137,43 @@ def _shared_products(
 
 
 def _on_arrays(plan: Plan, name: str, macro: AnalogMacro | DigitalMacro, work: list[Product], points: int) -> Part:
+    """Matrices of weights in arrays, and keys and values, which are written there."""
+    static = _weights_in_arrays(plan, name, macro, [product for product in work if not product.dynamic], points)
+    dynamic = _attention_in_arrays(plan, name, [product for product in work if product.dynamic], points)
+    if not (static.work.members and dynamic.work.members):
+        return static if static.work.members else dynamic
+    return Part(
+        beside(static.work, dynamic.work),
+        lambda latency: beside(static.standing(latency), dynamic.standing(latency)),
+        lambda: (*static.notes(), *dynamic.notes()),
+    )
+
+
+def _attention_in_arrays(plan: Plan, name: str, work: list[Product], points: int) -> Part:
+    """Products of activations, whose matrices are written token by token."""
+    if not work:
+        return IDLE
+    device, sorts = plan.system.devices[name], _sorted(plan, work)
+    one = [items[0] for items in sorts.values()]
+    each = [dynamic_cost(device, product, points) for product in one]
+    ledger = jax.tree.map(lambda *rows: jnp.concatenate(rows, axis=1), *each)
+    power = jnp.stack([standing_power(device, product, points) for product in one])
+
+    def notes() -> tuple[str, ...]:
+        return tuple(f"{name}: {note}" for product in one for note in dynamic_notes(device, product))
+
+    return Part(Block(ledger, _members(sorts)), lambda latency: _leaking(power * latency[None], _members(sorts)), notes)
+
+
+def _leaking(energy: Any, members: list[list[str]]) -> Block:
+    """What arrays leak, [operators, points]."""
+    nothing = jnp.zeros_like(energy)[None]
+    return Block(Ledger(("leakage",), ("leakage",), energy[None], nothing, nothing), members)
+
+
+def _weights_in_arrays(
+    plan: Plan, name: str, macro: AnalogMacro | DigitalMacro, work: list[Product], points: int
+) -> Part:
     """Matrices of weights in arrays, priced in one call."""
     if not work:
         return IDLE
@@ -147,16 +188,11 @@ def _on_arrays(plan: Plan, name: str, macro: AnalogMacro | DigitalMacro, work: l
     ledger = costs.matrix_cost(macro, n_in[:, :1], n_out[:, :1], vectors, stacked).without("leakage")
     power = costs.leakage_power(macro, *(size[: len(sorts), :1].astype(np.int32) for size in (n_in, n_out)))
 
-    def standing(latency: Any) -> Block:
-        leaking = (power * latency[None])[None]
-        ledger = Ledger(("leakage",), ("leakage",), leaking, jnp.zeros_like(leaking), jnp.zeros_like(leaking))
-        return Block(ledger, _members(sorts))
-
     def notes() -> tuple[str, ...]:
         missing = sum(len(i) for i, operands in zip(sorts.values(), known, strict=True) if operands is None)
         return tuple(f"{name}: {note}" for note in _array_notes(macro, known, assumed, missing, len(work)))
 
-    return Part(_block(ledger, sorts, points), standing, notes)
+    return Part(_block(ledger, sorts, points), lambda latency: _leaking(power * latency[None], _members(sorts)), notes)
 
 
 def _array_notes(macro: Any, known: list[Any], assumed: Any, missing: int, matrices: int) -> tuple[str, ...]:
@@ -211,24 +247,46 @@ def _on_roofline(
     plan: Plan, name: str, roofline: Roofline, work: list[Product], vector: list[VectorWork], points: int
 ) -> Part:
     """Products and vector work on a roofline: what is written anew goes to the memory too."""
+    count = plan.system.count(name)
+
+    def standing(latency: Any) -> Block:
+        return _there(roofline_cost.die_cost(roofline, name, latency), name, count)
+
     if not work and not vector:
-        return IDLE
+        return Part(NOTHING, standing, tuple)
     products, elementwise = _sorted(plan, work), _sorted(plan, vector)
     mine, parts = _shared_products(plan, name, products, points)
     each = [part_of_work(items[0], plan.system.sharing(name)) for items in elementwise.values()]
-    counts = [(2 * p.macs, p.read + p.written + p.moved) for p in mine]
-    counts += [(v.ops, 2 * v.elements) for v, _ in each]
-    operations, values = _table(counts, points)
-    ledger = roofline_cost.roofline_cost(roofline, operations=operations, values=values)
+    counts = [roofline_cost.product_counts(roofline, product) for product in mine]
+    counts += [roofline_cost.vector_counts(roofline, item) for item, _ in each]
+    fields = ("operations", "weights", "keys", "activations", "heads", "starts")
+    table = _table([tuple(count.get(field, 0) for field in fields) for count in counts], points)
+    ledger = roofline_cost.roofline_cost(roofline, **dict(zip(fields, table, strict=True)))
 
     def notes() -> tuple[str, ...]:
-        told = (*roofline_cost.notes(roofline), *_exact_attention(roofline, work))
-        return tuple(f"{name}: {note}" for note in told)
+        told = (*roofline_cost.notes(roofline), *roofline_cost.fit_notes(roofline, work, count))
+        return tuple(f"{name}: {note}" for note in (*told, *_exact_attention(roofline, work)))
 
     return Part(
-        _block(ledger, products | elementwise, points, _parts(parts, [n for _, n in each], points)),
-        lambda latency: _there(roofline_cost.die_cost(roofline, name), name, plan.system.count(name)),
-        notes,
+        _block(ledger, products | elementwise, points, _parts(parts, [n for _, n in each], points)), standing, notes
+    )
+
+
+def _on_gain_cells(plan: Plan, name: str, engine: GainAttention, work: list[Product], points: int) -> Part:
+    """Attention on gain cells: a time and an energy for each token and head."""
+    if not work:
+        return IDLE
+    sorts = _sorted(plan, work)
+    at = lambda count: np.broadcast_to(np.asarray(count, np.float64).reshape(-1), points)
+    one = (replace(i[0], copies=at(i[0].copies), vectors=at(i[0].vectors)) for i in sorts.values())
+    each = [gain_attention_cost.product_ledger(engine.cost, product) for product in one]
+    return Part(
+        Block(
+            jax.tree.map(lambda *rows: jnp.stack(rows, axis=1), *(ledger.named(name) for ledger in each)),
+            _members(sorts),
+        ),
+        lambda latency: _there(gain_attention_cost.standing(name), name, 1),
+        lambda: tuple(f"{name}: {note}" for note in gain_attention_cost.notes(engine, plan.config.head_dim)),
     )
 
 

@@ -1,64 +1,145 @@
 """What work costs on a roofline: the longer of computing and moving, product by product.
 
 Weights, keys and values stream from the memory once a call, for all its vectors; inputs and results of every operator
-go through the memory too (nothing is fused). Vector work moves each element in and out, and its few operations count at
-the rate of products.
+go through the memory too (nothing is fused, but the scores of attention where the device says so). Vector work moves
+each element in and out, and its few operations count at the rate of products.
 """
 
+from collections.abc import Iterable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
 
 from pim.costs.ledger import UNKNOWN, Cost, Ledger, join, ledger_of
 from pim.devices.roofline import Roofline
+from pim.llm_workloads.operators import DYNAMIC, Product, VectorWork
+
+STARTED = ("norm", "activation")
+"""Vector work that starts a kernel of its own; sums, rotations and softmaxes run in those of others."""
 
 
-def roofline_cost(roofline: Roofline, *, operations: Any, values: Any, operator: str = "") -> Ledger:
+def roofline_cost(
+    roofline: Roofline,
+    *,
+    operations: Any,
+    values: Any = 0.0,
+    weights: Any = 0.0,
+    keys: Any = 0.0,
+    activations: Any = 0.0,
+    heads: Any = 0.0,
+    starts: Any = 0.0,
+    operator: str = "",
+) -> Ledger:
     """The ledger of work on a roofline; its area is that of the die, see `die_cost`.
 
     Args:
         roofline: the processor.
         operations: multiplications and additions; a multiply-accumulate is two.
-        values: operands and results that the memory gives or takes.
+        values: operands and results that the memory gives or takes, of the bytes of any operand.
+        weights: those among them that are weights, where these have bytes of their own; not counted in `values`.
+        keys: numbers of cached keys and values, likewise.
+        activations: inputs and results, likewise.
+        heads: products of activations that run side by side; 0: other work, on all cores.
+        starts: kernels of vector work that start.
         operator: name for the rows.
 
-    Both may be arrays that broadcast. An energy that the roofline does not name is unknown: NaN, printed as such.
+    All may be arrays that broadcast. An energy that the roofline does not name is unknown: NaN, printed as such.
+
+    Example:
+        >>> gpu = pim.preset("gpu-a100").model
+        >>> roofline_cost(gpu, operations=2 * 4096**2, weights=4096**2, activations=8192).latency.sum()
     """
-    figures = (jnp.asarray(value, jnp.float32) for value in (operations, values))
-    return _priced(roofline, *jnp.broadcast_arrays(*figures)).named(operator)
+    figures = (operations, values, weights, keys, activations, heads, starts)
+    cast = (jnp.asarray(value, jnp.float32) for value in figures)
+    return _priced(roofline, *jnp.broadcast_arrays(*cast)).named(operator)
 
 
 @jax.jit
-def _priced(roofline: Roofline, operations, values) -> Ledger:
+def _priced(roofline: Roofline, operations, values, weights, keys, activations, heads, starts) -> Ledger:
     moved = values * roofline.bytes_per_operand
-    compute, wait = roofline.time(operations, moved)
+    for count, kind in ((weights, "weight"), (keys, "key"), (activations, "activation")):
+        moved = moved + count * roofline.bytes_of(kind)
+    compute, wait = roofline.time(operations, moved, heads)
     each = UNKNOWN if roofline.energy_per_operation is None else roofline.energy_per_operation
     byte = UNKNOWN if roofline.energy_per_byte is None else roofline.energy_per_byte
-    return ledger_of([("compute", operations * each, compute, 0.0), ("memory", moved * byte, wait, 0.0)])
+    rows = [("compute", operations * each, compute, 0.0), ("memory", moved * byte, wait, 0.0)]
+    if roofline.vector_latency is not None:
+        rows.append(("start", 0.0, starts * roofline.vector_latency, 0.0))
+    return ledger_of(rows)
 
 
-def die_cost(roofline: Roofline, operator: str = "") -> Ledger:
-    """What a processor costs by being there: its area. What it burns at rest is not counted."""
+def product_counts(roofline: Roofline, product: Product) -> dict[str, Any]:
+    """What `roofline_cost` counts of a product: new keys and values are written, others read.
+
+    Example:
+        >>> for product in products(config, Phase(batch=8, tokens=1, context=2048)):
+        ...     roofline_cost(gpu, **product_counts(gpu, product), operator=product.path)
+    """
+    operations, touched = 2 * product.macs, product.read + product.written
+    if not product.dynamic:
+        return {"operations": operations, "weights": touched, "activations": product.moved}
+    each = product.n_in + product.n_out
+    if roofline.attention == "fused":  # of the two sizes, one is that of the scores
+        each = product.n_in if product.path.endswith(DYNAMIC[0]) else product.n_out
+    moved = product.copies * product.vectors * each
+    return {"operations": operations, "keys": touched, "activations": moved, "heads": product.copies}
+
+
+def vector_counts(roofline: Roofline, work: VectorWork) -> dict[str, Any]:
+    """The same of vector work."""
+    inside = roofline.attention == "fused" and work.kind == "softmax"
+    moved = 0 if inside else 2 * work.elements
+    return {"operations": work.ops, "activations": moved, "starts": 1 if work.kind in STARTED else 0}
+
+
+def die_cost(roofline: Roofline, operator: str = "", latency: Any = 0.0) -> Ledger:
+    """What a processor costs by being there for a time (s): its area, and its power at rest where that is known."""
     area = UNKNOWN if roofline.area is None else roofline.area
-    return ledger_of([("compute", 0.0, 0.0, area)], operator)
+    rows = [("compute", jnp.zeros(jnp.shape(latency)), 0.0, area)]
+    if roofline.idle_power is not None:
+        rows.append(("static", roofline.idle_power * latency, 0.0, 0.0))
+    return ledger_of(rows, operator)
 
 
 def compute_only(roofline: Roofline) -> tuple[Cost, float]:
     """The cost of a multiply-accumulate whose operands are at hand, and the operations in it: the peak."""
-    work = roofline_cost(roofline, operations=2.0, values=0.0).without("memory")
+    work = roofline_cost(roofline, operations=2.0).without("memory")
     return Cost(join([work, die_cost(roofline)]), notes(roofline)), 2.0
 
 
 def notes(roofline: Roofline) -> tuple[str, ...]:
     """What a cost assumes and leaves out."""
-    told = ["power at rest, caches, registers and the start of each kernel are not counted: a processor takes more"]
+    uncounted = ["power at rest"] * (roofline.idle_power is None) + ["caches", "registers"]
+    if roofline.vector_latency is None:
+        told = [f"{', '.join(uncounted)} and the start of each kernel are not counted: a processor takes more"]
+    else:
+        told = [f"{', '.join(uncounted)} and the start of products are not counted: a processor takes more"]
     shares = (float(roofline.compute_share), float(roofline.bandwidth_share))
     if shares == (1.0, 1.0):
         told.append("an ideal roofline: measured processors reach 0.7 to 0.8 of it")
     else:
         told.append(f"{shares[0]:.0%} of the peak rate and {shares[1]:.0%} of the bandwidth are taken to be reached")
+    if roofline.cores is not None:
+        told.append(f"attention keeps as many of {float(roofline.cores):.0f} cores busy as there are heads")
     absent = [name for name in ("energy_per_operation", "energy_per_byte", "area") if getattr(roofline, name) is None]
     if absent:
         told.append(f"{', '.join(absent)} of this processor unknown: totals that need it are unknown too")
     return tuple(told)
+
+
+def fit_notes(roofline: Roofline, products: Iterable[Product], count: Any = 1) -> tuple[str, ...]:
+    """A warning where `count` processors cannot hold the weights, keys and values of all products in their memories.
+
+    Nothing where the size of the memory is unknown, or where values are traced.
+    """
+    if roofline.memory_bytes is None or any(isinstance(value, Tracer) for value in (roofline.memory_bytes, count)):
+        return ()
+    need = 0.0
+    for product in products:
+        need += float(np.max(product.held)) * float(roofline.bytes_of("key" if product.dynamic else "weight"))
+    room = float(np.min(count)) * float(roofline.memory_bytes)
+    told = f"{need / 2**30:.3g} GiB do not fit the {room / 2**30:.3g} GiB of memory: more processors are needed"
+    return (told,) if need > room else ()

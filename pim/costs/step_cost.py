@@ -1,6 +1,6 @@
 """What one step of decoding costs on a system, at many batches and contexts at once."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -9,11 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from pim.costs.ledger import Cost, Ledger, quantity
-from pim.costs.phase_run import phase_run
+from pim.costs.phase_run import PhaseRun, phase_run
 from pim.costs.plan_cost import micro_batch
 from pim.errors import StudyError
 from pim.llm_workloads.operators import Phase
 from pim.mapping.plan import Plan
+from pim.mapping.schedule import Slot
 from pim.units import plain, significant
 
 
@@ -31,6 +32,7 @@ class StepCost:
         accepted: those of them that are kept on average.
         busy: time (s) for which each device, and the links, work in the step.
         notes: what was assumed or left out.
+        run: the phase that it was found from.
 
     Example:
         >>> step = pim.cost(plan, batch=[1, 8, 64], context=2048)
@@ -44,6 +46,7 @@ class StepCost:
     accepted: float
     busy: dict[str, np.ndarray]
     notes: tuple[str, ...]
+    run: PhaseRun = field(compare=False)
 
     @property
     def energy(self) -> jax.Array:
@@ -91,6 +94,22 @@ class StepCost:
         """The cost at one point, as of a product."""
         return Cost(self.ledger.at(index) if index != () else self.ledger, self.notes)
 
+    def plot(self, index: Any = ()) -> Any:
+        """A figure of which sub-batch is on which device when, and how busy each is, at one point.
+
+        >>> pim.cost(plan, batch=64, context=2048).plot().savefig("schedule.pdf")
+        """
+        from pim.schedule_plot import schedule_figure
+
+        if np.shape(self.latency) and index == ():
+            raise StudyError(f"a picture is of one point of {np.shape(self.latency)}: plot(index)")
+        at = int(np.ravel_multi_index(np.atleast_1d(index), np.shape(self.latency))) if np.shape(self.latency) else 0
+        slots = [
+            Slot(slot.sub_batch, slot.turn, *(end[min(at, end.size - 1)] for end in (slot.begin, slot.end)))
+            for slot in self.run.slots()
+        ]
+        return schedule_figure(slots, list(self.busy))
+
     def to_dict(self) -> dict[str, Any]:
         """Figures, rows and notes as plain values, ready for JSON."""
         names = ("energy", "latency", "area", "tokens_per_second", "energy_per_token", "power")
@@ -129,8 +148,8 @@ def step_cost(plan: Plan, *, batch: Any = 1, context: Any, tokens: int = 1, acce
     run = phase_run(plan, phase, points, reading=False)
     ledger = run.by_kind().map(lambda figures: figures.reshape(-1, *shape))
     times = {name: np.asarray(jnp.broadcast_to(t, points)).reshape(shape) for name, t in run.busy.items()}
-    busy = {name: time * run.micro_batches / plan.system.pipeline for name, time in times.items()}
+    busy = {name: time * plan.system.groups / plan.system.pipeline for name, time in times.items()}
     beyond = int(context.max()) if context.size else 0
     longest = plan.config.max_position_embeddings
     far = (f"{beyond} tokens exceed the {longest} that the model was made for",) if beyond > longest else ()
-    return StepCost(ledger, batch, context, tokens, accepted, busy, (*far, *run.notes()))
+    return StepCost(ledger, batch, context, tokens, accepted, busy, (*far, *run.notes()), run)

@@ -102,14 +102,11 @@ def _on_digital_unit(unit: DigitalUnit, n_in, n_out, vectors) -> Ledger:
 
 
 def _on_roofline(roofline: Roofline, n_in, n_out, vectors) -> Ledger:
-    values = n_in * n_out + (n_in + n_out) * vectors
+    operations, activations = 2 * n_in * n_out * vectors, (n_in + n_out) * vectors
     work = roofline_cost.roofline_cost(
-        roofline, operations=2 * n_in * n_out * vectors, values=values, operator="product"
+        roofline, operations=operations, weights=n_in * n_out, activations=activations, operator="product"
     )
-    die = roofline_cost.die_cost(roofline, "product").map(
-        lambda figure: jnp.broadcast_to(figure.reshape(1, *[1] * values.ndim), (1, *values.shape))
-    )
-    return join([work, die])
+    return join([work, roofline_cost.die_cost(roofline, "product", work.latency.sum(axis=0))])
 
 
 def notes(subject: Subject) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ from jaxtyping import Array, Float
 from pim.costs.blocks import Block
 from pim.costs.collectives import all_reduce, transfer
 from pim.costs.ledger import ledger_of
+from pim.devices.roofline import Roofline
 from pim.llm_workloads.operators import Phase, layer_path
 from pim.mapping.plan import Plan
 
@@ -125,7 +126,8 @@ def _layers_by_device(plan: Plan, operator: str) -> dict[str, list[int]]:
 
 def number_bytes(plan: Plan, name: str) -> Any:
     """Bytes of a number that a device gives."""
-    return getattr(plan.system.devices[name].model, "bytes_per_operand", BYTES)
+    model = plan.system.devices[name].model
+    return model.bytes_of("activation") if isinstance(model, Roofline) else getattr(model, "bytes_per_operand", BYTES)
 
 
 def _at(amount: Any, points: int) -> Array:

@@ -13,7 +13,7 @@ from pim.devices.digital_macro import DigitalMacro
 from pim.devices.holder import Holder
 from pim.devices.macro import AnalogMacro
 from pim.devices.random import name_id
-from pim.emulation import activation_of, formulation_of, hook, written_operators
+from pim.emulation import formulation_of, functions_of, hook, written_operators
 from pim.holding import reading_time
 from pim.llm_workloads import transformer
 from pim.llm_workloads.config import ModelConfig
@@ -38,9 +38,7 @@ def placed_layer(
     for operator in plan.config.static:
         found[operator] = _placed(plan, layer_path(index, operator), index, operator, layer[operator], nominal, time)
     one = range(index, index + 1)
-    beside: dict[str, Any] = dict(written_operators(plan, one, time, nominal=nominal))
-    activation = activation_of(plan, one)
-    beside |= {} if activation is None else {"ffn.activation": activation}
+    beside = {**written_operators(plan, one, time, nominal=nominal), **functions_of(plan, one)}
     return found | jax.tree.map(lambda leaf: leaf[0], beside)
 
 
