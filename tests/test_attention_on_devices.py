@@ -27,6 +27,7 @@ from pim.devices.macro import Ideal
 from pim.devices.random import array_key, chip_key, root_key
 from pim.emulation import emulated, hook, program_model
 from pim.errors import StudyError
+from pim.evaluation import evaluate
 from pim.llm_workloads.model import load_model
 from pim.llm_workloads.stories import story_text
 from pim.llm_workloads.text import as_scored
@@ -225,6 +226,29 @@ def test_queries_of_a_group_are_read_with_noise_of_their_own():
     np.testing.assert_array_equal(quiet.reshape(2, 3, -1)[:, 0], quiet.reshape(2, 3, -1)[:, 2])
 
 
+def test_tokens_that_are_not_seen_are_as_if_they_were_not_there():
+    """Weights of zero select no word line: neither the cells there nor their converters and lines add anything."""
+    unseen = np.zeros((26, 13), bool)
+    unseen[:, 8:] = unseen[:9, :6] = True  # an array that nobody reads, and one that some read
+    weights = jnp.where(jnp.asarray(unseen)[None, None], 0.0, jnp.abs(drawn(1, 2, 26, 13)))
+    run = jax.jit(lambda vectors: as_arrays(noisy().model, False, vectors, weights))
+    vectors = drawn(1, 2, 13, 8)
+    found, other = run(vectors), run(vectors.at[:, :, 8:].set(3.0))
+    np.testing.assert_array_equal(found, other)
+    assert np.abs(found - run(vectors.at[:, :, 7].set(3.0))).max() > 0.1
+    nothing = jax.jit(lambda x: as_arrays(noisy().model, False, vectors, x))(jnp.zeros((1, 2, 26, 13)))
+    assert not np.asarray(nothing).any()
+
+
+def test_a_die_is_the_same_for_all_that_is_written_into_it():
+    die = Variation(*map(jnp.float32, (0.3, 0.0, 0.0, 0.0)))
+    exact, own = (replace(device(), {"cell.variation": law}).model for law in (None, die))
+    found, whole = (as_arrays(macro, True, drawn(2, 2, 13, 8), drawn(2, 2, 13, 8)) for macro in (own, exact))
+    factor = float(found[0, 0, 0, 0] / whole[0, 0, 0, 0])
+    assert abs(factor - 1.0) > 0.01
+    np.testing.assert_allclose(found, factor * np.asarray(whole), atol=1e-4)
+
+
 # What it does to a model --------------------------------------------------------------------------------------------
 
 
@@ -322,6 +346,17 @@ def test_decoding_on_a_digital_macro_equals_prefill(model, tokens):  # noqa: F81
     exact = model.logits(tokens)
     clean = logits(placed(model, digital()), KEY, tokens)
     assert np.abs(clean - exact).max() < 0.05 * np.abs(exact).max() < np.abs(whole - exact).max()
+
+
+def test_one_placement_says_what_is_lost_and_what_it_costs():
+    rules = [("layers.*.attention.?[kv]", "kv"), ("*", "weights")]
+    plan = place(load_model("tiny-stories"), System({"weights": preset("digital-28nm"), "kv": digital()}, rules))
+    result = evaluate(plan, story_text(2, 2), tokens=96, chips=1, progress=False)
+    assert 0 < result.points[0].kl < 1e-3
+    operators = set(result.points[0].cost.decode.ledger.operators)
+    assert {"layers.0.attention.qk", "layers.5.attention.pv"} <= operators
+    with pytest.raises(StudyError, match="no matrix of tiny-stories is on an analog device"):
+        result.snr()
 
 
 # What is refused ----------------------------------------------------------------------------------------------------
