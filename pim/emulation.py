@@ -186,6 +186,8 @@ def written_operators(
         model = plan.model_of(path)
         if not takes_activations(model):
             continue
+        if isinstance(model, DigitalMacro):
+            model.check_bits()
         when = reading_time(model, time) if isinstance(model, AnalogMacro) else None
         found[operator] = Written(
             plan.assignment[path],

@@ -20,7 +20,7 @@ from pim.devices.random import chip_key, root_key
 from pim.emulation import program_model
 from pim.errors import StudyError
 from pim.holding import reading_time
-from pim.llm_workloads.operators import layer_path
+from pim.llm_workloads.operators import DYNAMIC, layer_path
 from pim.llm_workloads.products import products
 from pim.llm_workloads.text import ScoredText
 from pim.llm_workloads.transformer import segment_length
@@ -137,7 +137,7 @@ class ModelSnr:
 def model_snr(
     plan: Plan, sample: ScoredText, *, seed: int = 0, time: float | None = None, progress: bool = True
 ) -> ModelSnr:
-    """The signal over noise of every matrix of a plan on an analog device.
+    """The signal over noise of every matrix of weights of a plan on an analog device.
 
     Args:
         plan: with a model, calibrated as for `evaluate`.
@@ -150,7 +150,8 @@ def model_snr(
     """
     if plan.model is None:
         raise StudyError("this plan was placed from a config alone; its products have no signal")
-    analog = [path for path in plan.assignment if isinstance(plan.model_of(path), AnalogMacro)]
+    matrices = [path for path in plan.assignment if not path.endswith(DYNAMIC)]
+    analog = [path for path in matrices if isinstance(plan.model_of(path), AnalogMacro)]
     if not analog:
         raise StudyError(f"no matrix of {plan.model.name} is on an analog device: there is no noise to split")
     key = chip_key(root_key(seed), 0)

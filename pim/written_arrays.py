@@ -16,7 +16,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Key, UInt32
+from jaxtyping import Array, Bool, Float, Key, UInt32
 
 from pim.analog_product import Driven, product_of_levels
 from pim.crossbar import Crossbar
@@ -95,23 +95,27 @@ def _of_head(
         driven = Driven(*drive(macro, x if keys else x * scale[None], full_scale))
 
         def of_array(crossbar: Crossbar, number: Array, levels: Driven) -> Array:
-            y = product_of_levels(crossbar, macro, levels, rows, site.of_array(head, number)).total()
-            return y if keys else jnp.where(levels.selected.any(axis=1)[:, None], y, 0.0)
+            return product_of_levels(crossbar, macro, levels, rows, site.of_array(head, number)).total()
 
-        if keys:
-            y = jax.vmap(of_array, in_axes=(0, 0, None))(arrays, numbers, driven)
-            return jnp.moveaxis(y, 0, 1).reshape(len(x), -1)[:, : len(scale)] * scale[None]
-        own = Driven(None, 0, None, 0)
-        return jax.vmap(of_array, in_axes=(0, 0, own))(arrays, numbers, by_array(macro, driven)).sum(axis=0)
+        def of_values(crossbar: Crossbar, number: Array, planes: Array, selected: Array) -> Array:
+            y = of_array(crossbar, number, driven._replace(planes=planes, selected=selected))
+            return jnp.where(selected.any(axis=1)[:, None], y, 0.0)
+
+        if not keys:
+            return jax.vmap(of_values)(arrays, numbers, *planes_by_array(macro, driven)).sum(axis=0)
+        y = jax.vmap(lambda crossbar, number: of_array(crossbar, number, driven))(arrays, numbers)
+        return jnp.moveaxis(y, 0, 1).reshape(len(x), -1)[:, : len(scale)] * scale[None]
 
     given = head.x, head.rows
     return of_rows(given) if len(head.x) <= vectors else in_turns(of_rows, given, vectors)
 
 
-def by_array(macro: AnalogMacro, driven: Driven) -> Driven:
+def planes_by_array(
+    macro: AnalogMacro, driven: Driven
+) -> tuple[Float[Array, "arrays steps vectors rows"], Bool[Array, "arrays vectors rows"]]:
     """The levels of each array of values, and which of its lines are selected; all share the scale of the vector."""
     planes = cut_inputs(driven.planes, macro.rows)
-    return driven._replace(planes=planes, selected=(planes != 0).any(axis=1))
+    return planes, (planes != 0).any(axis=1)
 
 
 def vector_scale(macro: AnalogMacro, vectors: Float[Array, "tokens head_dim"]) -> Float[Array, "tokens"]:
@@ -157,7 +161,7 @@ def _programmed(
     made = macro if used == macro.rows else replace(macro, rows=used, active_rows=None)
     one_tile = tile_programmer((n_in, n_out), made, key, time, die=site.chip, **at)
     cut = cut_rows(matrix, used)
-    tiles = jax.lax.map(lambda tile: one_tile(*tile, ones[0]), (jnp.arange(len(cut), dtype=jnp.int32), cut))
+    tiles = jax.lax.map(lambda tile: one_tile(tile[0], tile[1], ones[0]), (jnp.arange(len(cut), dtype=jnp.int32), cut))
 
     def filled(leaf: Array | None, axis: int) -> Any:
         if leaf is None or leaf.shape[axis] != used:

@@ -15,7 +15,7 @@ from pim.mapping.tiles import column_arrays, cut_inputs, row_tiles
 from pim.measured_sums import calibrated_ranges, measured_sums
 from pim.order_statistics import percentile
 from pim.ranges import Ranges
-from pim.written_arrays import by_array, programmed_head, tokens_an_array, vector_scale
+from pim.written_arrays import planes_by_array, programmed_head, tokens_an_array, vector_scale
 from pim.written_vectors import KEYS, Head, Site
 
 SAMPLED = 1 << 22
@@ -62,15 +62,15 @@ def written_ranges(
         arrays, _ = programmed_head(macro, keys, head, scale, Site(None, 0, 0), None, None)
         driven = Driven(*drive(macro, x, full))
 
-        def of_array(crossbar: Crossbar, levels: Driven) -> Array:
-            sums = tile_sums(crossbar, macro, levels.gains)
-            inputs = cut_inputs(levels.planes, macro.rows_at_once)
+        def of_array(crossbar: Crossbar, planes: Array) -> Array:
+            sums = tile_sums(crossbar, macro, driven.gains)
+            inputs = cut_inputs(planes, macro.rows_at_once)
             return jax.vmap(sums)(jnp.arange(len(inputs)), inputs, crossbar.weights)
 
         if keys:
-            found = jax.vmap(of_array, in_axes=(0, None))(arrays, driven)
+            found = jax.vmap(lambda crossbar: of_array(crossbar, driven.planes))(arrays)
         else:
-            found = jax.vmap(of_array, in_axes=(0, Driven(None, 0, None, 0)))(arrays, by_array(macro, driven))
+            found = jax.vmap(of_array)(arrays, planes_by_array(macro, driven)[0])
         return jnp.moveaxis(found, 0, 1).reshape(found.shape[1], -1, *found.shape[3:])
 
     sums = jax.lax.map(lambda each: of_head(*each), (vectors, scale, x))

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Key, UInt32
+from jaxtyping import Array, Float, Key, Shaped, UInt32
 
 from pim.devices.random import array_key
 from pim.mapping.tiles import row_tiles
@@ -73,7 +73,7 @@ def by_head(
     return in_turns(jax.vmap(multiply), each, most).reshape(batch, heads, rows, -1)
 
 
-def cut_tokens(vectors: Float[Array, "tokens head_dim"], tokens: int) -> Float[Array, "arrays tokens_each head_dim"]:
+def cut_tokens(vectors: Shaped[Array, "tokens head_dim"], tokens: int) -> Shaped[Array, "arrays tokens_each head_dim"]:
     """The vectors of each array, so many tokens long whatever there is to write: the last one filled up with zeros.
 
     What is drawn for the cells of a token then depends on its position alone, not on how many others there are.
