@@ -230,12 +230,11 @@ class GainAttention:
             stored: values (V, above `v_zero`) as they were written.
             left: share of them that is left by the time of each query.
         """
-        charge = jnp.zeros(())
-        for order, slope in enumerate(self.cell.orders()):
-            driven = self._by_array(pulses * left**order, -1)
-            charge = charge + slope * jnp.einsum(
-                "bkgtrns,bkrnsd->bkgtnd", driven, self._by_array(stored**order, -2), precision=EXACT
-            )
+        constant, *slopes = self.cell.orders()
+        charge = constant * self._by_array(pulses, -1).sum(axis=(-3, -1))[..., None]
+        for order, slope in enumerate(slopes, 1):
+            driven, cells = self._by_array(pulses * left**order, -1), self._by_array(stored**order, -2)
+            charge = charge + slope * jnp.einsum("bkgtrns,bkrnsd->bkgtnd", driven, cells, precision=EXACT)
         return codes(charge / self.value_saturation, self.output_levels, -1.0, 1.0)
 
     def _by_array(self, x: Float[Array, "*n"], axis: int) -> Float[Array, "*m"]:

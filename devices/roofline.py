@@ -2,8 +2,8 @@
 
 A product takes as long as its operations at the peak rate or its bytes at the bandwidth, whichever is longer (Williams,
 Waterman and Patterson, Roofline, CACM 52(4), 2009). Published peaks are never reached: the share that is has a field.
-What else keeps a GPU from its roof at small batches has fields too: heads that are fewer than its cores, and kernels that
-take their time to start.
+What else keeps a GPU from its roof at small batches has fields too: heads fewer than its cores, and kernels that take
+their time to start.
 """
 
 from typing import Any

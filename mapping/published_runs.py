@@ -121,7 +121,7 @@ def is_runs(file: Path) -> bool:
 
 
 def _point(entry: Mapping[str, Any], index: int, file: Path, sources: Mapping[str, Source]) -> RunPoint:
-    where = f"{file.name}: point {entry.get('name', index + 1)!r}"
+    where = f"{file.name}: point {entry.get('name', index + 1)!r} of {entry.get('system', 'no system')}"
     known_keys(entry, (*_NEEDED, *_OPTIONAL), where)
     for key in _NEEDED:
         if key not in entry:

@@ -66,7 +66,7 @@ def roofline_figure(roofline: Roofline) -> Figure:
         f"ridge: {ridge:.0f} a byte", (ridge, rate / 1e12), xytext=(0, -14), textcoords="offset points",
         ha="left", va="top", color=INK, fontsize=9,
     )  # fmt: skip
-    decode = 2.0 / float(roofline.bytes_per_operand)  # a multiply-accumulate for each weight that is read
+    decode = 2.0 / float(roofline.bytes_of("weight"))  # a multiply-accumulate for each weight that is read
     axes.axvline(decode, color=COLOURS[1], linestyle=(0, (5, 3)), label="one token at a time")
     axes.set_xscale("log")
     axes.set_yscale("log")

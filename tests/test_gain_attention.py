@@ -401,6 +401,22 @@ def test_a_plan_has_it_in_its_cost():
     )
 
 
+def test_a_head_at_its_peak():
+    """Two products of 64 numbers with 1,024 tokens each."""
+    found = pim.peak(preset("gaincell-attention"), copies=12)
+    assert float(found.latency) == pytest.approx(65e-9) and float(found.energy) == pytest.approx(12 * 6.15e-9)
+    assert float(found.efficiency) == pytest.approx(4 * 64 * 1024 / 6.15e-9)
+    assert float(found.share("energy", "digital")) == pytest.approx(4 / 6.15)
+    with pytest.raises(StudyError, match="leave shape and vectors away"):
+        pim.peak(preset("gaincell-attention"), shape=(64, 64))
+
+
+@pytest.mark.parametrize("row", pim.validate("gaincell-attention").rows, ids=lambda row: row.name)
+def test_the_recalled_ratios_are_near(row):
+    """The authors' claims, set against their own measurements of the GPUs; recalled, they count for nothing."""
+    assert row.within and row.status == "recalled"
+
+
 def test_what_is_not_known_is_said():
     engine = preset("gaincell-attention").model
     step = decode_step(engine, load_model("tiny-stories").config)

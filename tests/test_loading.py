@@ -358,7 +358,12 @@ def test_lifetimes_follow_from_the_endurance():
     rram = pim.kv_lifetime(pim.preset("rram-wan2022"), 100.0, 2048)
     assert rram.seconds is not None and 24 < rram.seconds / 3600 < 72  # keys and values wear ReRAM out in days
     assert "2.37 days" in str(rram) and "survey" in str(rram)
-    assert pim.kv_lifetime(pim.preset("sram-digital28"), 100.0, 2048).seconds is None
+    sram = pim.kv_lifetime(pim.preset("sram-digital28"), 100.0, 2048)
+    assert sram.seconds == np.inf and "without end" in str(sram) and "no wear" in str(sram)
+    assert pim.kv_lifetime(pim.preset("sram-qs28"), 100.0, 2048).seconds is None
+    held = loading(pim.preset("sram-digital28"), (64, 64))
+    told = json.loads(json.dumps(held.to_dict(), allow_nan=False))
+    assert held.wear == told["wear"] == 0.0 and told["endurance"] is None
 
 
 def test_a_law_of_wear_says_when_cells_die():

@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 
 from pim.costs.costing import cost
-from pim.costs.roofline_cost import roofline_cost
+from pim.costs.roofline_cost import notes as roofline_notes
+from pim.costs.roofline_cost import product_counts, roofline_cost, vector_counts
 from pim.devices.catalogue import preset
 from pim.devices.device import replace
 from pim.devices.random import root_key
 from pim.llm_workloads.families.llama import llama_config
-from pim.llm_workloads.operators import Phase, products, vector_work
+from pim.llm_workloads.operators import Phase, VectorWork, products, vector_work
 from pim.mapping.plan import place
 from pim.mapping.system import System
 from pim.programming import program
@@ -119,3 +120,85 @@ def test_its_products_are_those_of_its_format():
     wanted = x.astype(np.float16).astype(np.float64) @ w.astype(np.float16).astype(np.float64)
     np.testing.assert_allclose(y, wanted, rtol=1e-3, atol=1e-3)
     np.testing.assert_array_equal(np.asarray(y), np.asarray(y).astype(np.float16).astype(np.float32))
+
+
+# What keeps a GPU from its roof, and numbers of different sizes -------------------------------------------------------
+
+
+STEP = Phase(batch=4, tokens=1, context=40)
+
+
+def spent(model, item):
+    counts = vector_counts(model, item) if isinstance(item, VectorWork) else product_counts(model, item)
+    return roofline_cost(model, **counts)
+
+
+def test_weights_keys_and_activations_have_bytes_of_their_own():
+    changes = {"bytes_per_weight": 0.5, "bytes_per_key": 1, "bytes_per_activation": 4}
+    model = replace(IDEAL, changes).model
+    for product in products(SMALL, STEP):
+        stored = product.read + product.written
+        moved = stored * (1 if product.dynamic else 0.5) + 4 * product.moved
+        energy = float(spent(model, product).without("compute").energy.sum())
+        assert energy == pytest.approx(moved * 28.72e-12, rel=1e-5)
+    counted = [spent(IDEAL.model, product) for product in products(SMALL, STEP)]
+    plain = [
+        roofline_cost(IDEAL.model, operations=2 * p.macs, values=p.read + p.written + p.moved)
+        for p in products(SMALL, STEP)
+    ]
+    for ours, theirs in zip(counted, plain, strict=True):
+        np.testing.assert_allclose(ours.latency, theirs.latency, rtol=1e-5)
+        np.testing.assert_allclose(ours.energy, theirs.energy, rtol=1e-5)
+
+
+def test_four_bits_of_weight_are_read_nearly_four_times_as_fast():
+    half, quarter = (cost(preset(f"gpu-a100{bits}"), (8192, 8192)).latency for bits in ("", "-w4a16"))
+    assert float(half / quarter) == pytest.approx(2 / (4 + 20 / 128) * 8, rel=2e-3)
+    byte = cost(preset("gpu-a100-w8a8"), (8192, 8192), vectors=np.array([1, 8192]))
+    whole = cost(preset("gpu-a100"), (8192, 8192), vectors=np.array([1, 8192]))
+    np.testing.assert_allclose(whole.latency / byte.latency, 2, rtol=1e-3)
+
+
+def test_fused_attention_leaves_its_scores_on_the_die():
+    apart, fused = IDEAL.model, replace(IDEAL, {"attention": "fused"}).model
+    byte = float(apart.energy_per_byte)
+
+    def moved(model, items):
+        return sum(float(spent(model, item).without("compute").energy.sum()) for item in items) / byte
+
+    attention = [product for product in products(SMALL, STEP) if product.dynamic]
+    softmax = [work for work in vector_work(SMALL, STEP) if work.kind == "softmax"]
+    scores = sum(work.elements for work in softmax)
+    saved = moved(apart, [*attention, *softmax]) - moved(fused, [*attention, *softmax])
+    assert saved == pytest.approx(2 * 4 * scores, rel=1e-4)  # written, read, written and read, 2 bytes each
+    others = [
+        item for item in (*products(SMALL, STEP), *vector_work(SMALL, STEP)) if item not in (*attention, *softmax)
+    ]
+    assert moved(apart, others) == pytest.approx(moved(fused, others))
+
+
+def test_heads_fill_the_cores_round_by_round():
+    """Cores without a head idle: 12 heads on 108 cores have a ninth of the bandwidth, 109 take two rounds."""
+    bare, cores = IDEAL.model, replace(IDEAL, {"cores": 108}).model
+    heads = np.array([1, 12, 108, 109, 216, 0])
+    rounds = np.ceil(heads / 108)
+    wanted = np.where(heads > 0, rounds * 108 / np.maximum(heads, 1), 1.0)
+    for amounts in ({"operations": 1e9, "keys": 1.0}, {"operations": 1.0, "keys": 1e9}):
+        slow, fast = (roofline_cost(model, heads=heads, **amounts).latency.sum(axis=0) for model in (cores, bare))
+        np.testing.assert_allclose(slow / fast, wanted, rtol=1e-5)
+
+
+def test_norms_and_activations_take_their_time_to_start():
+    model = replace(IDEAL, {"vector_latency": 7e-6}).model
+    for work in vector_work(SMALL, STEP):
+        late = float(spent(model, work).latency.sum() - spent(IDEAL.model, work).latency.sum())
+        assert late == pytest.approx(7e-6 if work.kind in ("norm", "activation") else 0.0, abs=1e-11)
+    assert "start of products" in " ".join(roofline_notes(model))
+
+
+def test_power_at_rest_is_taken_all_the_while():
+    resting = replace(preset("gpu-a100"), {"idle_power": 50})
+    both = [cost(device, (64, 64), vectors=np.array([1, 1000])) for device in (preset("gpu-a100"), resting)]
+    np.testing.assert_allclose(both[1].energy - both[0].energy, 50 * both[0].latency, rtol=1e-4)
+    np.testing.assert_allclose(both[1].area, both[0].area)
+    assert "power at rest" in " ".join(both[0].notes) and "power at rest" not in " ".join(both[1].notes)

@@ -97,7 +97,7 @@ def test_what_a_cost_is_of_stays_with_it_and_what_cannot_be_asked_is_said():
     with pytest.raises(StudyError, match="zero"):
         sensitivity(cost(preset("ideal"), (128, 128)))
     with pytest.raises(StudyError, match="unknown"):
-        sensitivity(cost(preset("gpu-a100"), (128, 128)), "area")
+        sensitivity(cost(preset("npu-int8"), (128, 128)), "area")
     with pytest.raises(StudyError, match="what it is the cost of"):
         sensitivity(Cost(found.ledger, ()))
 

@@ -14,6 +14,7 @@ from jaxtyping import Array, Float
 
 from pim.costs.costing import cost
 from pim.costs.digital_operands import DigitalOperands
+from pim.costs.gain_attention_cost import token_only
 from pim.costs.ledger import Cost
 from pim.costs.near_dram_cost import columns_only
 from pim.costs.operands import Operands
@@ -22,6 +23,7 @@ from pim.counts import check_count
 from pim.devices.device import Device
 from pim.devices.digital_macro import DigitalMacro
 from pim.devices.errors import nearest
+from pim.devices.gain_attention import GainAttention
 from pim.devices.macro import AnalogMacro
 from pim.devices.near_dram import NearDram
 from pim.devices.published import FIGURES as PUBLISHED_FIGURES
@@ -130,7 +132,7 @@ PEAK_FIGURES = {**PUBLISHED_FIGURES, "interval": "s"}
 
 
 def peak(
-    device: Device | AnalogMacro | DigitalMacro | NearDram | Roofline,
+    device: Device | AnalogMacro | DigitalMacro | GainAttention | NearDram | Roofline,
     *,
     shape: tuple[Any, Any] | None = None,
     vectors: Any = None,
@@ -142,7 +144,7 @@ def peak(
     Of a macro it is one full array (or a matrix of `shape`) that takes one vector after another. Of near-DRAM units it
     is their internal peak: columns multiplied without a break, where opening rows costs energy and no time, and vectors
     and results cost nothing. Of a roofline it is the rate of computing, all operands at hand. With a `shape` these two
-    run that product from idle.
+    run that product from idle. Of attention on gain cells it is a token in a head with a full window.
 
     Args:
         device: what is busy.
@@ -150,7 +152,7 @@ def peak(
         vectors: that many input vectors from idle to the last output; without it the steady state, in which the first
             vector's way through a pipeline does not count.
         operands: statistics of inputs and cells of a macro; uniform ones, or a digital macro's own, if none are given.
-        copies: arrays, each with a matrix of its own, that work side by side: rates, powers and areas add up.
+        copies: arrays, each with a matrix of its own, or heads, that work side by side: rates, powers and areas add up.
 
     Raises:
         StudyError: a device that has no peak, or a size that is none.
@@ -163,6 +165,11 @@ def peak(
     model = device.model if isinstance(device, Device) else device
     if operands is not None and not isinstance(model, AnalogMacro | DigitalMacro):
         raise StudyError(f"operands are statistics of a macro's inputs and cells: a {type(model).__name__} has none")
+    if isinstance(model, GainAttention):
+        if shape is not None or vectors is not None:
+            raise StudyError("gain cells take a token in a head with a full window: leave shape and vectors away")
+        one, operations = token_only(model)
+        return Peak(_copied(one, copies), operations * copies, one.latency, None, copies)
     if shape is None and isinstance(model, NearDram | Roofline):
         if vectors is not None:
             raise StudyError(f"the peak of a {type(model).__name__} has no vectors: give them with a shape")

@@ -65,12 +65,27 @@ def decode_step(engine: GainAttention, config: ModelConfig, *, batch: Any = 1) -
         >>> step.energy, step.latency / 12
     """
     engine.check_head(config.head_dim)
-    if engine.cost is None:
-        raise StudyError("what a token takes on these gain cells is not known: the device has no part `cost`")
+    _check_known(engine)
     layer = [p for p in products(config, Phase(batch=batch)) if p.dynamic and layer_of(p.path) == 0]
     work = join(product_ledger(engine.cost, p).named(kind(p.path)) for p in layer)
     every = work.map(lambda figures: figures * config.num_hidden_layers)
     return Cost(join([every, standing("attention").over(every.energy.shape[1:])]), notes(engine, config.head_dim))
+
+
+def token_only(engine: GainAttention) -> tuple[Cost, float]:
+    """The cost of a token in one head of the widest kind with a full window, and the operations in both its products.
+
+    Raises StudyError if the engine's cost is not known.
+    """
+    _check_known(engine)
+    one = {"dynamic": True, "n_in": 1, "n_out": 1, "copies": 1, "vectors": 1, "held": 1, "written": 1}
+    work = [product_ledger(engine.cost, Product(path=operator, **one)).named(operator) for operator in DYNAMIC]
+    return Cost(join([*work, standing("attention")]), notes(engine, engine.rows)), 4.0 * engine.rows * engine.window
+
+
+def _check_known(engine: GainAttention) -> None:
+    if engine.cost is None:
+        raise StudyError("what a token takes on these gain cells is not known: the device has no part `cost`")
 
 
 def standing(operator: str = "") -> Ledger:

@@ -10,8 +10,10 @@ import numpy as np
 
 from pim.devices.cells.cell import Cell
 from pim.devices.device import Device
+from pim.devices.digital_macro import DigitalMacro
 from pim.devices.macro import AnalogMacro
 from pim.errors import StudyError
+from pim.llm_workloads.operators import DYNAMIC, Count, Product
 
 DEAD = 0.01
 """Share of dead cells at which the life of cells with a law of wear counts as over."""
@@ -21,20 +23,25 @@ YEAR = 365.25 * 86400.0
 
 @dataclass(frozen=True)
 class Endurance:
-    """Writes that a cell has left, and where the figure comes from. None: unknown."""
+    """Writes that a cell has left, and where the figure comes from. None: unknown; infinite: no writing wears it."""
 
     writes: float | None
     basis: str
 
+    @property
+    def counted(self) -> float | None:
+        """Writes as a plain number, for JSON; None where they are unknown or without end."""
+        return self.writes if self.writes is not None and np.isfinite(self.writes) else None
+
     def __str__(self) -> str:
-        return (
-            f"endurance unknown ({self.basis})" if self.writes is None else f"{self.writes:.4g} writes ({self.basis})"
-        )
+        if self.writes is None:
+            return f"endurance unknown ({self.basis})"
+        return f"{self.writes:.4g} writes ({self.basis})" if np.isfinite(self.writes) else f"no wear ({self.basis})"
 
 
 @dataclass(frozen=True)
 class Lifetime:
-    """Time until the endurance is used up at a rate of writes to each cell. None: unknown."""
+    """Time until the endurance is used up at a rate of writes to each cell. None: unknown; infinite: never."""
 
     seconds: float | None
     rate: float
@@ -52,7 +59,7 @@ def endurance_of(what: Any) -> Endurance:
 
     By the cell's law of wear, if cells die by it: writes until a share `DEAD` of them is dead, less those that it has
     seen. Else as its facts say; most presets have the lowest figure of a survey there. Writes count, whatever pulses a
-    write takes.
+    write takes. The latches of a digital macro's SRAM do not wear by writing, unless its facts say otherwise.
 
     >>> print(endurance_of(pim.preset("rram-wan2022")))
     1e+04 writes (cell.facts.endurance: lowest of the survey, whose highest is 1e9)
@@ -66,6 +73,8 @@ def endurance_of(what: Any) -> Endurance:
     facts = getattr(cell, "facts", None)
     path = "cell.facts.endurance" if isinstance(model, AnalogMacro) else "facts.endurance"
     if facts is None or facts.endurance is None:
+        if isinstance(model, DigitalMacro):
+            return Endurance(float("inf"), "SRAM, whose latches do not wear by writing")
         return Endurance(None, f"neither {path} nor a law of wear is given")
     return Endurance(float(facts.endurance), f"{path}{noted(what, path)}")
 
@@ -101,6 +110,37 @@ def kv_lifetime(device: Any, tokens_per_second: float, context: int) -> Lifetime
     return lifetime(endurance_of(device), tokens_per_second / context)
 
 
+def tokens_written(product: Product) -> Count:
+    """Tokens whose keys or values a step writes into each matrix of a dynamic product."""
+    width = product.n_in if product.path.endswith(DYNAMIC[0]) else product.n_out
+    return product.written / (product.copies * width)
+
+
+def kv_wear(device: Any, product: Product, seconds_per_step: float, capacity_tokens: int) -> Lifetime:
+    """How long the cells last that hold the keys or values of one operator, as a plan's steps write them.
+
+    Each sequence has a ring of `capacity_tokens` slots, and each of its tokens rewrites one: `kv_lifetime` at the rate
+    at which this product's matrices are written. More sequences have slots of their own, and wear none of these.
+
+    Args:
+        device: a device (or its model) with a known endurance, or the lifetime is unknown.
+        product: a dynamic one, of a step.
+        seconds_per_step: time from one step to the next.
+        capacity_tokens: slots of each sequence.
+
+    Raises StudyError for a product with a matrix of weights, and for a time or a capacity that is not positive.
+
+    >>> step = products(config, Phase(batch=16, tokens=1, context=2048))
+    >>> kv_wear(pim.preset("rram-wan2022"), step[3], 10e-3, 2048).seconds / 3600
+    56.88...
+    """
+    if not product.dynamic:
+        raise StudyError(f"{product.path} has a matrix of weights, which no token writes: give keys or values")
+    if not (np.isfinite(seconds_per_step) and seconds_per_step > 0):
+        raise StudyError(f"seconds_per_step = {seconds_per_step!r}: give a positive number")
+    return kv_lifetime(device, float(np.max(tokens_written(product))) / seconds_per_step, capacity_tokens)
+
+
 def noted(what: Any, path: str) -> str:
     """What the source of a device's value adds to it, after a colon; nothing for a bare model."""
     found = what.provenance.get(path) if isinstance(what, Device) else None
@@ -115,6 +155,8 @@ def printed_time(seconds: float | None) -> str:
     """
     if seconds is None or np.isnan(seconds):
         return "unknown"
+    if np.isinf(seconds):
+        return "without end"
     for unit, name in ((YEAR, "years"), (86400.0, "days"), (3600.0, "hours"), (60.0, "minutes")):
         if seconds >= unit:
             return f"{seconds / unit:.3g} {name}"

@@ -62,7 +62,7 @@ class Loading:
 
     @property
     def loadings(self) -> float | None:
-        """How often the device can be loaded; None: unknown."""
+        """How often the device can be loaded; None: unknown, infinite: writing does not wear it."""
         return self.endurance.writes
 
     @property
@@ -89,7 +89,7 @@ class Loading:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """All figures as plain values, ready for JSON; None: unknown."""
+        """All figures as plain values, ready for JSON; None: unknown, and an endurance without end (wear is 0)."""
         figures = (
             "cells",
             "pulses",
@@ -102,7 +102,7 @@ class Loading:
             "time",
         )
         found = {name: plain(getattr(self, name)) for name in figures}
-        return found | {"endurance": self.loadings, "wear": self.wear, "notes": list(self.notes)}
+        return found | {"endurance": self.endurance.counted, "wear": self.wear, "notes": list(self.notes)}
 
     def __str__(self) -> str:
         if np.ndim(self.energy):

@@ -52,6 +52,8 @@ class Shape(NamedTuple):
     parallel: int | None = None
     arrays: int | None = None
     driver: WriteDriver | None = None
+    activations: bool = False
+    """Keys or values: reference columns stay as they are, and no memory outside holds them."""
 
     @property
     def weights(self) -> Any:
@@ -97,8 +99,14 @@ def _into_arrays(what: Any, macro: AnalogMacro, shape: Shape) -> Written:
     column_arrays(1, macro)  # raises where an array cannot hold a weight
     per_array = encoding.outputs_per_array(macro.columns, slices)
     side = np.ceil(shape.n_out / per_array)
-    cells = shape.copies * shape.n_in * encoding.cell_columns(shape.n_out, side) * slices
-    fullest = encoding.cell_columns(np.ceil(shape.n_out / side), 1) * slices  # cells of a word line
+
+    def on_a_line(n_out: Any, arrays: Any) -> Any:
+        """Cells of a word line that are written, in all arrays side by side."""
+        columns = n_out * encoding.cells_a_weight if shape.activations else encoding.cell_columns(n_out, arrays)
+        return columns * slices
+
+    cells = shape.copies * shape.n_in * on_a_line(shape.n_out, side)
+    fullest = on_a_line(np.ceil(shape.n_out / side), 1)
     report, told = _of_a_cell(what, macro, shape.driver)
     line = np.vectorize(lambda count: _seconds(report, int(count), shape.parallel), otypes=[float])(fullest)
     arrays = shape.copies * np.ceil(shape.n_in / macro.rows) * side
@@ -108,6 +116,8 @@ def _into_arrays(what: Any, macro: AnalogMacro, shape: Shape) -> Written:
     at_once = "all arrays" if shape.arrays is None else f"{shape.arrays:,} arrays"
     how = f"cells of a word line are written {at_a_time} at a time, word lines one after another, {at_once} at once"
     bits = shape.weights * (CONTINUOUS_BITS if macro.weight_bits is None else float(macro.weight_bits))
+    if macro.weight_bits is None and not shape.activations:
+        told = (*told, f"weights without bits come as {CONTINUOUS_BITS:g} bits")
     return Written(cells, cells * _figure(report.mean), cells * _figure(report.energy), time, bits, (how, *told))
 
 
@@ -137,8 +147,6 @@ def _of_a_cell(what: Any, macro: AnalogMacro, driver: WriteDriver | None) -> tup
             path = f"cell.facts.{name}"
             if known is not None:
                 told.append(f"{path}{noted(what, path)}")
-    if macro.weight_bits is None:
-        told.append(f"weights without bits come as {CONTINUOUS_BITS:g} bits")
     absent = [name for name, known in (("energy", report.energy), ("time", report.time)) if known is None]
     if absent:
         told.append(

@@ -15,8 +15,9 @@ from jaxtyping import Array, Float
 
 from pim.costs.blocks import Block
 from pim.costs.ledger import Ledger, join, kind
-from pim.costs.plan_parts import PRODUCTS_ONLY, Part, device_part
+from pim.costs.plan_parts import Part, device_part, products_only
 from pim.costs.traffic import Traffic, traffic
+from pim.devices.dram.kernels.heads import HeadsKernel
 from pim.devices.gain_attention import GainAttention
 from pim.llm_workloads.operators import (
     DYNAMIC,
@@ -134,7 +135,7 @@ def phase_run(plan: Plan, phase: Phase, points: int, reading: bool) -> PhaseRun:
     for name in system.devices:
         mine = [product for product in every if plan.assignment[product.path] == name]
         vector = [work for work in elementwise if device_of[work.path] == name]
-        parts[name] = device_part(plan, name, mine, vector, points)
+        parts[name] = device_part(plan, name, phase, mine, vector, points)
     groups, stages = system.micro_batches, system.pipeline
     stretch = 1 + (groups - 1) / stages if reading else max(1.0, groups / stages)
     return PhaseRun(parts, traffic(plan, phase, points), system, stretch, points, None in device_of.values())
@@ -145,8 +146,11 @@ LINKS = "links"
 
 
 def _inside(plan: Plan, work: VectorWork) -> bool:
-    """Whether work is part of what the device beside it does: gain cells have no softmax apart."""
-    return work.kind == "softmax" and isinstance(plan.system.devices[_beside(plan, work.path)].model, GainAttention)
+    """Whether work is part of what the device beside it does: gain cells have no softmax apart, and the buffer die
+    below heads that take turns at the banks has its own (`HeadsKernel`), behind their back."""
+    beside = plan.system.devices[_beside(plan, work.path)].model
+    own = isinstance(beside, GainAttention) or isinstance(getattr(beside, "attention", None), HeadsKernel)
+    return work.kind == "softmax" and own
 
 
 def _beside(plan: Plan, path: str) -> str:
@@ -158,7 +162,7 @@ def _beside(plan: Plan, path: str) -> str:
 def _vector_device(plan: Plan, path: str) -> str | None:
     """The device of vector work: the one beside it, or where that has only products, the first that can do it."""
     beside = _beside(plan, path)
-    if not isinstance(plan.system.devices[beside].model, PRODUCTS_ONLY):
+    if not products_only(plan.system.devices[beside].model):
         return beside
-    able = (name for name, device in plan.system.devices.items() if not isinstance(device.model, PRODUCTS_ONLY))
+    able = (name for name, device in plan.system.devices.items() if not products_only(device.model))
     return next(able, None)

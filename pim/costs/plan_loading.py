@@ -92,7 +92,7 @@ class PlanLoading:
         devices = {
             name: {"operators": list(self.operators[name])} | each.to_dict() for name, each in self.loadings.items()
         }
-        return {**totals, "endurance": self.endurance.writes, "wear": self.wear, "devices": devices}
+        return {**totals, "endurance": self.endurance.counted, "wear": self.wear, "devices": devices}
 
     def __str__(self) -> str:
         totals = [f"the whole model: {self.summary()}", f"{self.endurance}"]

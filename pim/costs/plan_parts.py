@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from pim.costs import digital_macro_cost, gain_attention_cost, macro_cost, near_dram_cost, roofline_cost
+from pim.costs.bank_vectors_cost import NOTE, does_vectors, vector_ledger
 from pim.costs.blocks import NOTHING, Block, beside, block_of
 from pim.costs.digital_cost import digital_cost, digital_notes, product_values, unit_cost
 from pim.costs.digital_operands import assumed_operands
@@ -22,16 +23,21 @@ from pim.devices.gain_attention import GainAttention
 from pim.devices.macro import AnalogMacro
 from pim.devices.near_dram import NearDram
 from pim.devices.roofline import Roofline
-from pim.llm_workloads.operators import DYNAMIC, Product, VectorWork, layer_of
+from pim.llm_workloads.operators import DYNAMIC, Phase, Product, VectorWork, layer_of
 from pim.mapping.plan import Plan
 from pim.mapping.tensor_parallel import part_of_product, part_of_work
 from pim.written import takes_activations
 
 PRODUCTS_ONLY = (AnalogMacro, DigitalMacro, NearDram, GainAttention)
-"""Devices that have no unit for vector work."""
+"""Devices that have no unit for vector work, but for some of near-DRAM: see `products_only`."""
 
 POINTS, SORTS = 128, 8
 """Points and sorts of operators whose costs are found in one call, or multiples of them: fewer compilations."""
+
+
+def products_only(model: Any) -> bool:
+    """Whether a device does no vector work."""
+    return isinstance(model, PRODUCTS_ONLY) and not does_vectors(model)
 
 
 class Part(NamedTuple):
@@ -46,12 +52,15 @@ class Part(NamedTuple):
 IDLE = Part(NOTHING, lambda latency: NOTHING, tuple)
 
 
-def device_part(plan: Plan, name: str, work: list[Product], vector: list[VectorWork], points: int) -> Part:
+def device_part(
+    plan: Plan, name: str, phase: Phase, work: list[Product], vector: list[VectorWork], points: int
+) -> Part:
     """The part of one device of a plan's system in a phase.
 
     Args:
         plan: the plan, as it is in that phase.
         name: of the device in its system.
+        phase: the phase.
         work: the products that it runs.
         vector: the vector work that it does.
         points: over which counts run where they are arrays: steps, or a sweep.
@@ -64,7 +73,7 @@ def device_part(plan: Plan, name: str, work: list[Product], vector: list[VectorW
     if isinstance(model, Roofline):
         return _on_roofline(plan, name, model, work, vector, points)
     if isinstance(model, NearDram):
-        return _on_near_dram(plan, name, model, work, points)
+        return _on_near_dram(plan, name, model, work, vector, phase, points)
     if isinstance(model, GainAttention):
         return _on_gain_cells(plan, name, model, work, points)
     return _for_free(_sorted(plan, [*work, *vector]))
@@ -290,24 +299,38 @@ def _on_gain_cells(plan: Plan, name: str, engine: GainAttention, work: list[Prod
     )
 
 
-def _on_near_dram(plan: Plan, name: str, device: NearDram, work: list[Product], points: int) -> Part:
-    """Products at the banks, operator by operator, and the writing of new keys and values."""
+def _on_near_dram(
+    plan: Plan, name: str, device: NearDram, work: list[Product], vector: list[VectorWork], phase: Phase, points: int
+) -> Part:
+    """Products at the banks, operator by operator, the writing of new keys and values, and vector work where it is."""
     if not work:
         return IDLE
     sorts, count = _sorted(plan, work), plan.system.count(name)
     mine, parts = _shared_products(plan, name, sorts, points)
     stacked = jax.tree.map(lambda *rows: jnp.stack(rows, axis=1), *(_at_banks(device, p, points) for p in mine))
     held = sum(np.max(product.held) for product in work) / count
+    done = _block(stacked, sorts, points, _parts(parts, [], points))
 
     def notes() -> tuple[str, ...]:
         told = (*near_dram_cost.plan_notes(device, mine, held), *_exact_attention(device, work))
-        return tuple(f"{name}: {note}" for note in told)
+        return tuple(f"{name}: {note}" for note in (*told, *([NOTE] if vector else [])))
 
     return Part(
-        _block(stacked, sorts, points, _parts(parts, [], points)),
+        beside(done, _vectors_at_banks(plan, device, vector, phase, points)) if vector else done,
         lambda latency: _there(near_dram_cost.standing(device, latency), name, count),
         notes,
     )
+
+
+def _vectors_at_banks(plan: Plan, device: NearDram, vector: list[VectorWork], phase: Phase, points: int) -> Block:
+    """Vector work of a block that is mapped on the banks; all copies of the device do the same."""
+    sorts = _sorted(plan, vector)
+    tokens, context = (
+        np.broadcast_to(np.asarray(count, np.float64).reshape(-1), points)
+        for count in (phase.batch * phase.tokens, phase.visible())
+    )
+    each = [vector_ledger(device, plan.config, items[0], tokens, np.ceil(context)) for items in sorts.values()]
+    return Block(jax.tree.map(lambda *rows: jnp.stack(rows, axis=1), *each), _members(sorts))
 
 
 def _at_banks(device: NearDram, product: Product, points: int) -> Ledger:
