@@ -2,8 +2,8 @@
 
 Norms, rotary positions and the gate are products of two banks whose vectors move line by line through the front end
 (`pim.cent_block`); the way of scores to their softmax and back belongs to their product. Exponentials, roots and sums
-are taken by `Accelerators` beside the memory, which all blocks on a device share. Time is counted; energy, that of a few
-columns and lines against whole matrices, is not.
+are taken by `Accelerators` beside the memory, which all blocks on a device share. Time is counted; energy, that of a
+few columns and lines against whole matrices, is not.
 """
 
 from typing import Any

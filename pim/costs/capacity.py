@@ -20,10 +20,11 @@ def held_bytes(plan: Plan, batch: Any, context: Any) -> dict[str, Any]:
     """
     placed = {phase: plan.in_phase(phase).assignment for phase in ("prefill", "decode")}
     found: dict[str, Any] = {name: 0.0 for name in plan.system.devices if room(plan, name) is not None}
+    sizes = {(name, kind): value_bytes(plan, name, kind) for name in found for kind in ("weight", "key")}
     for product in products(plan.config, Phase(batch=batch, context=context)):
         phases = ("decode",) if product.dynamic else ("prefill", "decode")
         for name in {placed[phase][product.path] for phase in phases} & set(found):
-            found[name] = found[name] + product.held * value_bytes(plan, name, "key" if product.dynamic else "weight")
+            found[name] = found[name] + product.held * sizes[name, "key" if product.dynamic else "weight"]
     return found
 
 

@@ -56,13 +56,13 @@ class PhaseRun:
     points: int
     unserved: bool
 
-    @property
+    @cached_property
     def busy(self) -> dict[str, Float[Array, "points"]]:
         """Time (s) for which a sub-batch keeps each device, and the links, busy."""
         times = {name: part.work.time for name, part in self.parts.items()}
         return times | {LINKS: self.traffic.time}
 
-    @property
+    @cached_property
     def alone(self) -> Float[Array, "points"]:
         """Time (s) that one sub-batch takes without the others."""
         return sum(self.busy.values(), jnp.zeros(1))

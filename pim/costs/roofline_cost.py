@@ -137,9 +137,8 @@ def fit_notes(roofline: Roofline, products: Iterable[Product], count: Any = 1) -
     """
     if roofline.memory_bytes is None or any(isinstance(value, Tracer) for value in (roofline.memory_bytes, count)):
         return ()
-    need = 0.0
-    for product in products:
-        need += float(np.max(product.held)) * float(roofline.bytes_of("key" if product.dynamic else "weight"))
+    key, weight = (float(roofline.bytes_of(kind)) for kind in ("key", "weight"))
+    need = sum(float(np.max(product.held)) * (key if product.dynamic else weight) for product in products)
     room = float(np.min(count)) * float(roofline.memory_bytes)
     told = f"{need / 2**30:.3g} GiB do not fit the {room / 2**30:.3g} GiB of memory: more processors are needed"
     return (told,) if need > room else ()
