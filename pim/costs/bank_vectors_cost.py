@@ -1,8 +1,9 @@
 """What vector work at the banks costs, where a device maps a language model's block on them as CENT does.
 
-Norms, rotary positions, the way of scores to their softmax and the gate are products of two banks whose vectors move
-line by line through the front end (`pim.cent_block`). Their time is counted; their energy, a few columns and lines
-against whole matrices, is not, nor are roots, exponentials and sums, which a unit beside the banks takes.
+Norms, rotary positions and the gate are products of two banks whose vectors move line by line through the front end
+(`pim.cent_block`); the way of scores to their softmax and back belongs to their product. Exponentials, roots and sums
+are taken by `Accelerators` beside the memory, which all blocks on a device share. Time is counted; energy, that of a few
+columns and lines against whole matrices, is not.
 """
 
 from typing import Any
@@ -17,7 +18,7 @@ from pim.devices.near_dram import NearDram
 from pim.llm_workloads.config import ModelConfig
 from pim.llm_workloads.operators import VectorWork
 
-NOTE = "energy of vector work at the banks, and what the unit beside them does, are not counted"
+NOTE = "energy of vector work at the banks and beside them is not counted"
 
 
 def does_vectors(model: Any) -> bool:
@@ -36,16 +37,30 @@ def vector_ledger(device: NearDram, config: ModelConfig, work: VectorWork, token
         context: tokens that each attends to.
     """
     context = jnp.atleast_1d(jnp.asarray(context, jnp.int32))
-    each = _time(block_time(device, config, context), work.kind)
+    each = _at_banks(block_time(device, config, context), work.kind) + _beside(device, config, work.kind, context)
     return ledger_of([("vectors", 0.0, each * jnp.asarray(tokens, jnp.float32), 0.0)])
 
 
-def _time(block: BlockTime, kind: str) -> Float[Array, "points"]:
-    """Time (s) of a kind of vector work for one token; sums of residuals go behind other work."""
-    parts = {
-        "norm": block.norm / 2,  # a block has two
-        "rope": block.rotary,
-        "softmax": block.softmax_traffic,
-        "activation": block.activation,
-    }
+def _at_banks(block: BlockTime, kind: str) -> Float[Array, "points"]:
+    """Time (s) of a kind of vector work at the banks for one token; sums of residuals go behind other work."""
+    parts = {"norm": block.norm / 2, "rope": block.rotary, "activation": block.activation}  # a block has two norms
     return parts.get(kind, jnp.zeros_like(block.norm))
+
+
+def _beside(device: NearDram, config: ModelConfig, kind: str, context: Any) -> Float[Array, "points"]:
+    """Time (s) of its part beside the memory, for one token on each block of a device.
+
+    Positions are those of the hidden width and of the keys, as CENT counts them.
+    """
+    assert isinstance(device.attention, CentAttention)
+    units, nothing = device.attention.accelerators, jnp.zeros(context.shape)
+    if units is None:
+        return nothing
+    heads, keys = config.num_attention_heads, config.num_key_value_heads * config.head_dim
+    blocks = jnp.maximum(jnp.floor(device.attention.front.channels / device.banks.channels), 1.0)
+    times = {
+        "norm": lambda: units.norm_time(config.hidden_size),
+        "rope": lambda: units.rotary_time(config.hidden_size + keys),
+        "softmax": lambda: units.softmax_time(context.astype(jnp.float32) * heads, heads),
+    }
+    return nothing + blocks * times[kind]() if kind in times else nothing

@@ -131,8 +131,8 @@ def plan_notes(device: NearDram, products: Iterable[Product], held: Any) -> tupl
     told = [UNCOUNTED, *_unknown(device), *_too_big(device, held)]
     for product in products:
         if not product.dynamic:
-            sizes = (int(np.max(size)) for size in (product.n_in, product.n_out, product.vectors))
-            hint = channel_hint(device, *sizes)
+            n_in, n_out, vectors = (int(np.max(size)) for size in (product.n_in, product.n_out, product.vectors))
+            hint = channel_hint(device, n_in, n_out, vectors)
             told += [] if hint is None else [f"{kind(product.path)}: {hint}"]
     return tuple(told)
 

@@ -6,8 +6,8 @@ row are multiplied, its result is read. Rows stay open over the queries that sha
 
 Scores do not stay at the banks. For softmax they are scaled and later divided by their sum, each time as a product of
 two banks: scores and a factor, repeated for each, are written line by line, the products read back. Exponentials and
-sums are taken outside and not counted. Values of a head lie in one channel, their numbers across its banks, tokens
-along the rows; every query head goes through them anew, each opening a row for each of its outputs.
+sums are taken outside (`accelerators`) and not counted here. Values of a head lie in one channel, their numbers across
+its banks, tokens along the rows; every query head goes through them anew, each opening a row for each of its outputs.
 """
 
 from dataclasses import replace
@@ -18,6 +18,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from pim.devices.dram.kernel import Memory
+from pim.devices.dram.kernels.accelerators import Accelerators
 from pim.devices.dram.kernels.all_bank import AllBankKernel
 from pim.devices.dram.kernels.bank_vectors import BankVectors
 from pim.devices.dram.kernels.front_end import FrontEnd
@@ -45,6 +46,9 @@ class CentAttention:
     )  # fmt: skip
     lines_in: Float[Array, ""] = leaf("1", "lines written for each column of scores and pass: scores, factor", low=0)
     lines_out: Float[Array, ""] = leaf("1", "lines read for each column of scores and pass: products", low=0)
+    accelerators: Accelerators | None = part(
+        "units beside the memory for exponentials, roots and positions; absent: not counted", default=None
+    )
 
     def commands(self, memory: Memory, work: Work) -> Commands:
         """The commands of scores, the traffic of their softmax included, or of contexts; see `Kernel`."""
