@@ -8,14 +8,17 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
+from pim.cent_block import block_time
 from pim.costs.cent_step import CENT_FABRIC, step_time
 from pim.costs.costing import cost
+from pim.costs.near_dram_cost import commands_cost
 from pim.devices.catalogue import preset
 from pim.devices.device import replace
 from pim.errors import StudyError
 from pim.llm_workloads.known_shapes import known_shape
 from pim.mapping.plan import place
 from pim.mapping.system_file import load_system
+from pim.vector_commands import vector_commands
 
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "cent" / "gpu_and_figures.json").read_text())
 MODELS = GOLDEN["models"]
@@ -145,6 +148,50 @@ def test_parts_add_up_and_follow_the_context():
 def test_devices_that_map_no_block_are_refused():
     with pytest.raises(StudyError, match="dram-aim-cent"):
         step_time(preset("dram-aim"), known_shape("llama-2-7b"), 128, devices=8)
+
+
+# Energy of vector work at the banks -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("model", "channels"), [("llama-2-7b", 32), ("llama-2-7b", 8), ("llama-2-70b", 10)])
+def test_lines_that_cost_energy_are_those_that_take_time(model, channels):
+    """A front end of half the speed takes another cycle for each line of every block on the device."""
+    device, config = replace(DEVICE, {"banks.channels": channels}), known_shape(model)
+    slow = replace(device, {"attention.front.lines_per_cycle": 0.5})
+    longer = [block_time(d, config, 128, channels=channels) for d in (slow, device)]
+    parts = {"norm": ("norm", 2), "rope": ("rotary", 1), "activation": ("activation", 1)}
+    for kind, (name, times) in parts.items():
+        cycles = float(getattr(longer[0], name) - getattr(longer[1], name)) / 0.5e-9 / times / (32 // channels)
+        commands = vector_commands(device.model, config, kind)
+        assert commands is not None
+        assert float(commands.bits_in) / 256 == pytest.approx(cycles, abs=1.5), kind
+
+
+def test_vector_work_takes_a_hundredth_of_a_tokens_energy():
+    """Rows and lines of 7B on 8 channels, command by command, and their share of a token without standby."""
+    device, config = replace(DEVICE, {"banks.channels": 8}).model, known_shape("llama-2-7b")
+    norm = vector_commands(device, config, "norm")
+    assert norm is not None
+    assert float(norm.bits_in) == 256 * (2 * 256 + 3 * 256)  # 4096 numbers, 16 in a line
+    assert float(norm.activations) == 3 * 128 + 2 * 64 + 2 * 32 + 32  # three products; written; copied into
+    assert float(norm.columns) == 1280 + 4 * 128 + 32 * (3 * 2 * 8 + 2 * 8)  # lines; squares; products and copies
+    assert float(norm.macs) == 16 * (4 * 64 + 2 * 8 * 32)
+    each = {kind: vector_commands(device, config, kind) for kind in ("norm", "rope", "activation")}
+    joules = {kind: float(commands_cost(device, c).energy.sum()) for kind, c in each.items() if c is not None}
+    block = 2 * joules["norm"] + joules["rope"] + joules["activation"]
+    assert 0.008 < 32 * block / steps("llama-2-7b", peer_accounting=True).mean("decoding").energy < 0.015
+    assert vector_commands(device, config, "softmax") is None
+
+
+def test_vector_work_of_a_step_has_its_energy():
+    step = cost(place("llama-2-7b", load_system("cent-7b")), batch=32, context=CONTEXTS[:2])
+    rows = [i for i, name in enumerate(step.ledger.components) if name == "vectors"]
+    energy = {step.ledger.operators[i]: np.asarray(step.ledger.energy)[i] for i in rows}
+    device = replace(DEVICE, {"banks.channels": 8}).model
+    commands = vector_commands(device, known_shape("llama-2-7b"), "rope")
+    assert commands is not None
+    rope = next(joules for name, joules in energy.items() if "rope" in name)
+    np.testing.assert_allclose(rope, 32 * 32 * float(commands_cost(device, commands).energy.sum()), rtol=1e-5)
 
 
 # Against A100s, whose figures are its own measurements ----------------------------------------------------------------

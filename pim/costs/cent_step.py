@@ -12,9 +12,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from pim.cent_block import block_time
+from pim.costs.bank_vectors_cost import time_beside
 from pim.costs.near_dram_cost import work_cost
 from pim.devices.device import Device
-from pim.devices.dram.kernels.cent_attention import CentAttention
 from pim.devices.near_dram import NearDram
 from pim.devices.record import fields_of, leaf, record
 from pim.llm_workloads.config import ModelConfig
@@ -85,12 +85,13 @@ def step_time(
     """
     model = device.model if isinstance(device, Device) else device
     banks = block_time(device, config, context, tensor_parallel=devices).total
-    blocks = config.num_hidden_layers
+    blocks, context = config.num_hidden_layers, jnp.asarray(context)
+    beside = lambda kind: time_beside(model, config, kind, context)
     links = _vectors(fabric, model.memory.bits / 8, config, devices)
     head = work_cost(model, config.hidden_size, -(-config.vocab_size // devices), alone=False).latency.sum()
     return StepTime(
         banks=blocks * banks,
-        beside=blocks * _beside(model, config, jnp.asarray(context, jnp.float32)),
+        beside=blocks * (2 * beside("norm") + beside("rope") + beside("softmax")),
         links=jnp.broadcast_to(blocks * links, banks.shape),
         head=jnp.broadcast_to(head, banks.shape),
     )
@@ -101,13 +102,3 @@ def _vectors(fabric: Fabric, number: Any, config: ModelConfig, devices: int) -> 
     width, inner = config.hidden_size * number, config.intermediate_size * number
     each = fabric.spread(width) + fabric.gather(width, devices)
     return 5 * each + fabric.spread(inner) + fabric.gather(inner, devices)
-
-
-def _beside(model: NearDram, config: ModelConfig, context: Any) -> Float[Array, "*shape"]:
-    """Time (s) of a block's work beside the banks, on one of the devices."""
-    assert isinstance(model.attention, CentAttention)
-    units, heads = model.attention.accelerators, config.num_attention_heads
-    if units is None:
-        return jnp.zeros_like(context)
-    positions = units.rotary_time(config.hidden_size + config.num_key_value_heads * config.head_dim)
-    return 2 * units.norm_time(config.hidden_size) + positions + units.softmax_time(context * heads, heads)
