@@ -5,9 +5,9 @@ take part in every group of banks of all channels, whether it holds a part of th
 each and write one. Counts are of one token and one block, on its own channels.
 """
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 
 from pim.cent_block import Heads, laid, register_sums
@@ -48,13 +48,21 @@ def vector_commands(device: NearDram, config: ModelConfig, kind: str) -> Command
     Example:
         >>> vector_commands(pim.preset("dram-aim-cent").model, known_shape("llama-2-7b"), "norm").pin_bits
     """
-    kinds: dict[str, Callable[[Memory, CentAttention, ModelConfig], Counts]] = {
-        "norm": _norm, "rope": _rotary, "activation": _gate
-    }  # fmt: skip
-    assert isinstance(device.attention, CentAttention)
-    if kind not in kinds:
-        return None
-    return _commands(device.memory, device.attention, kinds[kind](device.memory, device.attention, config))
+    heads = Heads(*(jnp.int32(n) for n in (config.head_dim, config.group, config.num_key_value_heads)))
+    return _by_kind(device, jnp.int32(config.hidden_size), jnp.int32(config.intermediate_size), heads).get(kind)
+
+
+@jax.jit
+def _by_kind(device: NearDram, width: Any, inner: Any, heads: Heads) -> dict[str, Commands]:
+    """The commands of every kind: one compilation for all, whatever the model."""
+    memory, attention = device.memory, device.attention
+    assert isinstance(attention, CentAttention)
+    counts = {
+        "norm": _norm(memory, attention, width),
+        "rope": _rotary(memory, attention, heads),
+        "activation": _gate(memory, attention, inner),
+    }
+    return {kind: _commands(memory, attention, count) for kind, count in counts.items()}
 
 
 def _commands(memory: Memory, attention: CentAttention, counts: Counts) -> Commands:
@@ -77,10 +85,10 @@ def _commands(memory: Memory, attention: CentAttention, counts: Counts) -> Comma
     )
 
 
-def _norm(memory: Memory, attention: CentAttention, config: ModelConfig) -> Counts:
+def _norm(memory: Memory, attention: CentAttention, width: Any) -> Counts:
     """The vector times itself in pairs of banks, then times the root's inverse, then, copied, times the weights."""
-    pair, in_pairs = laid(memory, config.hidden_size, 2)
-    group, in_groups = laid(memory, config.hidden_size, attention.vectors.group_banks)
+    pair, in_pairs = laid(memory, width, 2)
+    group, in_groups = laid(memory, width, attention.vectors.group_banks)
     everywhere = memory.banks.channels * memory.banks.banks
     return Counts(
         lines=2 * in_pairs + 3 * in_groups,
@@ -94,9 +102,8 @@ def _norm(memory: Memory, attention: CentAttention, config: ModelConfig) -> Coun
     )
 
 
-def _rotary(memory: Memory, attention: CentAttention, config: ModelConfig) -> Counts:
+def _rotary(memory: Memory, attention: CentAttention, heads: Heads) -> Counts:
     """Queries and keys, twice as long as complex numbers, written before their products and after them."""
-    heads = Heads(config.head_dim, config.group, config.num_key_value_heads)
     lanes = whole(memory.banks.column_bytes * 8 / memory.bits)
     keys = heads.dim * heads.keys
     queries = keys * heads.queries
@@ -107,11 +114,11 @@ def _rotary(memory: Memory, attention: CentAttention, config: ModelConfig) -> Co
     return Counts(lines=2.0 * columns * used, rows=4.0 * used, openings=2.0, products=1.0 * products)
 
 
-def _gate(memory: Memory, attention: CentAttention, config: ModelConfig) -> Counts:
+def _gate(memory: Memory, attention: CentAttention, width: Any) -> Counts:
     """Looking up the function of every sum, its product with the sum and, copied, with what is gated."""
-    columns, lines = laid(memory, config.intermediate_size, attention.vectors.group_banks)
+    columns, lines = laid(memory, width, attention.vectors.group_banks)
     everywhere = memory.banks.channels * memory.banks.banks
-    per = ceil_div(config.intermediate_size, whole(everywhere))
+    per = ceil_div(width, whole(everywhere))
     tables = ceil_div(per, whole(register_sums(units_of(memory))))
     copied_into = everywhere / attention.vectors.group_banks
     return Counts(

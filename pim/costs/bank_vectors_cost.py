@@ -8,6 +8,7 @@ memory, which all blocks on a device share: their time is counted, their energy 
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -15,6 +16,7 @@ from pim.cent_block import BlockTime, block_time
 from pim.costs.ledger import Ledger, ledger_of
 from pim.costs.near_dram_cost import commands_cost
 from pim.devices.dram.kernels.cent_attention import CentAttention
+from pim.devices.dram.work import Commands
 from pim.devices.near_dram import NearDram
 from pim.llm_workloads.config import ModelConfig
 from pim.llm_workloads.operators import VectorWork
@@ -41,9 +43,15 @@ def vector_ledger(device: NearDram, config: ModelConfig, work: VectorWork, token
     context = jnp.atleast_1d(jnp.asarray(context, jnp.int32))
     each = _at_banks(block_time(device, config, context), work.kind) + time_beside(device, config, work.kind, context)
     commands = vector_commands(device, config, work.kind)
-    energy = 0.0 if commands is None else commands_cost(device, commands).energy.sum()
+    energy = 0.0 if commands is None else _energy(device, commands)
     tokens = jnp.asarray(tokens, jnp.float32)
     return ledger_of([("vectors", energy * tokens, each * tokens, 0.0)])
+
+
+@jax.jit
+def _energy(device: NearDram, commands: Commands) -> Float[Array, ""]:
+    """Energy (J) of commands."""
+    return commands_cost(device, commands).energy.sum()
 
 
 def _at_banks(block: BlockTime, kind: str) -> Float[Array, "points"]:
