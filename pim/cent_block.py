@@ -174,13 +174,13 @@ def _products(memory: Memory, shapes: Shapes) -> dict[str, Any]:
     names = [path.split(".")[1] for path in shapes]
     n_in, n_out = (jnp.stack([jnp.asarray(shape[i]) for shape in shapes.values()]) for i in (0, 1))
     whole_time = kernel.commands(memory, Work("gemv", n_in, n_out)).cycles.total
-    looked_up = replace(kernel, registers=_sums(kernel)).commands(memory, Work("gemv", *shapes["ffn.gate"]))
+    looked_up = replace(kernel, registers=register_sums(kernel)).commands(memory, Work("gemv", *shapes["ffn.gate"]))
     found = dict(zip(names, whole_time, strict=True)) | {"gate": looked_up.cycles.total}
     entered = ("q", "gate", "down")
     return {name: n + timing.n_rp - (0.0 if name in entered else kernel.n_mode) for name, n in found.items()}
 
 
-def _sums(kernel: AllBankKernel) -> Any:
+def register_sums(kernel: AllBankKernel) -> Any:
     """Registers for sums where the others hold what the table gives."""
     return jnp.maximum(jnp.floor(kernel.registers / 2), 1.0)
 
@@ -189,14 +189,14 @@ def _look_ups(memory: Memory, attention: CentAttention, width: Any) -> Any:
     """Cycles of taking the gate's sums through the table of the activation function, group by group."""
     timing, kernel = memory.timing, units_of(memory)
     per = ceil_div(width, whole(memory.banks.banks * memory.banks.channels))
-    groups = ceil_div(per, whole(_sums(kernel)))
+    groups = ceil_div(per, whole(register_sums(kernel)))
     return per * attention.vectors.look_up(timing, kernel) + groups * attention.vectors.open_table(timing, kernel)
 
 
 # Vectors ------------------------------------------------------------------------------------------------------------
 
 
-def _laid(memory: Memory, numbers: Any, share: Any) -> tuple[Any, Any]:
+def laid(memory: Memory, numbers: Any, share: Any) -> tuple[Any, Any]:
     """Columns in each bank, and all of them, of a vector over one in `share` banks."""
     each = ceil_div(numbers, whole(memory.banks.banks * memory.banks.channels / share))
     columns = ceil_div(each, whole(memory.banks.column_bytes * 8 / memory.bits))
@@ -211,8 +211,8 @@ def _copies(memory: Memory, attention: CentAttention, columns: Any) -> Any:
 def _norm(memory: Memory, attention: CentAttention, width: Any) -> Any:
     """Cycles of RMSNorm: the vector times itself in pairs of banks, then times the root's inverse, then the weights."""
     banks, timing, vectors = memory.banks, memory.timing, attention.vectors
-    pair, in_pairs = _laid(memory, width, 2)
-    group, in_groups = _laid(memory, width, vectors.group_banks)
+    pair, in_pairs = laid(memory, width, 2)
+    group, in_groups = laid(memory, width, vectors.group_banks)
     lines = 2 * in_pairs + 3 * in_groups  # each factor once, and the result back
     squares = reading(units_of(memory)) + timing.n_rp + timing.opened(banks.banks) + pair * timing.n_ccd_l
     moved = banks.banks / vectors.group_banks * vectors.copy(timing) + _copies(memory, attention, group)
@@ -238,7 +238,7 @@ def _rotary(memory: Memory, attention: CentAttention, heads: Heads) -> Any:
 def _gating(memory: Memory, attention: CentAttention, width: Any) -> Any:
     """Cycles of the gate's products: with its own look-up, copied within a row, then with what is gated."""
     timing = memory.timing
-    columns, lines = _laid(memory, width, attention.vectors.group_banks)
+    columns, lines = laid(memory, width, attention.vectors.group_banks)
     products = attention.vectors.row(timing) + 2 * columns * timing.n_ccd_l
     return attention.front.spread(memory.banks, 4 * lines) + _copies(memory, attention, columns) + products
 

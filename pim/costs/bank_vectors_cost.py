@@ -1,24 +1,28 @@
 """What vector work at the banks costs, where a device maps a language model's block on them as CENT does.
 
-Norms, rotary positions and the gate are products of two banks whose vectors move line by line through the front end
-(`pim.cent_block`); the way of scores to their softmax and back belongs to their product. Exponentials, roots and sums
-are taken by `Accelerators` beside the memory, which all blocks on a device share. Time is counted; energy, that of a
-few columns and lines against whole matrices, is not.
+Norms, rotary positions and the gate are products of two banks whose vectors move line by line through the front end:
+their time is `pim.cent_block`'s, their energy that of their commands (`pim.vector_commands`). The way of scores to
+their softmax and back belongs to their product. Exponentials, roots and sums are taken by `Accelerators` beside the
+memory, which all blocks on a device share: their time is counted, their energy is not.
 """
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from pim.cent_block import BlockTime, block_time
 from pim.costs.ledger import Ledger, ledger_of
+from pim.costs.near_dram_cost import commands_cost
 from pim.devices.dram.kernels.cent_attention import CentAttention
+from pim.devices.dram.work import Commands
 from pim.devices.near_dram import NearDram
 from pim.llm_workloads.config import ModelConfig
 from pim.llm_workloads.operators import VectorWork
+from pim.vector_commands import vector_commands
 
-NOTE = "energy of vector work at the banks and beside them is not counted"
+NOTE = "energy of the units beside the banks, for exponentials, roots and positions, is not counted"
 
 
 def does_vectors(model: Any) -> bool:
@@ -37,8 +41,17 @@ def vector_ledger(device: NearDram, config: ModelConfig, work: VectorWork, token
         context: tokens that each attends to.
     """
     context = jnp.atleast_1d(jnp.asarray(context, jnp.int32))
-    each = _at_banks(block_time(device, config, context), work.kind) + _beside(device, config, work.kind, context)
-    return ledger_of([("vectors", 0.0, each * jnp.asarray(tokens, jnp.float32), 0.0)])
+    each = _at_banks(block_time(device, config, context), work.kind) + time_beside(device, config, work.kind, context)
+    commands = vector_commands(device, config, work.kind)
+    energy = 0.0 if commands is None else _energy(device, commands)
+    tokens = jnp.asarray(tokens, jnp.float32)
+    return ledger_of([("vectors", energy * tokens, each * tokens, 0.0)])
+
+
+@jax.jit
+def _energy(device: NearDram, commands: Commands) -> Float[Array, ""]:
+    """Energy (J) of commands."""
+    return commands_cost(device, commands).energy.sum()
 
 
 def _at_banks(block: BlockTime, kind: str) -> Float[Array, "points"]:
@@ -47,7 +60,7 @@ def _at_banks(block: BlockTime, kind: str) -> Float[Array, "points"]:
     return parts.get(kind, jnp.zeros_like(block.norm))
 
 
-def _beside(device: NearDram, config: ModelConfig, kind: str, context: Any) -> Float[Array, "points"]:
+def time_beside(device: NearDram, config: ModelConfig, kind: str, context: Any) -> Float[Array, "*shape"]:
     """Time (s) of its part beside the memory, for one token on each block of a device.
 
     Positions are those of the hidden width and of the keys, as CENT counts them.
