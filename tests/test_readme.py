@@ -1,4 +1,4 @@
-"""The README's examples run as they stand, and the README stays short enough to be read."""
+"""The README's example runs as it stands, and the README stays short enough to be read."""
 
 import re
 from pathlib import Path
@@ -10,8 +10,8 @@ from pim.llm_workloads.stories import story_text
 README = (Path(__file__).parents[1] / "README.md").read_text()
 
 
-def test_the_examples_run(tmp_path, monkeypatch):
-    emulate, fit = re.findall(r"```python\n(.*?)```", README, flags=re.S)
+def test_the_example_runs(tmp_path, monkeypatch):
+    (example,) = re.findall(r"```python\n(.*?)```", README, flags=re.S)
     monkeypatch.chdir(tmp_path)
     rng = np.random.default_rng(0)
     namespace = {
@@ -20,14 +20,10 @@ def test_the_examples_run(tmp_path, monkeypatch):
         "text": story_text(11, 2),
         "calibration_text": story_text(12, 2),
     }
-    target = np.repeat(np.linspace(5e-6, 40e-6, 8), 30)
-    rows = [f"{i},prog,{g + 0.5e-6 * rng.normal()},{g}" for i, g in enumerate(target)]
-    (tmp_path / "my_array.csv").write_text("\n".join(["device_id,op,g_S,g_target_S", *rows]))
-    exec(compile(emulate + fit, "README.md", "exec"), namespace)
+    exec(compile(example, "README.md", "exec"), namespace)
     assert namespace["y"].shape == (8, 60)
     assert namespace["result"].perplexity >= namespace["result"].digital_perplexity * 0.9
     assert namespace["data"].sizes["weights.adc.bits"] == 3
-    assert namespace["device"].name == "my_array" and (tmp_path / "out" / "my_array.toml").is_file()
 
 
 def test_it_is_short_and_holds_both_commands():
