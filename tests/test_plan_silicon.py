@@ -79,7 +79,7 @@ def test_figures_follow_from_the_run():
 
 
 def test_what_a_device_does_not_tell_stays_unknown():
-    found = cost(place(CONFIG, System({"gpu": preset("gpu-a100")})), prompt=16, generate=2).silicon()
+    found = cost(place(CONFIG, System({"npu": preset("npu-int8")})), prompt=16, generate=2).silicon()
     assert np.isnan(found.area) and np.isnan(found.dies) and np.isnan(found.die_yield) and not found.arrays
     assert "unknown" in str(found) and found.to_dict()["area"] is None
 
