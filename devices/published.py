@@ -241,17 +241,17 @@ def _circumstances(entry: Mapping[str, Any], where: str) -> Circumstances:
             limits = "0 or more" if name == "g" else "0 to 1"
             raise DeviceError(f"{where}: operands.{name} = {value:g}; it may be {limits}")
     return Circumstances(
-        {path: None if value == "none" else value for path, value in _paths(changes).items()},
+        {path: None if value == "none" else value for path, value in dotted_paths(changes).items()},
         {name: float(value) for name, value in operands.items()},
     )
 
 
-def _paths(changes: Mapping[str, Any], above: str = "") -> dict[str, Any]:
+def dotted_paths(changes: Mapping[str, Any], above: str = "") -> dict[str, Any]:
     """Dotted paths, whether the keys are quoted ("adc.bits" = 4) or TOML has made tables of them (adc.bits = 4)."""
     paths: dict[str, Any] = {}
     for key, value in changes.items():
         here = f"{above}{key}"
-        paths |= _paths(value, f"{here}.") if isinstance(value, Mapping) else {here: value}
+        paths |= dotted_paths(value, f"{here}.") if isinstance(value, Mapping) else {here: value}
     return paths
 
 

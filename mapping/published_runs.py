@@ -33,7 +33,7 @@ from typing import Any
 from pim.devices.device import Source
 from pim.devices.errors import DeviceError, nearest
 from pim.devices.loader import sources_of
-from pim.devices.published import check_kind, check_value, known_keys, whole_number
+from pim.devices.published import check_kind, check_value, dotted_paths, known_keys, whole_number
 from pim.mapping.system_file import SYSTEMS
 
 RUNS = Path(__file__).parent / "published"
@@ -178,12 +178,4 @@ def _asked(entry: Mapping[str, Any], whole: Mapping[str, Any], file: Path, where
         raise DeviceError(f"{where}: no system {name!r} beside it or among those that ship; {nearest(name, known)}")
     batch = whole_number(entry.get("batch", whole["batch"]), f"{where}: batch")
     assert batch is not None, "needed"
-    return Asked(shipped if shipped.is_file() else beside, batch, _paths(entry.get("set", {})))
-
-
-def _paths(changes: Mapping[str, Any], above: str = "") -> dict[str, Any]:
-    """Dotted paths of what TOML has made tables of."""
-    found: dict[str, Any] = {}
-    for key, value in changes.items():
-        found |= _paths(value, f"{above}{key}.") if isinstance(value, Mapping) else {f"{above}{key}": value}
-    return found
+    return Asked(shipped if shipped.is_file() else beside, batch, dotted_paths(entry.get("set", {})))

@@ -6,13 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pim.costs.collectives import all_gather, all_reduce, all_to_all, transfer
+from pim.costs.collectives import all_gather, all_reduce, transfer
 from pim.devices.catalogue import component
 from pim.devices.components.link import Link
 from pim.devices.record import cast
 
 LINK = cast(Link(energy_per_bit=2e-12, bytes_per_second=1e11, latency=1e-6))
-COLLECTIVES = (all_gather, all_reduce, all_to_all)
+COLLECTIVES = (all_gather, all_reduce)
 AMOUNTS = st.floats(0, 1e9, width=32)
 
 

@@ -18,7 +18,7 @@ from pim.costs import dynamic_cost as module
 from pim.costs.costing import cost
 from pim.costs.dynamic_cost import dynamic_cost, dynamic_notes, sizes_of, standing_power, written_token
 from pim.costs.ledger import Ledger
-from pim.costs.lifetime import kv_lifetime, kv_wear
+from pim.costs.lifetime import kv_lifetime
 from pim.costs.matrix_writing import Shape, written
 from pim.costs.operands import uniform_operands
 from pim.costs.plan_cost import PlanCost
@@ -314,10 +314,9 @@ def test_bad_requests_are_refused(unchecked):
     calls: list[tuple[Any, str]] = [
         (lambda: dynamic_cost(arrays(), static), "matrix of weights"),
         (lambda: standing_power(arrays(), static), "matrix of weights"),
-        (lambda: kv_wear(arrays(), static, 1e-3, 8), "matrix of weights"),
         (lambda: dynamic_cost(arrays(cell=Cell(0.0, 4e-5)), keys), "cell.area is unknown"),  # type: ignore[arg-type]
-        (lambda: kv_wear(arrays(), keys, 0.0, 8), "positive number"),
-        (lambda: kv_wear(arrays(), keys, 1e-3, 0), "at least one position"),
+        (lambda: kv_lifetime(arrays(), 0.0, 8), "positive number"),
+        (lambda: kv_lifetime(arrays(), 1e3, 0), "at least one position"),
     ]
     for call, message in calls:
         with pytest.raises((StudyError, DeviceError), match=message):
@@ -333,9 +332,9 @@ def test_writing_is_most_of_attention_on_reram_and_wears_it_out():
         ledger = dynamic_cost(found, product).at((0, 0))
         assert row(ledger, "write") > 0.5 * float(ledger.energy.sum())
         assert row(ledger, "write", "latency") > 0.9 * float(ledger.latency.sum())
-        life = kv_wear(found, product, 1e-4, 2048)
-        assert life.seconds == pytest.approx(1e4 * 2048 / 1e4)  # 1e4 writes of each of 2048 slots, 1e4 a second
-        assert "34.1 minutes" in str(life)
+    life = kv_lifetime(found, 1e4, 2048)
+    assert life.seconds == pytest.approx(1e4 * 2048 / 1e4)  # 1e4 writes of each of 2048 slots, 1e4 a second
+    assert "34.1 minutes" in str(life)
 
 
 def test_a_slot_is_written_once_around_the_ring():
@@ -345,21 +344,14 @@ def test_a_slot_is_written_once_around_the_ring():
     while writes[steps % slots] < endurance:
         writes[steps % slots] += 1
         steps += 1
-    keys, values = attention(at(slots, 16))
-    assert kv_wear(found, keys, period, slots).seconds == pytest.approx(steps * period)
-    assert kv_wear(found, values, period, slots) == kv_lifetime(found, 1 / period, slots)
-    sped, _ = attention(at(slots, 16, 3))  # three tokens a step
-    assert kv_wear(found, sped, period, slots).seconds == pytest.approx(steps * period / 3)
-    swept, _ = attention(at(np.arange(4, 9), np.array([1, 2, 3, 4, 5])))
-    assert kv_wear(found, swept, period, slots).seconds == pytest.approx(steps * period)
+    assert kv_lifetime(found, 1 / period, slots).seconds == pytest.approx(steps * period)
 
 
 def test_sram_never_wears_out():
-    keys, _ = attention(at(100))
-    life = kv_wear(preset("sram-digital28"), keys, 1e-6, 64)
+    life = kv_lifetime(preset("sram-digital28"), 1e6, 64)
     assert life.seconds == np.inf and "without end" in str(life)
     fragile = device(replace(preset("sram-digital28").model, facts=facts(endurance=10.0)))
-    assert kv_wear(fragile, keys, 1.0, 64).seconds == 640.0
+    assert kv_lifetime(fragile, 1.0, 64).seconds == 640.0
 
 
 def test_weights_come_with_their_reference_columns():

@@ -32,9 +32,3 @@ def all_reduce(link: Link, amount: Any, devices: int) -> Spent:
     """
     time, energy = all_gather(link, amount, devices)
     return 2 * time, 2 * energy
-
-
-def all_to_all(link: Link, amount: Any, devices: int) -> Spent:
-    """So many bytes that each device has, in equal parts for every device, itself among them."""
-    steps = devices - 1
-    return steps * link.time(amount / devices), steps * devices * link.energy(amount / devices)

@@ -27,7 +27,7 @@ from jaxtyping import Array, Float
 from pim.costs import digital_macro_cost, macro_cost
 from pim.costs.digital_operands import assumed_operands
 from pim.costs.ledger import UNKNOWN, Ledger, join, ledger_of
-from pim.costs.lifetime import noted, tokens_written
+from pim.costs.lifetime import noted
 from pim.costs.matrix_writing import Shape, Written, written
 from pim.costs.operands import uniform_operands
 from pim.devices.device import Device
@@ -69,8 +69,8 @@ def sizes_of(product: Product) -> Sizes:
         raise StudyError(f"{product.path} has a matrix of weights: pim.cost(device, shape) prices it")
     keys = product.path.endswith(DYNAMIC[0])
     dim, seen = (product.n_in, product.n_out) if keys else (product.n_out, product.n_in)
-    room = product.held / (product.copies * dim)
-    return Sizes(keys, int(dim), seen, room, tokens_written(product), product.vectors, product.copies)
+    each = product.copies * dim
+    return Sizes(keys, int(dim), seen, product.held / each, product.written / each, product.vectors, product.copies)
 
 
 def dynamic_cost(device: Device, product: Product, points: int = 1) -> Ledger:

@@ -13,7 +13,6 @@ from pim.devices.device import Device
 from pim.devices.digital_macro import DigitalMacro
 from pim.devices.macro import AnalogMacro
 from pim.errors import StudyError
-from pim.llm_workloads.operators import DYNAMIC, Count, Product
 
 DEAD = 0.01
 """Share of dead cells at which the life of cells with a law of wear counts as over."""
@@ -108,37 +107,6 @@ def kv_lifetime(device: Any, tokens_per_second: float, context: int) -> Lifetime
     if not (np.isfinite(tokens_per_second) and tokens_per_second > 0):
         raise StudyError(f"tokens_per_second = {tokens_per_second!r}: give a positive number")
     return lifetime(endurance_of(device), tokens_per_second / context)
-
-
-def tokens_written(product: Product) -> Count:
-    """Tokens whose keys or values a step writes into each matrix of a dynamic product."""
-    width = product.n_in if product.path.endswith(DYNAMIC[0]) else product.n_out
-    return product.written / (product.copies * width)
-
-
-def kv_wear(device: Any, product: Product, seconds_per_step: float, capacity_tokens: int) -> Lifetime:
-    """How long the cells last that hold the keys or values of one operator, as a plan's steps write them.
-
-    Each sequence has a ring of `capacity_tokens` slots, and each of its tokens rewrites one: `kv_lifetime` at the rate
-    at which this product's matrices are written. More sequences have slots of their own, and wear none of these.
-
-    Args:
-        device: a device (or its model) with a known endurance, or the lifetime is unknown.
-        product: a dynamic one, of a step.
-        seconds_per_step: time from one step to the next.
-        capacity_tokens: slots of each sequence.
-
-    Raises StudyError for a product with a matrix of weights, and for a time or a capacity that is not positive.
-
-    >>> step = products(config, Phase(batch=16, tokens=1, context=2048))
-    >>> kv_wear(pim.preset("rram-wan2022"), step[3], 10e-3, 2048).seconds / 3600
-    56.88...
-    """
-    if not product.dynamic:
-        raise StudyError(f"{product.path} has a matrix of weights, which no token writes: give keys or values")
-    if not (np.isfinite(seconds_per_step) and seconds_per_step > 0):
-        raise StudyError(f"seconds_per_step = {seconds_per_step!r}: give a positive number")
-    return kv_lifetime(device, float(np.max(tokens_written(product))) / seconds_per_step, capacity_tokens)
 
 
 def noted(what: Any, path: str) -> str:

@@ -1,6 +1,6 @@
 """What each device of a system does in a phase of a plan, and what that costs, family by family."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -14,8 +14,9 @@ from pim.costs.blocks import NOTHING, Block, beside, block_of
 from pim.costs.digital_cost import digital_cost, digital_notes, product_values, unit_cost
 from pim.costs.digital_operands import assumed_operands
 from pim.costs.dynamic_cost import dynamic_cost, dynamic_notes, standing_power
-from pim.costs.ledger import FREE, Ledger, kind, ledger_of
+from pim.costs.ledger import FREE, Ledger, ledger_of
 from pim.costs.operands import uniform_operands
+from pim.costs.sorts import POINTS, Sort, by_sort, count_table, paths_of
 from pim.devices.components.special_functions import WORK, Operations
 from pim.devices.digital_macro import DigitalMacro
 from pim.devices.digital_unit import DigitalUnit
@@ -23,16 +24,13 @@ from pim.devices.gain_attention import GainAttention
 from pim.devices.macro import AnalogMacro
 from pim.devices.near_dram import NearDram
 from pim.devices.roofline import Roofline
-from pim.llm_workloads.operators import DYNAMIC, Phase, Product, VectorWork, layer_of
+from pim.llm_workloads.operators import DYNAMIC, Phase, Product, VectorWork
 from pim.mapping.plan import Plan
 from pim.mapping.tensor_parallel import part_of_product, part_of_work
 from pim.written import takes_activations
 
 PRODUCTS_ONLY = (AnalogMacro, DigitalMacro, NearDram, GainAttention)
 """Devices that have no unit for vector work, but for some of near-DRAM: see `products_only`."""
-
-POINTS, SORTS = 128, 8
-"""Points and sorts of operators whose costs are found in one call, or multiples of them: fewer compilations."""
 
 
 def products_only(model: Any) -> bool:
@@ -76,55 +74,13 @@ def device_part(
         return _on_near_dram(plan, name, model, work, vector, phase, points)
     if isinstance(model, GainAttention):
         return _on_gain_cells(plan, name, model, work, points)
-    return _for_free(_sorted(plan, [*work, *vector]))
-
-
-# Operators of the same counts are priced once -----------------------------------------------------------------------
-
-
-class Sort(NamedTuple):
-    """What operators of the same counts have in common: their kind and their layer's window, or who they are."""
-
-    kind: str
-    window: int | None = None
-    path: str | None = None
-
-
-def _sorted(plan: Plan, items: Sequence[Any], known: Any = ()) -> dict[Sort, list[Any]]:
-    """Products and vector work by their sort; those with statistics of their own are of a sort of their own."""
-    found: dict[Sort, list[Any]] = {}
-    for item in items:
-        layer = layer_of(item.path)
-        window = None if layer is None else plan.config.window(layer)
-        path = item.path if item.path in known else None
-        found.setdefault(Sort(kind(item.path), window, path), []).append(item)
-    return found
-
-
-def _members(sorts: dict[Sort, list[Any]]) -> list[list[str]]:
-    return [[item.path for item in items] for items in sorts.values()]
-
-
-def _table(counts: Sequence[tuple[Any, ...]], points: int, *, alone: bool = False) -> np.ndarray:
-    """Counts of each sort at each point, [counts, sorts, points], the last of both once more up to a shared length.
-
-    With `alone` a single point stands for all if nothing differs from one to the other.
-    """
-    single = alone and all(np.size(value) == 1 for row in counts for value in row)
-    length = 1 if single else POINTS * -(-points // POINTS)
-    each = [[_lengthened(value, 1 if single else points, length) for value in row] for row in counts]
-    whole = np.moveaxis(np.array(each, np.float64), 1, 0)
-    return np.pad(whole, ((0, 0), (0, -len(counts) % SORTS), (0, 0)), mode="edge")
-
-
-def _lengthened(value: Any, points: int, length: int) -> np.ndarray:
-    return np.pad(np.broadcast_to(np.asarray(value, np.float64).reshape(-1), points), (0, length - points), mode="edge")
+    return _for_free(by_sort(plan, [*work, *vector]))
 
 
 def _block(ledger: Ledger, sorts: dict[Sort, list[Any]], points: int, parts: Any = 1) -> Block:
     """A block of what was priced: the sorts and points that were asked for, and as many parts as share each."""
     ledger = ledger.map(lambda figures: figures[:, : len(sorts), :points])
-    return Block(ledger if np.size(parts) == 1 and parts == 1 else in_parts(ledger, parts), _members(sorts))
+    return Block(ledger if np.size(parts) == 1 and parts == 1 else in_parts(ledger, parts), paths_of(sorts))
 
 
 def in_parts(ledger: Ledger, parts: Any) -> Ledger:
@@ -162,7 +118,7 @@ def _attention_in_arrays(plan: Plan, name: str, work: list[Product], points: int
     """Products of activations, whose matrices are written token by token."""
     if not work:
         return IDLE
-    device, sorts = plan.system.devices[name], _sorted(plan, work)
+    device, sorts = plan.system.devices[name], by_sort(plan, work)
     one = [items[0] for items in sorts.values()]
     each = [dynamic_cost(device, product, points) for product in one]
     ledger = jax.tree.map(lambda *rows: jnp.concatenate(rows, axis=1), *each)
@@ -171,7 +127,7 @@ def _attention_in_arrays(plan: Plan, name: str, work: list[Product], points: int
     def notes() -> tuple[str, ...]:
         return tuple(f"{name}: {note}" for product in one for note in dynamic_notes(device, product))
 
-    return Part(Block(ledger, _members(sorts)), lambda latency: _leaking(power * latency[None], _members(sorts)), notes)
+    return Part(Block(ledger, paths_of(sorts)), lambda latency: _leaking(power * latency[None], paths_of(sorts)), notes)
 
 
 def _leaking(energy: Any, members: list[list[str]]) -> Block:
@@ -188,9 +144,11 @@ def _weights_in_arrays(
         return IDLE
     costs: Any = macro_cost if isinstance(macro, AnalogMacro) else digital_macro_cost
     assumed = uniform_operands(macro) if isinstance(macro, AnalogMacro) else assumed_operands(macro)
-    sorts = _sorted(plan, work, plan.operands)
+    sorts = by_sort(plan, work, plan.operands)
     known = [plan.operands.get(items[0].path) for items in sorts.values()]
-    n_in, n_out, vectors = _table([(i[0].n_in, i[0].n_out, i[0].vectors) for i in sorts.values()], points, alone=True)
+    n_in, n_out, vectors = count_table(
+        [(i[0].n_in, i[0].n_out, i[0].vectors) for i in sorts.values()], points, alone=True
+    )
     each = [replace(assumed if operands is None else operands, source="") for operands in known]
     each += [each[-1]] * (len(n_in) - len(each))
     stacked = jax.tree.map(lambda *values: jnp.stack(values)[:, None], *each)
@@ -201,7 +159,7 @@ def _weights_in_arrays(
         missing = sum(len(i) for i, operands in zip(sorts.values(), known, strict=True) if operands is None)
         return tuple(f"{name}: {note}" for note in _array_notes(macro, known, assumed, missing, len(work)))
 
-    return Part(_block(ledger, sorts, points), lambda latency: _leaking(power * latency[None], _members(sorts)), notes)
+    return Part(_block(ledger, sorts, points), lambda latency: _leaking(power * latency[None], paths_of(sorts)), notes)
 
 
 def _array_notes(macro: Any, known: list[Any], assumed: Any, missing: int, matrices: int) -> tuple[str, ...]:
@@ -223,13 +181,13 @@ def _on_digital(
 
     if not work and not vector:
         return Part(NOTHING, standing, tuple)
-    products, elementwise = _sorted(plan, work), _sorted(plan, vector)
+    products, elementwise = by_sort(plan, work), by_sort(plan, vector)
     mine, parts = _shared_products(plan, name, products, points)
     counts = [(p.macs, p.read, p.vectors_if_used, p.moved, 0, 0, 0, 0) for p in mine]
     each = [part_of_work(items[0], plan.system.sharing(name)) for items in elementwise.values()]
     # each element of vector work is read and written
     counts += [(0, 0, 0, 2 * v.elements, v.ops, *WORK[v.kind](v.elements)) for v, _ in each]
-    macs, held, vectors, moved, ops, *done = _table(counts, points)
+    macs, held, vectors, moved, ops, *done = count_table(counts, points)
     values = product_values(unit, held, vectors, moved)
     ledger = digital_cost(unit, macs=macs, values=values, ops=ops, work=Operations(*done))
     held_at_the_end = sum(np.max(product.held) for product in work) / count
@@ -263,13 +221,13 @@ def _on_roofline(
 
     if not work and not vector:
         return Part(NOTHING, standing, tuple)
-    products, elementwise = _sorted(plan, work), _sorted(plan, vector)
+    products, elementwise = by_sort(plan, work), by_sort(plan, vector)
     mine, parts = _shared_products(plan, name, products, points)
     each = [part_of_work(items[0], plan.system.sharing(name)) for items in elementwise.values()]
     counts = [roofline_cost.product_counts(roofline, product) for product in mine]
     counts += [roofline_cost.vector_counts(roofline, item) for item, _ in each]
     fields = ("operations", "weights", "keys", "activations", "heads", "starts")
-    table = _table([tuple(count.get(field, 0) for field in fields) for count in counts], points)
+    table = count_table([tuple(count.get(field, 0) for field in fields) for count in counts], points)
     ledger = roofline_cost.roofline_cost(roofline, **dict(zip(fields, table, strict=True)))
 
     def notes() -> tuple[str, ...]:
@@ -285,14 +243,14 @@ def _on_gain_cells(plan: Plan, name: str, engine: GainAttention, work: list[Prod
     """Attention on gain cells: a time and an energy for each token and head."""
     if not work:
         return IDLE
-    sorts = _sorted(plan, work)
+    sorts = by_sort(plan, work)
     at = lambda count: np.broadcast_to(np.asarray(count, np.float64).reshape(-1), points)
     one = (replace(i[0], copies=at(i[0].copies), vectors=at(i[0].vectors)) for i in sorts.values())
     each = [gain_attention_cost.product_ledger(engine.cost, product) for product in one]
     return Part(
         Block(
             jax.tree.map(lambda *rows: jnp.stack(rows, axis=1), *(ledger.named(name) for ledger in each)),
-            _members(sorts),
+            paths_of(sorts),
         ),
         lambda latency: _there(gain_attention_cost.standing(name), name, 1),
         lambda: tuple(f"{name}: {note}" for note in gain_attention_cost.notes(engine, plan.config.head_dim)),
@@ -305,7 +263,7 @@ def _on_near_dram(
     """Products at the banks, operator by operator, the writing of new keys and values, and vector work where it is."""
     if not work:
         return IDLE
-    sorts, count = _sorted(plan, work), plan.system.count(name)
+    sorts, count = by_sort(plan, work), plan.system.count(name)
     mine, parts = _shared_products(plan, name, sorts, points)
     stacked = jax.tree.map(lambda *rows: jnp.stack(rows, axis=1), *(_at_banks(device, p, points) for p in mine))
     held = sum(np.max(product.held) for product in work) / count
@@ -324,13 +282,13 @@ def _on_near_dram(
 
 def _vectors_at_banks(plan: Plan, device: NearDram, vector: list[VectorWork], phase: Phase, points: int) -> Block:
     """Vector work of a block that is mapped on the banks; all copies of the device do the same."""
-    sorts = _sorted(plan, vector)
+    sorts = by_sort(plan, vector)
     tokens, context = (
         np.broadcast_to(np.asarray(count, np.float64).reshape(-1), points)
         for count in (phase.batch * phase.tokens, phase.visible())
     )
     each = [vector_ledger(device, plan.config, items[0], tokens, np.ceil(context)) for items in sorts.values()]
-    return Block(jax.tree.map(lambda *rows: jnp.stack(rows, axis=1), *each), _members(sorts))
+    return Block(jax.tree.map(lambda *rows: jnp.stack(rows, axis=1), *each), paths_of(sorts))
 
 
 def _at_banks(device: NearDram, product: Product, points: int) -> Ledger:
@@ -367,4 +325,4 @@ def _for_free(sorts: dict[Sort, list[Any]]) -> Part:
     if not sorts:
         return IDLE
     zero = jnp.zeros((len(sorts), 1))
-    return Part(Block(ledger_of([("ideal", zero, zero, zero)]), _members(sorts)), IDLE.standing, lambda: (FREE,))
+    return Part(Block(ledger_of([("ideal", zero, zero, zero)]), paths_of(sorts)), IDLE.standing, lambda: (FREE,))

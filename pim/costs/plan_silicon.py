@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 RETICLE = 858e-6
 """Largest die (m^2): 26 mm x 33 mm, the field of a scanner."""
 DEFECTS = 1000.0
-"""Defects a m^2 (0.1 a cm^2), a round figure for a process in volume production."""
+"""Defects a m^2 (0.1 a cm^2): chosen, not measured; give those of a process."""
 CLUSTERING = 3.0
-"""Stapper's alpha: smaller, and defects come in denser clusters."""
+"""Stapper's alpha, chosen: smaller, and defects come in denser clusters."""
 IDLE = ("leakage", "static")
 """Components of a ledger that take energy by being there."""
 
