@@ -17,8 +17,8 @@ from pim.costs.blocks import Block
 from pim.costs.ledger import Ledger, join, kind
 from pim.costs.plan_parts import Part, device_part, products_only
 from pim.costs.traffic import Traffic, traffic
-from pim.devices.dram.kernels.heads import HeadsKernel
 from pim.devices.gain_attention import GainAttention
+from pim.devices.near_dram import NearDram
 from pim.llm_workloads.operators import (
     DYNAMIC,
     Phase,
@@ -146,10 +146,10 @@ LINKS = "links"
 
 
 def _inside(plan: Plan, work: VectorWork) -> bool:
-    """Whether work is part of what the device beside it does: gain cells have no softmax apart, and the buffer die
-    below heads that take turns at the banks has its own (`HeadsKernel`), behind their back."""
+    """Whether work is part of what the device beside it does: gain cells have no softmax apart, and heads that take
+    turns at the banks of a DRAM may have theirs behind the banks' back."""
     beside = plan.system.devices[_beside(plan, work.path)].model
-    own = isinstance(beside, GainAttention) or isinstance(getattr(beside, "attention", None), HeadsKernel)
+    own = isinstance(beside, GainAttention) or (isinstance(beside, NearDram) and beside.hides_softmax)
     return work.kind == "softmax" and own
 
 

@@ -226,7 +226,7 @@ def _on_roofline(
     each = [part_of_work(items[0], plan.system.sharing(name)) for items in elementwise.values()]
     counts = [roofline_cost.product_counts(roofline, product) for product in mine]
     counts += [roofline_cost.vector_counts(roofline, item) for item, _ in each]
-    fields = ("operations", "weights", "keys", "activations", "heads", "starts")
+    fields = roofline_cost.COUNTS
     table = count_table([tuple(count.get(field, 0) for field in fields) for count in counts], points)
     ledger = roofline_cost.roofline_cost(roofline, **dict(zip(fields, table, strict=True)))
 
