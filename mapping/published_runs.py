@@ -19,6 +19,10 @@ They stand in the folder `published`, a file for each publication, or in a file 
     grade = "stated"
     source = "somebody2030"
 
+Figures of prefill need no `generate`. Where `model`, `prompt`, `generate` or `context` are lists, the figure is found
+for every combination, and `across` says what is published of them: "geometric" (the mean; so it is if nothing is said),
+"arithmetic", "smallest" or "largest".
+
 `set` replaces values of the system ("gpu.bandwidth_share"). `relative_to` names another system, and what differs there
 (batch, set): the figure is ours over theirs. `fitted = true` confesses that a value of the system was set from this
 very point. `why` says why a point is missed.
@@ -27,6 +31,7 @@ very point. `why` says why a point is missed.
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -45,15 +50,24 @@ FIGURES = {
     "energy_per_token": "J",
     "tokens_per_joule": "1/J",
     "power": "W",
+    "latency": "s",
+    "energy": "J",
+    "prefill_tokens_per_second": "1/s",
+    "prefill_energy_per_token": "J",
 }
-"""Figures and their units: of written tokens, unless they say prefill."""
+"""Figures and their units: of written tokens, unless they say prefill; `latency` and `energy` are of the whole run."""
+STEP_FIGURES = ("tokens_per_second", "decode_latency", "energy_per_token", "tokens_per_joule", "power", "energy")
+"""Those that a single step of decoding has."""
+ACROSS = ("geometric", "arithmetic", "smallest", "largest")
+"""What a figure of several runs is: a mean, or one end of their range."""
+_SIZES = ("prompt", "generate", "context")
 _NEEDED = {
-    "system": str, "model": str, "name": str, "figure": str, "value": float, "unit": str, "tolerance": float,
+    "system": str, "model": str | list, "name": str, "figure": str, "value": float, "unit": str, "tolerance": float,
     "source": str, "batch": int,
 }  # fmt: skip
 _OPTIONAL = {
-    "prompt": int, "generate": int, "context": int, "set": Mapping, "relative_to": Mapping, "fitted": bool,
-    "grade": str, "note": str, "why": str,
+    "prompt": int | list, "generate": int | list, "context": int | list, "across": str, "set": Mapping,
+    "relative_to": Mapping, "fitted": bool, "grade": str, "note": str, "why": str,
 }  # fmt: skip
 
 
@@ -67,11 +81,20 @@ class Asked:
 
 
 @dataclass(frozen=True)
+class Run:
+    """A model, and the tokens that it reads and writes, or those behind a single step of decoding."""
+
+    model: str
+    prompt: int | None
+    generate: int | None
+    context: int | None
+
+
+@dataclass(frozen=True)
 class RunPoint:
-    """One published figure of a model on a system; see this module's head."""
+    """One published figure of models on a system; see this module's head."""
 
     publication: str
-    model: str
     name: str
     figure: str
     value: float
@@ -80,9 +103,8 @@ class RunPoint:
     source: Source
     of: Asked
     relative_to: Asked | None
-    prompt: int | None
-    generate: int | None
-    context: int | None
+    runs: tuple[Run, ...]
+    across: str
     fitted: bool
     grade: str
     note: str
@@ -137,14 +159,8 @@ def _point(entry: Mapping[str, Any], index: int, file: Path, sources: Mapping[st
         raise DeviceError(f"{where}: unit = {entry['unit']!r}, but this figure is in {unit!r}")
     if entry["source"] not in sources:
         raise DeviceError(f"{where}: source {entry['source']!r} is not among [sources]")
-    run, step = {"prompt", "generate"} & set(entry), "context" in entry
-    if len(run) != (0 if step else 2):
-        raise DeviceError(f"{where}: give prompt and generate, or the context of a single step")
-    if step and entry["figure"] == "prefill_latency":
-        raise DeviceError(f"{where}: a step of decoding has no {entry['figure']}: give prompt and generate")
     return RunPoint(
         publication=file.stem,
-        model=entry["model"],
         name=entry["name"],
         figure=entry["figure"],
         value=float(entry["value"]),
@@ -158,8 +174,41 @@ def _point(entry: Mapping[str, Any], index: int, file: Path, sources: Mapping[st
         note=entry.get("note", ""),
         why=entry.get("why", ""),
         where=where,
-        **{key: whole_number(entry.get(key), f"{where}: {key}") for key in ("prompt", "generate", "context")},
+        runs=_runs(entry, where),
+        across=_across(entry, where),
     )
+
+
+def _runs(entry: Mapping[str, Any], where: str) -> tuple[Run, ...]:
+    """Every combination of the models and sizes that a point names."""
+    reading = entry["figure"].startswith("prefill")
+    given, step = {"prompt", "generate"} & set(entry), "context" in entry
+    if step and entry["figure"] not in STEP_FIGURES:
+        raise DeviceError(f"{where}: a step of decoding has no {entry['figure']}: give prompt and generate")
+    if given != (set() if step else {"prompt", "generate"}) and not (reading and given == {"prompt"}):
+        raise DeviceError(f"{where}: give prompt and generate, or the context of a single step")
+    sizes = [_listed(entry.get(key, 1 if key == "generate" and reading else None)) for key in _SIZES]
+    for key, values in zip(_SIZES, sizes, strict=True):
+        for value in values:
+            whole_number(value, f"{where}: {key}")
+    models = _listed(entry["model"])
+    for model in models:
+        check_kind(model, str, f"{where}: model")
+    found = tuple(Run(*run) for run in product(models, *sizes))
+    if not found:
+        raise DeviceError(f"{where}: a list of models, prompts, generates or contexts is empty")
+    return found
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def _across(entry: Mapping[str, Any], where: str) -> str:
+    across = entry.get("across", ACROSS[0])
+    if across not in ACROSS:
+        raise DeviceError(f"{where}: across = {across!r}; {nearest(across, ACROSS)}")
+    return across
 
 
 def _relative(relative: Mapping[str, Any], entry: Mapping[str, Any], file: Path, where: str) -> Asked:

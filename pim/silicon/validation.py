@@ -182,7 +182,12 @@ def _row(point: Point, device: Device) -> ValidationRow:
 
 
 def _run_row(point: RunPoint) -> ValidationRow:
-    return _compared(point, run_value(point), point.of.system.stem, point.model, False)
+    return _compared(point, run_value(point), point.of.system.stem, _models(point), False)
+
+
+def _models(point: RunPoint) -> str:
+    models = list(dict.fromkeys(run.model for run in point.runs))
+    return models[0] if len(models) == 1 else f"{models[0]} to {models[-1]}"
 
 
 def _compared(point: Point | RunPoint, ours: float, chip: str, device: str, share: bool) -> ValidationRow:
