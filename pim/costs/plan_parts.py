@@ -153,13 +153,15 @@ def _weights_in_arrays(
     each += [each[-1]] * (len(n_in) - len(each))
     stacked = jax.tree.map(lambda *values: jnp.stack(values)[:, None], *each)
     ledger = costs.matrix_cost(macro, n_in[:, :1], n_out[:, :1], vectors, stacked).without("leakage")
-    power = costs.leakage_power(macro, *(size[: len(sorts), :1].astype(np.int32) for size in (n_in, n_out)))
+    copies = np.array([[float(items[0].copies)] for items in sorts.values()])
+    power = costs.leakage_power(macro, *(size[: len(sorts), :1].astype(np.int32) for size in (n_in, n_out))) * copies
 
     def notes() -> tuple[str, ...]:
         missing = sum(len(i) for i, operands in zip(sorts.values(), known, strict=True) if operands is None)
         return tuple(f"{name}: {note}" for note in _array_notes(macro, known, assumed, missing, len(work)))
 
-    return Part(_block(ledger, sorts, points), lambda latency: _leaking(power * latency[None], paths_of(sorts)), notes)
+    done = _block(ledger, sorts, points, 1 if (copies == 1).all() else copies)
+    return Part(done, lambda latency: _leaking(power * latency[None], paths_of(sorts)), notes)
 
 
 def _array_notes(macro: Any, known: list[Any], assumed: Any, missing: int, matrices: int) -> tuple[str, ...]:
