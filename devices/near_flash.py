@@ -9,7 +9,6 @@ round leaves of a channel's time reads further pages out of other planes, which 
 import math
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 from jax.core import Tracer
 from jaxtyping import Array, Float
@@ -47,7 +46,6 @@ class NearFlash:
         >>> flash.reads(4096, 11008).time, flash.rate
     """
 
-    arithmetic: Arithmetic = arithmetic_part()
     channels: Float[Array, ""] = leaf("1", "channels", low=1)
     dies: Float[Array, ""] = leaf("1", "dies of a channel, each with a compute core", low=1)
     planes: Float[Array, ""] = leaf("1", "planes of a die, one of which its core reads from at a time", low=1)
@@ -57,6 +55,7 @@ class NearFlash:
     channel_rate: Float[Array, ""] = leaf("1/s", "bytes a second over a channel", low=1)
     bytes_per_input: Float[Array, ""] = leaf("1", "bytes of an input on a channel", low=0.125)
     bytes_per_sum: Float[Array, ""] = leaf("1", "bytes of a partial sum on a channel", low=0.125)
+    arithmetic: Arithmetic = arithmetic_part()
     split: str = static(
         "where pages are multiplied",
         choices=("shared", "dies", "processor"),
@@ -142,11 +141,13 @@ class NearFlash:
         return jnp.maximum(into + jnp.maximum(self.read_time, self._core(vectors)), into + out)
 
     def pages_beside(self, vectors: Any) -> Float[Array, "..."]:
-        """Pages a round that a channel reads for the processor in the time it is free, if planes and processor keep up."""
+        """Pages a round that a channel reads in its free time for the processor, as planes and processor keep up."""
         time = self.round_time(vectors)
         free = jnp.maximum(time - self._into(vectors) - self._out(vectors), 0.0)
         planes = (self.planes - 1) * self.dies * time / jnp.maximum(self.read_time, TINY)
-        return jnp.minimum(jnp.minimum(free * self.channel_rate / self.page_bytes, planes), time / self._digest(vectors))
+        return jnp.minimum(
+            jnp.minimum(free * self.channel_rate / self.page_bytes, planes), time / self._digest(vectors)
+        )
 
     def page_time(self, vectors: Any) -> Float[Array, "..."]:
         """Time (s) between two pages of a channel that does nothing but read for the processor."""
@@ -193,7 +194,9 @@ class NearFlash:
         elif self.split == "dies":
             rounds = jnp.ceil(pages / at_once)
         else:
-            first = beside * self.read_time / self.round_time(vectors)  # what channels miss until a page is in its register
+            first = (
+                beside * self.read_time / self.round_time(vectors)
+            )  # what channels miss until a page is in its register
             most = jnp.floor((pages + first) / (at_once + beside))
             tried = jnp.stack([most, most + 1, jnp.zeros_like(most)])
             best = jnp.argmin(self._ending(tried, pages[None], vectors[None]), axis=0)

@@ -39,7 +39,9 @@ class PageErrors:
         },
         default="none",
     )
-    outlier_share: Float[Array, ""] = leaf("1", "share of a page's weights that are protected", low=0, high=1, default=0)
+    outlier_share: Float[Array, ""] = leaf(
+        "1", "share of a page's weights that are protected", low=0, high=1, default=0
+    )
     copies: int = static("words of an outlier, itself and its copies, of which the majority counts", low=1, default=3)
 
     def majority_rate(self) -> Float[Array, ""]:
