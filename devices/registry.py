@@ -26,6 +26,8 @@ from pim.devices import (
     hierarchy,
     macro,
     near_dram,
+    near_flash,
+    page_errors,
     periphery,
     retention_errors,
     roofline,
@@ -52,8 +54,8 @@ def _modules(package: ModuleType) -> list[ModuleType]:
 FOLDERS = (cells, components, converters, dram, kernels)
 BESIDE = (
     activation_table, arithmetic, array_wires, bit_errors, bit_line, buffer, cost_factors, digital_macro, digital_unit,
-    digital_wiring, environment, gain_attention, gates, hierarchy, macro, near_dram, periphery, retention_errors,
-    roofline, supply, systolic,
+    digital_wiring, environment, gain_attention, gates, hierarchy, macro, near_dram, near_flash, page_errors, periphery,
+    retention_errors, roofline, supply, systolic,
 )  # fmt: skip
 """Modules beside the folders of laws that define records."""
 

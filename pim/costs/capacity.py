@@ -7,6 +7,7 @@ import numpy as np
 from pim.costs.traffic import number_bytes
 from pim.devices.digital_unit import DigitalUnit
 from pim.devices.near_dram import NearDram
+from pim.devices.near_flash import NearFlash
 from pim.devices.roofline import Roofline
 from pim.llm_workloads.operators import Phase, products
 from pim.mapping.plan import Plan
@@ -41,7 +42,7 @@ def room(plan: Plan, name: str) -> float | None:
     model = plan.system.devices[name].model
     if isinstance(model, NearDram):
         each = model.banks.capacity
-    elif isinstance(model, Roofline):
+    elif isinstance(model, NearFlash | Roofline):
         each = model.memory_bytes
     else:
         each = model.buffer.bytes if isinstance(model, DigitalUnit) else None

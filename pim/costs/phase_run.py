@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from pim.costs.blocks import Block
+from pim.costs.early_writing import written_early
 from pim.costs.ledger import Ledger, join, kind
 from pim.costs.plan_parts import Part, device_part, products_only
 from pim.costs.traffic import Traffic, traffic
@@ -136,6 +137,9 @@ def phase_run(plan: Plan, phase: Phase, points: int, reading: bool) -> PhaseRun:
         mine = [product for product in every if plan.assignment[product.path] == name]
         vector = [work for work in elementwise if device_of[work.path] == name]
         parts[name] = device_part(plan, name, phase, mine, vector, points)
+    if plan.config.attention.scored != "keys":
+        early = written_early([part.work for part in parts.values()], points)
+        parts = {name: part._replace(work=work) for (name, part), work in zip(parts.items(), early, strict=True)}
     groups, stages = system.micro_batches, system.pipeline
     stretch = 1 + (groups - 1) / stages if reading else max(1.0, groups / stages)
     return PhaseRun(parts, traffic(plan, phase, points), system, stretch, points, None in device_of.values())
