@@ -1,11 +1,12 @@
-"""Products bit by bit in the rows of a DRAM: an element a bit line, a bit a row, three rows opened at once for a majority.
+"""Products bit by bit in the rows of a DRAM: an element a bit line, a bit a row, three rows opened at once to vote.
 
 Every bit line of the subarrays that compute holds an element of the matrix and one of the vector, which are multiplied
-by steps that open rows, all elements at once. Products are then summed over the bit lines of each output: by adder trees
-beside the subarrays, or by more such steps, which shift half of the sums behind the others and add, again and again.
+by steps that open rows, all elements at once. Products are then summed over the bit lines of each output: by adder
+trees beside the subarrays, or by more such steps, which shift half of the sums behind the others and add, level by
+level.
 
-Steps are those of SIMDRAM (Hajinazar et al., ASPLOS 2021, Table 1): 11 n^2 - 5 n - 1 for a product of n bits, 8 n + 1 for
-a sum; trees and the vectors' way into the rows those of TransPIM (Zhou et al., HPCA 2022, section IV).
+Steps are those of SIMDRAM (Hajinazar et al., ASPLOS 2021, Table 1): 11 n^2 - 5 n - 1 for a product of n bits, 8 n + 1
+for a sum; trees are those of TransPIM (Zhou et al., HPCA 2022).
 """
 
 from typing import Any
