@@ -128,6 +128,7 @@ def phase_run(plan: Plan, phase: Phase, points: int, reading: bool) -> PhaseRun:
         points: length of those arrays.
         reading: whether it is prefill, else decode.
     """
+    kept = plan.in_phase("decode").assignment
     plan, system = plan.in_phase("prefill" if reading else "decode"), plan.system
     every = products(plan.config, phase)
     elementwise = [work for work in vector_work(plan.config, phase) if not _inside(plan, work)]
@@ -138,7 +139,7 @@ def phase_run(plan: Plan, phase: Phase, points: int, reading: bool) -> PhaseRun:
         parts[name] = device_part(plan, name, phase, mine, vector, points)
     groups, stages = system.micro_batches, system.pipeline
     stretch = 1 + (groups - 1) / stages if reading else max(1.0, groups / stages)
-    return PhaseRun(parts, traffic(plan, phase, points), system, stretch, points, None in device_of.values())
+    return PhaseRun(parts, traffic(plan, phase, points, kept), system, stretch, points, None in device_of.values())
 
 
 LINKS = "links"
