@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from pim.mapping.system import System as System
     from pim.mapping.system import inference_system as inference_system
     from pim.mapping.system_file import load_system as load_system
+    from pim.placement.choosing import choose as choose
     from pim.programming import program as program
     from pim.replacing import replace as replace
     from pim.silicon.validation import validate as validate
@@ -66,6 +67,7 @@ _HOME = {
     "load_system": "pim.mapping.system_file",
     "formatted": "pim.mapping.formatted",
     "place": "pim.mapping.plan",
+    "choose": "pim.placement.choosing",
     "calibrate": "pim.calibration",
     "evaluate": "pim.evaluation",
     "sweep": "pim.evaluation",

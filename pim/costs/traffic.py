@@ -192,9 +192,7 @@ def stage_spent(plan: Plan, phase: Phase, points: int) -> Spent | None:
     link = system.links.get(PIPELINE) or system.link(first)
     if link is None:
         return None
-    return transfer(
-        link, _at(phase.batch * phase.tokens * plan.config.hidden_size * number_bytes(plan, first), points)
-    )
+    return transfer(link, _at(phase.batch * phase.tokens * plan.config.hidden_size * number_bytes(plan, first), points))
 
 
 def _stages(plan: Plan, phase: Phase, points: int) -> tuple[list[Block], set[str]]:

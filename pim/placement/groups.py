@@ -1,6 +1,7 @@
 """Groups of operators that are placed together, and the devices that each may go to."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from pim.costs.ledger import kind
@@ -55,6 +56,17 @@ class Group:
     dynamic: bool
     ways: tuple[Ways, ...]
     refused: dict[str, str]
+
+    def without(self, refused: Mapping[str, str], names: Sequence[str]) -> "Group":
+        """The group with fewer ways: some devices, by their names, cannot have it.
+
+        Raises MappingError if none is left.
+        """
+        ways = tuple(way for way in self.ways if not {names[way.prefill], names[way.decode]} & set(refused))
+        if not ways:
+            told = "; ".join(f"{device}: {why}" for device, why in refused.items())
+            raise MappingError(f"no device can do {self.name}: {told}")
+        return replace(self, ways=ways, refused={**self.refused, **refused})
 
 
 def groups_of(config: ModelConfig, system: System, *, by_phase: bool = True) -> list[Group]:

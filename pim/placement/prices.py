@@ -3,7 +3,8 @@
 The cost of a placement is a sum of these: it is that of `pim.cost`, of a system whose sub-batches do not overlap.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -99,6 +100,21 @@ class Prices:
         energy, time, area = (np.stack(values) for values in zip(*found, strict=True))
         return Figures(energy, time, area[1], self._lacking(on))
 
+    def own(self, numbers: Int[np.ndarray, " groups"], group: int) -> tuple[float, float]:
+        """Energy (J), with what its arrays leak, and time (s) of one group in a run, where a placement has it."""
+        on = self.devices(numbers[None])
+        energy = latency = 0.0
+        for i, prices in enumerate(self.phases):
+            terms, whole = prices.work.at(group, on[i][0, group]), _phase_terms(prices, on, i)
+            energy += float(terms.energy + (whole.time[0] * prices.stretch * terms.power).sum())
+            latency += float(terms.time @ prices.each) * prices.stretch
+        return energy, latency
+
+    def without(self, refused: Sequence[Mapping[str, str]]) -> "Prices":
+        """The prices less some devices of each group, by their names, each with the reason; see `Group.without`."""
+        groups = [group.without(told, self.names) for group, told in zip(self.groups, refused, strict=True)]
+        return replace(self, groups=groups)
+
     def demand(self, on: Int[np.ndarray, "2 placements groups"]) -> tuple[np.ndarray, np.ndarray]:
         """Arrays and bytes that each device must have, [placements, devices]."""
         count, devices = on.shape[1], len(self.names)
@@ -128,6 +144,13 @@ class Prices:
 
 def _phase_figures(prices: PhasePrices, on: np.ndarray, phase: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Energy (J), time (s) and area (m^2) of a phase, over placements."""
+    total = _phase_terms(prices, on, phase)
+    time = total.time * prices.stretch
+    return total.energy + (time * total.power).sum(axis=-1), time @ prices.each, total.area
+
+
+def _phase_terms(prices: PhasePrices, on: np.ndarray, phase: int) -> Terms:
+    """The sum of all terms of a phase, over placements."""
     here, groups = on[phase], np.arange(on.shape[2])
     work = prices.work.at(groups[None], here)
     total = Terms(*(values.sum(axis=1) for values in work))
@@ -142,5 +165,4 @@ def _phase_figures(prices: PhasePrices, on: np.ndarray, phase: int) -> tuple[np.
     for device in range(prices.standing.energy.shape[0]):
         busy = (here == device).any(axis=1) | (prices.beside[here[:, 1]] == device)
         total += prices.standing.at(device, busy.astype(int))
-    time, power = total.time * prices.stretch, total.power
-    return total.energy + (time * power).sum(axis=-1), time @ prices.each, total.area
+    return total

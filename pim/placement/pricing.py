@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
 from pim.costs.capacity import room, value_bytes
 from pim.costs.ledger import kind
@@ -31,6 +31,7 @@ from pim.placement.terms import (
     spent_terms,
     stacked,
     standing_terms,
+    total,
     work_terms,
 )
 
@@ -48,23 +49,16 @@ def prices_of(
     work, refused = [], [dict(group.refused) for group in groups]
     for index, (phase, steps, _) in enumerate(phases):
         work.append(_work(plan, groups, phase, steps, index, refused))
-    groups = [_priced(group, list(system.devices), told, system) for group, told in zip(groups, refused, strict=True)]
+    groups = [group.without(told, list(system.devices)) for group, told in zip(groups, refused, strict=True)]
     found = [
         _phase_prices(plan, groups, each, *phase, moving=index == 0)
         for index, (each, phase) in enumerate(zip(work, phases, strict=True))
     ]
     held = _held(plan, groups, Phase(batch=batch, context=prompt + generate))
     rooms = np.array([np.inf if (each := room(plan, name)) is None else each for name in system.devices])
-    return Prices(plan, batch, generate, groups, (found[0], found[1]), _tiles(plan, groups), _arrays(system), held, rooms)
-
-
-def _priced(group: Group, names: list[str], refused: dict[str, str], system: System) -> Group:
-    """A group with those ways alone that have a price."""
-    ways = tuple(way for way in group.ways if not {names[way.prefill], names[way.decode]} & set(refused))
-    if not ways:
-        told = "; ".join(f"{device}: {why}" for device, why in refused.items())
-        raise MappingError(f"no device of {system.name} can do {group.name}: {told}")
-    return replace(group, ways=ways, refused=refused)
+    return Prices(
+        plan, batch, generate, groups, (found[0], found[1]), _tiles(plan, groups), _arrays(system), held, rooms
+    )
 
 
 def _on(plan: Plan, name: str) -> Plan:
@@ -76,22 +70,39 @@ def _work(
     plan: Plan, groups: list[Group], phase: Phase, steps: int, index: int, refused: list[dict[str, str]]
 ) -> list[list[Terms]]:
     """The terms of each group on each device; what stands in the way of one goes into `refused`."""
-    every, found = products(plan.config, phase), []
-    for group, told in zip(groups, refused, strict=True):
-        mine, row = [product for product in every if kind(product.path) in group.kinds], []
-        for number, name in enumerate(plan.system.devices):
-            row.append(nothing(steps))
-            if not any(way[index] == number for way in group.ways) or name in told:
-                continue
-            try:
-                part = device_part(_on(plan, name), name, phase, mine, [], steps)
-                row[-1] = work_terms(part.work, steps, plan.system.groups)
-                if isinstance(plan.system.devices[name].model, ARRAYS):  # each has its own, which leak
-                    row[-1] += standing_terms(part.standing(jnp.ones(steps)), steps)
-            except (StudyError, DeviceError, MappingError) as error:
-                told[name] = str(error)
-        found.append(row)
+    found = [[nothing(steps) for _ in plan.system.devices] for _ in groups]
+    for number, name in enumerate(plan.system.devices):
+        mine = [g for g, group in enumerate(groups) if any(way[index] == number for way in group.ways)]
+        mine = [g for g in mine if name not in refused[g]]
+        try:
+            parts = [(mine, _on_device(plan, name, [groups[g] for g in mine], phase, steps))]
+        except PROBLEMS:  # of which of them? each alone
+            parts = []
+            for g in mine:
+                try:
+                    parts.append(([g], _on_device(plan, name, [groups[g]], phase, steps)))
+                except PROBLEMS as error:
+                    refused[g][name] = str(error)
+        for some, terms in parts:
+            for g in some:
+                found[g][number] = sum((terms[each] for each in groups[g].kinds), nothing(steps))
     return found
+
+
+PROBLEMS = (StudyError, DeviceError, MappingError)
+"""What a device says that has no price for a product."""
+
+
+def _on_device(plan: Plan, name: str, groups: list[Group], phase: Phase, steps: int) -> dict[str, Terms]:
+    """The terms of groups on one device, by kind of operator."""
+    kinds = {each for group in groups for each in group.kinds}
+    mine = [product for product in products(plan.config, phase) if kind(product.path) in kinds]
+    part = device_part(_on(plan, name), name, phase, mine, [], steps)
+    found = work_terms(part.work, steps, plan.system.groups)
+    if not isinstance(plan.system.devices[name].model, ARRAYS):
+        return found
+    leaking = standing_terms(part.standing(jnp.ones(steps)), steps)  # each operator has arrays of its own
+    return {name: terms + leaking[name] for name, terms in found.items()}
 
 
 def _phase_prices(
@@ -116,10 +127,8 @@ def _phase_prices(
     ]  # kinds are without the number of an expert
     between = [each for each in between if each[0] != each[1]]
     moved = [(g, given(kept_values(config), layers)) for g, group in enumerate(groups) if group.dynamic and moving]
-    sums = [
-        (index[kind(operator)], stacked([spent_terms(sum_spent(plan, phase, steps, n), steps, times, layers) for n in names]))
-        for _, operator in summed_operators(config)
-    ]  # fmt: skip
+    added = stacked([spent_terms(sum_spent(plan, phase, steps, name), steps, times, layers) for name in names])
+    sums = [index[kind(operator)] for _, operator in summed_operators(config)]
     parts = {
         "work": stacked([stacked(row) for row in work]),
         "vector": stacked([_vector(_on(plan, name), phase, steps) for name in names]),
@@ -131,7 +140,7 @@ def _phase_prices(
         **{name: projected(terms, onto) for name, terms in parts.items()},
         between=[(a, b, projected(terms, onto)) for a, b, terms in between],
         moved=[(g, projected(terms, onto)) for g, terms in moved],
-        sums=[(g, projected(terms, onto)) for g, terms in sums],
+        sums=[(g, projected(added, onto)) for g in sums],
         beside=np.array([_beside(plan, name, phase) for name in names]),
         stretch=stretch_of(system, reading),
         each=onto.sum(axis=1),
@@ -142,7 +151,7 @@ def _vector(plan: Plan, phase: Phase, steps: int) -> Terms:
     """Vector work, where everything is on one device."""
     shares = vector_shares(plan, phase)
     blocks = [device_part(plan, name, phase, [], work, steps).work for name, work in shares.items() if name is not None]
-    return sum((work_terms(block, steps, plan.system.groups) for block in blocks), nothing(steps))
+    return sum((total(work_terms(block, steps, plan.system.groups), steps) for block in blocks), nothing(steps))
 
 
 def _beside(plan: Plan, name: str, phase: Phase) -> int:
@@ -159,7 +168,7 @@ def _standing(plan: Plan, groups: list[Group], name: str, phase: Phase, steps: i
     able = [kinds for group in groups for kinds in group.kinds if any(number in way for way in group.ways)]
     some = [product for product in products(plan.config, phase) if kind(product.path) in able[:1]]
     idle, busy = (device_part(plan, name, phase, work, [], steps).standing(second) for work in ([], some))
-    return stacked([standing_terms(block, steps) for block in (idle, busy)])
+    return stacked([total(standing_terms(block, steps), steps) for block in (idle, busy)])
 
 
 def _tiles(plan: Plan, groups: list[Group]) -> Float[np.ndarray, "groups devices"]:

@@ -1,4 +1,4 @@
-"""The best of all placements: each is tried where they are few, else those next to the best so far, from many starts."""
+"""The best of all placements: each is tried where they are few, else local searches start from every device."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,10 +24,6 @@ FIGURES: Mapping[str, Callable[[Figures, Prices], np.ndarray]] = {
     "energy_per_token": lambda found, prices: found.energy[1] / (prices.batch * prices.generate),
 }
 """What may be minimised or limited, by the names of `PlanCost`."""
-UNITS = {
-    "energy": "J", "latency": "s", "area": "m²", "prefill_latency": "s", "decode_latency": "s",
-    "energy_per_token": "J", "loss": "nats a token",
-}  # fmt: skip
 
 
 class Verdict(NamedTuple):
@@ -75,7 +71,7 @@ class Judge:
 
     def _judged(self, numbers: Numbers) -> Verdict:
         found = self.prices.figures(numbers)
-        objective = FIGURES[self.minimise](found, self.prices)
+        objective = self.loss(numbers) if self.minimise == "loss" else FIGURES[self.minimise](found, self.prices)
         over = {}
         for name, limit in self.within.items():
             value = self.loss(numbers) if name == "loss" else FIGURES[name](found, self.prices)

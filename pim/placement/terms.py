@@ -5,14 +5,15 @@ Products over thousands of steps are found from few numbers: both are projected 
 constant, which leaves them as they are.
 """
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 
 from pim.costs.blocks import Block
 from pim.costs.collectives import Spent
+from pim.costs.ledger import kind
 
 
 class Terms(NamedTuple):
@@ -44,20 +45,48 @@ def nothing(steps: int) -> Terms:
     return Terms(np.zeros(steps), np.zeros(()), np.zeros(steps), np.zeros(()))
 
 
-def work_terms(block: Block, steps: int, times: float = 1.0) -> Terms:
-    """Those of work that is done so many times side by side."""
-    total = block.summed(steps)
-    time = np.broadcast_to(np.asarray(block.time, np.float64), steps)
-    energy, area = (np.asarray(figure, np.float64).sum() for figure in (total.energy, total.area))
-    return Terms(time, energy * times, np.zeros(steps), area)
+def work_terms(block: Block, steps: int, times: float = 1.0) -> dict[str, Terms]:
+    """Those of work that is done so many times side by side, by kind of operator."""
+    energy, time, area = (_by_sort(figure, steps) for figure in _figures(block))
+    rows = [
+        Terms(time[i] * n, energy[i].sum() * n * times, np.zeros(steps), area[i].max() * n)
+        for i, n in enumerate(map(len, block.members))
+    ]
+    return _by_kind(block, rows)
 
 
-def standing_terms(block: Block, steps: int) -> Terms:
-    """Those of what is there for a second at each step."""
-    each = np.array([len(paths) for paths in block.members], np.float64)[:, None]
-    energy = np.asarray(block.ledger.energy, np.float64).sum(axis=0)
-    power = np.broadcast_to((energy * each).sum(axis=0), steps)
-    return Terms(np.zeros(steps), np.zeros(()), power, np.asarray(block.summed(steps).area, np.float64).sum())
+def standing_terms(block: Block, steps: int) -> dict[str, Terms]:
+    """Those of what is there for a second at each step, by kind of operator, or by the device's name."""
+    energy, _, area = (_by_sort(figure, steps) for figure in _figures(block))
+    rows = [
+        Terms(np.zeros(steps), np.zeros(()), energy[i] * n, area[i].max() * n)
+        for i, n in enumerate(map(len, block.members))
+    ]
+    return _by_kind(block, rows)
+
+
+def _figures(block: Block) -> tuple[Any, Any, Any]:
+    return block.ledger.energy, block.ledger.latency, block.ledger.area
+
+
+def _by_sort(figure: Any, steps: int) -> Float[np.ndarray, "sorts steps"]:
+    """A figure of each sort of operators at each step, components summed."""
+    whole = np.asarray(figure, np.float64).sum(axis=0)
+    return np.broadcast_to(whole, (len(whole), steps))
+
+
+def _by_kind(block: Block, rows: Sequence[Terms]) -> dict[str, Terms]:
+    """The sums of rows whose operators are of one kind."""
+    found: dict[str, Terms] = {}
+    for paths, row in zip(block.members, rows, strict=True):
+        name = kind(paths[0])
+        found[name] = found[name] + row if name in found else row
+    return found
+
+
+def total(terms: Mapping[str, Terms], steps: int) -> Terms:
+    """All of them together."""
+    return sum(terms.values(), nothing(steps))
 
 
 def spent_terms(spent: Spent | None, steps: int, times: float, done: float) -> Terms:
