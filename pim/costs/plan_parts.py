@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import reduce
 from typing import Any, NamedTuple
 
 import jax
@@ -274,20 +275,24 @@ def _on_near_dram(
     plan: Plan, name: str, device: NearDram, work: list[Product], vector: list[VectorWork], phase: Phase, points: int
 ) -> Part:
     """Products at the banks, operator by operator, the writing of new keys and values, and vector work where it is."""
-    if not work:
+    if not work and not vector:
         return IDLE
     sorts, count = by_sort(plan, work), plan.system.count(name)
     mine, parts = _shared_products(plan, name, sorts, points)
-    stacked = jax.tree.map(lambda *rows: jnp.stack(rows, axis=1), *(_at_banks(device, p, points) for p in mine))
     held = sum(np.max(product.held) for product in work) / count
-    done = _block(stacked, sorts, points, _parts(parts, [], points))
+    done = []
+    if work:
+        stacked = jax.tree.map(lambda *rows: jnp.stack(rows, axis=1), *(_at_banks(device, p, points) for p in mine))
+        done.append(_block(stacked, sorts, points, _parts(parts, [], points)))
+    if vector:
+        done.append(_vectors_at_banks(plan, device, vector, phase, points))
 
     def notes() -> tuple[str, ...]:
         told = (*near_dram_cost.plan_notes(device, mine, held), *_exact_attention(device, work))
         return tuple(f"{name}: {note}" for note in (*told, *([NOTE] if vector else [])))
 
     return Part(
-        beside(done, _vectors_at_banks(plan, device, vector, phase, points)) if vector else done,
+        reduce(beside, done),
         lambda latency: _there(near_dram_cost.standing(device, latency), name, count),
         notes,
     )
