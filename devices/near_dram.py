@@ -15,6 +15,7 @@ from pim.devices.dram.energy import LEVELS, CommandEnergy
 from pim.devices.dram.fill import fill
 from pim.devices.dram.fit import check_fit
 from pim.devices.dram.kernel import Kernel, Memory
+from pim.devices.dram.kernels.heads import HeadsKernel
 from pim.devices.dram.refresh import Refresh
 from pim.devices.dram.schedules.schedule import Schedule
 from pim.devices.dram.timing import DramTiming
@@ -63,6 +64,11 @@ class NearDram:
         if not any(isinstance(value, Tracer) for value in jax.tree.leaves(self)):
             check_fit(self.memory, self.kernel, self.attention, self.refresh)
         return self
+
+    @property
+    def hides_softmax(self) -> bool:
+        """Whether softmaxes of attention at the banks are taken behind their back, head by head."""
+        return isinstance(self.attention, HeadsKernel) or self.banks.row_buffers == "two"
 
     @property
     def memory(self) -> Memory:

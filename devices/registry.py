@@ -32,6 +32,7 @@ from pim.devices import (
     retention_errors,
     roofline,
     supply,
+    systolic,
 )
 from pim.devices.dram import kernels
 
@@ -54,7 +55,7 @@ FOLDERS = (cells, components, converters, dram, kernels)
 BESIDE = (
     activation_table, arithmetic, array_wires, bit_errors, bit_line, buffer, cost_factors, digital_macro, digital_unit,
     digital_wiring, environment, gain_attention, gates, hierarchy, macro, near_dram, near_flash, page_errors, periphery,
-    retention_errors, roofline, supply,
+    retention_errors, roofline, supply, systolic,
 )  # fmt: skip
 """Modules beside the folders of laws that define records."""
 

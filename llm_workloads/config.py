@@ -63,6 +63,10 @@ class Norm:
     one_added: bool = False
 
 
+SCORED = ("keys", "inputs", "inputs_by_head")
+"""What queries score: keys, or the inputs that keys are made of (`decomposition`), kept once, or for each key head."""
+
+
 @dataclass(frozen=True)
 class AttentionKind:
     """What attention does beside the products, see `attention`.
@@ -74,6 +78,7 @@ class AttentionKind:
             any number.
         normed: queries and keys are normalised, head by head.
         causal: a token sees those up to itself; else all, as in encoders.
+        scored: what is kept of a token for queries to score: one of `SCORED`.
     """
 
     scale: float | None = None
@@ -81,6 +86,7 @@ class AttentionKind:
     windows: tuple[int | None, ...] | None = None
     normed: bool = False
     causal: bool = True
+    scored: str = "keys"
 
 
 @dataclass(frozen=True)

@@ -14,11 +14,12 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from pim.costs.blocks import Block
+from pim.costs.early_writing import written_early
 from pim.costs.ledger import Ledger, join, kind
 from pim.costs.plan_parts import Part, device_part, products_only
 from pim.costs.traffic import Traffic, traffic
-from pim.devices.dram.kernels.heads import HeadsKernel
 from pim.devices.gain_attention import GainAttention
+from pim.devices.near_dram import NearDram
 from pim.llm_workloads.operators import (
     DYNAMIC,
     Phase,
@@ -136,6 +137,9 @@ def phase_run(plan: Plan, phase: Phase, points: int, reading: bool) -> PhaseRun:
         mine = [product for product in every if plan.assignment[product.path] == name]
         vector = [work for work in elementwise if device_of[work.path] == name]
         parts[name] = device_part(plan, name, phase, mine, vector, points)
+    if plan.config.attention.scored != "keys":
+        early = written_early([part.work for part in parts.values()], points)
+        parts = {name: part._replace(work=work) for (name, part), work in zip(parts.items(), early, strict=True)}
     groups, stages = system.micro_batches, system.pipeline
     stretch = 1 + (groups - 1) / stages if reading else max(1.0, groups / stages)
     return PhaseRun(parts, traffic(plan, phase, points), system, stretch, points, None in device_of.values())
@@ -146,10 +150,10 @@ LINKS = "links"
 
 
 def _inside(plan: Plan, work: VectorWork) -> bool:
-    """Whether work is part of what the device beside it does: gain cells have no softmax apart, and the buffer die
-    below heads that take turns at the banks has its own (`HeadsKernel`), behind their back."""
+    """Whether work is part of what the device beside it does: gain cells have no softmax apart, and heads that take
+    turns at the banks of a DRAM may have theirs behind the banks' back."""
     beside = plan.system.devices[_beside(plan, work.path)].model
-    own = isinstance(beside, GainAttention) or isinstance(getattr(beside, "attention", None), HeadsKernel)
+    own = isinstance(beside, GainAttention) or (isinstance(beside, NearDram) and beside.hides_softmax)
     return work.kind == "softmax" and own
 
 

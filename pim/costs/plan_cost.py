@@ -243,7 +243,7 @@ def run_ledger(plan: Plan, *, batch: int, prompt: int, generate: int) -> Ledger:
 def _phases(plan: Plan, batch: int, prompt: int, generate: int) -> list[tuple[Phase, int, bool]]:
     """Reading and writing, the steps of each, and whether it is reading: what one micro-batch does."""
     each = micro_batch(plan, batch)
-    reading = Phase(batch=each, tokens=prompt, context=prompt)
+    reading = Phase(batch=each, tokens=prompt, context=prompt, causal=plan.config.attention.causal)
     writing = Phase(batch=each, tokens=1, context=prompt + np.arange(1, generate + 1))
     return [(reading, 1, True), (writing, generate, False)]
 

@@ -164,13 +164,15 @@ def _weights_in_arrays(
     each += [each[-1]] * (len(n_in) - len(each))
     stacked = jax.tree.map(lambda *values: jnp.stack(values)[:, None], *each)
     ledger = costs.matrix_cost(macro, n_in[:, :1], n_out[:, :1], vectors, stacked).without("leakage")
-    power = costs.leakage_power(macro, *(size[: len(sorts), :1].astype(np.int32) for size in (n_in, n_out)))
+    copies = np.array([[float(items[0].copies)] for items in sorts.values()])
+    power = costs.leakage_power(macro, *(size[: len(sorts), :1].astype(np.int32) for size in (n_in, n_out))) * copies
 
     def notes() -> tuple[str, ...]:
         missing = sum(len(i) for i, operands in zip(sorts.values(), known, strict=True) if operands is None)
         return tuple(f"{name}: {note}" for note in _array_notes(macro, known, assumed, missing, len(work)))
 
-    return Part(_block(ledger, sorts, points), lambda latency: _leaking(power * latency[None], paths_of(sorts)), notes)
+    done = _block(ledger, sorts, points, 1 if (copies == 1).all() else copies)
+    return Part(done, lambda latency: _leaking(power * latency[None], paths_of(sorts)), notes)
 
 
 def _array_notes(macro: Any, known: list[Any], assumed: Any, missing: int, matrices: int) -> tuple[str, ...]:
@@ -237,7 +239,7 @@ def _on_roofline(
     each = [part_of_work(items[0], plan.system.sharing(name)) for items in elementwise.values()]
     counts = [roofline_cost.product_counts(roofline, product) for product in mine]
     counts += [roofline_cost.vector_counts(roofline, item) for item, _ in each]
-    fields = ("operations", "weights", "keys", "activations", "heads", "starts")
+    fields = roofline_cost.COUNTS
     table = count_table([tuple(count.get(field, 0) for field in fields) for count in counts], points)
     ledger = roofline_cost.roofline_cost(roofline, **dict(zip(fields, table, strict=True)))
 

@@ -105,9 +105,10 @@ def _on_digital_unit(unit: DigitalUnit, n_in, n_out, vectors) -> Ledger:
 
 
 def _on_roofline(roofline: Roofline, n_in, n_out, vectors) -> Ledger:
+    sizes = {"n_in": n_in, "n_out": n_out, "vectors": vectors, "matrices": 1, "launches": 1}
     operations, activations = 2 * n_in * n_out * vectors, (n_in + n_out) * vectors
     work = roofline_cost.roofline_cost(
-        roofline, operations=operations, weights=n_in * n_out, activations=activations, operator="product"
+        roofline, operations=operations, weights=n_in * n_out, activations=activations, operator="product", **sizes
     )
     return join([work, roofline_cost.die_cost(roofline, "product", work.latency.sum(axis=0))])
 
