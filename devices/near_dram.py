@@ -40,6 +40,10 @@ class NearDram:
     kernel: Kernel = part("how products with a matrix are run")
     arithmetic: Arithmetic = arithmetic_part()
     level: str = static("where the arithmetic units sit", choices=LEVELS, default="bank")
+    vectors_at_once: int = static(
+        "vectors that a unit multiplies a column by, each with multipliers, registers and wires of its own", low=1,
+        default=1,
+    )  # fmt: skip
     attention: Kernel | None = part("how attention is run; absent: as products with a matrix", default=None)
     refresh: Refresh | None = part("refresh of the rows; absent: none", default=None)
     energy: CommandEnergy | None = part("energy of the commands; absent: unknown", default=None)
@@ -83,7 +87,10 @@ class NearDram:
         if work.operation in APPENDS:
             commands = append(self.memory, work)
         else:
-            commands = self.kernel_of(work).commands(self.memory, work)
+            together = self._turns(work)
+            commands = self.kernel_of(work).commands(self.memory, together)
+            if self.vectors_at_once > 1:
+                commands = commands.for_vectors(work.vectors / together.vectors)
         return commands.refreshed(self.refresh, self.banks.channels, alone=alone)
 
     def filling(self, values: Any) -> Commands:
@@ -100,7 +107,13 @@ class NearDram:
             >>> schedule = pim.preset("dram-aim").model.schedule(Work("gemv", 4096, 4096))
             >>> schedule.end, schedule.counts()
         """
-        return self.kernel_of(work).schedule(self.memory, work, self.refresh)
+        return self.kernel_of(work).schedule(self.memory, self._turns(work), self.refresh)
+
+    def _turns(self, work: Work) -> Work:
+        """The work with as many vectors as units take turns."""
+        if self.vectors_at_once == 1:
+            return work
+        return work._replace(vectors=-(-work.vectors // self.vectors_at_once))
 
     def kernel_of(self, work: Work) -> Any:
         """What runs work on this device."""

@@ -275,7 +275,7 @@ def test_a_language_model_needs_its_outliers():
     plan = place(load_model("tiny-stories"), inference_system(FLASH, preset("digital-28nm")))
     swept = {"weights.errors.rate": [0.0, 3e-3], "weights.errors.outlier_share": [0.0, 0.01]}
     result = study(plan, swept, story_text(2, 1), tokens=64, chips=1, progress=False)
-    loss = {tuple(map(float, point.values.values())): float(point.kl) for point in result.points}
+    loss = {tuple(map(float, point.changes.values())): float(point.kl) for point in result.points}
     assert loss[0.0, 0.0] == pytest.approx(loss[0.0, 0.01], abs=1e-6)
     assert loss[3e-3, 0.0] > 10 * loss[0.0, 0.0] and loss[3e-3, 0.01] < loss[3e-3, 0.0] / 3
 
