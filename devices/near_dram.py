@@ -3,6 +3,7 @@
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jax.core import Tracer
 from jaxtyping import Array, Float
 
@@ -19,7 +20,7 @@ from pim.devices.dram.kernels.heads import HeadsKernel
 from pim.devices.dram.refresh import Refresh
 from pim.devices.dram.schedules.schedule import Schedule
 from pim.devices.dram.timing import DramTiming
-from pim.devices.dram.work import APPENDS, Commands, Work
+from pim.devices.dram.work import APPENDS, Commands, Work, whole
 from pim.devices.holder import KeyFor
 from pim.devices.record import leaf, part, record, static, told
 from pim.devices.retention_errors import RetentionErrors
@@ -110,10 +111,10 @@ class NearDram:
         return self.kernel_of(work).schedule(self.memory, self._turns(work), self.refresh)
 
     def _turns(self, work: Work) -> Work:
-        """The work with as many vectors as units take turns."""
+        """The work with as many vectors as units take turns; what is a mean of tokens may be a little more than full."""
         if self.vectors_at_once == 1:
             return work
-        return work._replace(vectors=-(-work.vectors // self.vectors_at_once))
+        return work._replace(vectors=whole(jnp.asarray(work.vectors) / self.vectors_at_once - FRINGE))
 
     def kernel_of(self, work: Work) -> Any:
         """What runs work on this device."""
@@ -133,3 +134,7 @@ class NearDram:
     def multiply(self, held: Any, x: Float[Array, "batch n_in"]) -> Float[Array, "batch n_out"]:
         """The product in the units' arithmetic."""
         return self.arithmetic.multiply(held, x)
+
+
+FRINGE = 0.01
+"""Share of a turn beyond which another is taken."""
