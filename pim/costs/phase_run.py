@@ -16,6 +16,7 @@ from jaxtyping import Array, Float
 from pim.costs.blocks import Block
 from pim.costs.ledger import Ledger, join, kind
 from pim.costs.plan_parts import Part, device_part, products_only
+from pim.costs.store_cost import store_parts, without_stored
 from pim.costs.traffic import Traffic, traffic
 from pim.devices.dram.kernels.heads import HeadsKernel
 from pim.devices.gain_attention import GainAttention
@@ -130,12 +131,14 @@ def phase_run(plan: Plan, phase: Phase, points: int, reading: bool) -> PhaseRun:
     """
     plan, system = plan.in_phase("prefill" if reading else "decode"), plan.system
     every = products(plan.config, phase)
+    at_hand = [without_stored(plan, product) for product in every]
     elementwise = [work for work in vector_work(plan.config, phase) if not _inside(plan, work)]
     parts, device_of = {}, {work.path: _vector_device(plan, work.path) for work in elementwise}
     for name in system.devices:
-        mine = [product for product in every if plan.assignment[product.path] == name]
+        mine = [product for product in at_hand if plan.assignment[product.path] == name]
         vector = [work for work in elementwise if device_of[work.path] == name]
         parts[name] = device_part(plan, name, phase, mine, vector, points)
+    parts |= store_parts(plan, every, parts, points)
     groups, stages = system.micro_batches, system.pipeline
     stretch = 1 + (groups - 1) / stages if reading else max(1.0, groups / stages)
     return PhaseRun(parts, traffic(plan, phase, points), system, stretch, points, None in device_of.values())
