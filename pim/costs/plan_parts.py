@@ -29,6 +29,7 @@ from pim.devices.components.special_functions import WORK, Operations
 from pim.devices.digital_macro import DigitalMacro
 from pim.devices.digital_unit import DigitalUnit
 from pim.devices.gain_attention import GainAttention
+from pim.devices.kv_store import KeyValueStore
 from pim.devices.macro import AnalogMacro
 from pim.devices.near_dram import NearDram
 from pim.devices.near_flash import NearFlash
@@ -39,7 +40,7 @@ from pim.mapping.plan import Plan
 from pim.mapping.tensor_parallel import part_of_product, part_of_work
 from pim.written import takes_activations
 
-PRODUCTS_ONLY = (AnalogMacro, DigitalMacro, NearDram, NearFlash, GainAttention)
+PRODUCTS_ONLY = (AnalogMacro, DigitalMacro, NearDram, NearFlash, GainAttention, KeyValueStore)
 """Devices that have no unit for vector work, but for some of near-DRAM: see `products_only`."""
 
 
