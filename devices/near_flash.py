@@ -177,8 +177,8 @@ class NearFlash:
     def reads(self, n_in: Any, n_out: Any, vectors: Any = 1) -> Reads:
         """What vectors take that are multiplied by a matrix.
 
-        Of n rounds and what the processor reads beside them, and behind them where pages are left, the n that ends
-        first is found: as many as pages are there for, one less or none. Slices of pages are as small as it takes.
+        Of n rounds, with what the processor reads beside them and, where pages are left, behind them, the n that ends
+        first is found: about as many as there are pages for at that pace, or none. Slices are as small as it takes.
 
         Args:
             n_in: inputs; may be an array, as may the others.
@@ -212,14 +212,26 @@ class NearFlash:
         )
 
     def _ending(self, rounds: Any, pages: Any, vectors: Any) -> Any:
-        """When the last sum is there after so many rounds (s); pages for the processor come a read after the start."""
-        taken = rounds * self.round_time(vectors)
-        beside = 0.0 if self.split == "dies" else self.pages_beside(vectors) / self.round_time(vectors)
-        done = rounds * self.dies + jnp.maximum(taken - self.read_time, 0.0) * beside
-        left = jnp.maximum(pages / self.channels - done, 0.0)
-        waiting = jnp.where(left > 0, jnp.maximum(self.read_time - taken, 0.0), 0.0)
-        drain = jnp.where(rounds > 0, self.drain(vectors), 0.0)
-        return taken + jnp.maximum(drain, waiting + left * self.page_time(vectors))
+        """When the last sum is there after so many rounds (s).
+
+        Pages for the processor are over when the slowest of three has got through them: planes beside those of the
+        cores, batch by batch, the last of which is then sent; channels, from the first page in a register, in what
+        rounds leave of their time; the processor, from then too.
+        """
+        round_time, taken = self.round_time(vectors), rounds * self.round_time(vectors)
+        mine = jnp.maximum(pages / self.channels - rounds * self.dies, 0.0)
+        free = jnp.maximum(1 - (self._into(vectors) + self._out(vectors)) / round_time, 0.0)
+        first, page = jnp.where(mine > 0, self.read_time, 0.0), self.page_bytes / self.channel_rate
+        unsent = jnp.maximum(mine - jnp.maximum(taken - first, 0.0) * free / page, 0.0)
+        side_by_side = self.dies * jnp.where(rounds > 0, jnp.maximum(self.planes - 1, TINY), self.planes)
+        batches = jnp.ceil(mine / side_by_side)
+        over = [
+            jnp.maximum(taken, first) + unsent * page,
+            batches * self.read_time + (mine - jnp.maximum(batches - 1, 0.0) * side_by_side) * page,
+            first + mine * self._digest(vectors),
+        ]
+        drained = taken + jnp.where(rounds > 0, self.drain(vectors), 0.0)
+        return jnp.maximum(jnp.maximum(over[0], over[1]), jnp.maximum(over[2], drained))
 
     # Values ---------------------------------------------------------------------------------------------------------
 

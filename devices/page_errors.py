@@ -42,10 +42,12 @@ class PageErrors:
     outlier_share: Float[Array, ""] = leaf(
         "1", "share of a page's weights that are protected", low=0, high=1, default=0
     )
-    copies: int = static("words of an outlier, itself and its copies, of which the majority counts", low=1, default=3)
+    copies: int = static(
+        "words of an outlier, itself and its copies, of which the majority counts", choices=(1, 3, 5, 7), default=3
+    )
 
     def majority_rate(self) -> Float[Array, ""]:
-        """The share of an outlier's bits that are wrong in most of its copies; half of an even number is enough."""
+        """The share of an outlier's bits that are wrong in most of its copies."""
         n, p = self.copies, self.rate
         wrong = range((n + 1) // 2, n + 1)
         return sum((comb(n, j) * p**j * (1 - p) ** (n - j) for j in wrong), jnp.float32(0.0))
