@@ -51,6 +51,7 @@ _OPTIONAL = {
 }  # fmt: skip
 _CALLED = {
     str: "a text", float: "a number", int: "a whole number", bool: "true or false", Mapping: "a table", list: "a list",
+    str | list: "a text or a list of texts", int | list: "a whole number or a list of them",
 }  # fmt: skip
 
 

@@ -22,10 +22,16 @@
     device = "pim"
     phase = "decode"                          # optional
 
+    [stores]                                  # optional: where keys and values wait that a device multiplies
+    gpu = "kv"                                # a device among [devices] of the type KeyValueStore
+
     [schedule]                                # optional
     pipeline = 1
     micro_batches = 1
     interleave = 1
+
+    [attention]                               # optional
+    scored = "keys"                           # or "inputs", "inputs_by_head": what queries score
 
 A bare number is allowed; its grade is then "user".
 """
@@ -45,7 +51,9 @@ from pim.mapping.system import System
 
 SYSTEMS = Path(__file__).parent / "systems"
 """System files that ship with the package."""
-_KEYS = ("name", "summary", "grade", "source", "sources", "devices", "links", "rules", "schedule")
+_KEYS = (
+    "name", "summary", "grade", "source", "sources", "devices", "links", "rules", "schedule", "attention", "stores",
+)  # fmt: skip
 _SCHEDULE = ("pipeline", "micro_batches", "interleave")
 
 
@@ -118,6 +126,10 @@ def _read(path: Path) -> System:
         if key not in _SCHEDULE:
             raise MappingError(f"{where}: unknown key schedule.{key}; {nearest(key, _SCHEDULE)}")
     staged = {key: _count(value, f"{where}: schedule.{key}", sources) for key, value in schedule.items()}
+    attention = dict(_tables({"attention": {"attention": table.get("attention", {})}}, "attention", where))["attention"]
+    for key in attention:
+        if key != "scored":
+            raise MappingError(f"{where}: unknown key attention.{key}; known: scored")
     rules = [_rule(entry, f"{where}: rules[{i}]") for i, entry in enumerate(table.get("rules", []))]
     try:
         system = System(
@@ -128,6 +140,8 @@ def _read(path: Path) -> System:
             {name: link.model for name, link in links.items()},
             summary=table["summary"],
             sources={**told, **sources},
+            scored=attention.get("scored", "keys"),
+            stores=_names(table, "stores", where),
             **staged,
         )
     except MappingError as error:
@@ -156,6 +170,14 @@ def _tables(table: Mapping[str, Any], key: str, where: str) -> list[tuple[str, M
         if not isinstance(entry, Mapping):
             raise MappingError(f"{where}: {key}.{name} must be a table, [{key}.{name}]")
     return list(found.items())
+
+
+def _names(table: Mapping[str, Any], key: str, where: str) -> dict[str, str]:
+    """The table of a key whose values are names."""
+    found = table.get(key, {})
+    if not isinstance(found, Mapping) or not all(isinstance(name, str) for name in found.values()):
+        raise MappingError(f"{where}: {key} must be a table of names, [{key}]")
+    return dict(found)
 
 
 def _device(name: str, entry: Mapping[str, Any], table: Mapping[str, Any], path: Path) -> Device:

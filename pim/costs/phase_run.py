@@ -14,11 +14,13 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from pim.costs.blocks import Block
+from pim.costs.early_writing import written_early
 from pim.costs.ledger import Ledger, join, kind
 from pim.costs.plan_parts import Part, device_part, products_only
+from pim.costs.store_cost import store_parts, without_stored
 from pim.costs.traffic import Traffic, traffic
-from pim.devices.dram.kernels.heads import HeadsKernel
 from pim.devices.gain_attention import GainAttention
+from pim.devices.near_dram import NearDram
 from pim.llm_workloads.operators import (
     DYNAMIC,
     Phase,
@@ -131,10 +133,15 @@ def phase_run(plan: Plan, phase: Phase, points: int, reading: bool) -> PhaseRun:
     kept = plan.in_phase("decode").assignment
     plan, system = plan.in_phase("prefill" if reading else "decode"), plan.system
     every, vector = products(plan.config, phase), vector_shares(plan, phase)
+    at_hand = [without_stored(plan, product) for product in every]
     parts = {}
     for name in system.devices:
-        mine = [product for product in every if plan.assignment[product.path] == name]
+        mine = [product for product in at_hand if plan.assignment[product.path] == name]
         parts[name] = device_part(plan, name, phase, mine, vector.get(name, []), points)
+    if plan.config.attention.scored != "keys":
+        early = written_early([part.work for part in parts.values()], points)
+        parts = {name: part._replace(work=work) for (name, part), work in zip(parts.items(), early, strict=True)}
+    parts |= store_parts(plan, every, parts, points)
     sent = traffic(plan, phase, points, kept)
     return PhaseRun(parts, sent, system, stretch_of(system, reading), points, None in vector)
 
@@ -159,10 +166,10 @@ LINKS = "links"
 
 
 def _inside(plan: Plan, work: VectorWork) -> bool:
-    """Whether work is part of what the device beside it does: gain cells have no softmax apart, and the buffer die
-    below heads that take turns at the banks has its own (`HeadsKernel`), behind their back."""
+    """Whether work is part of what the device beside it does: gain cells have no softmax apart, and heads that take
+    turns at the banks of a DRAM may have theirs behind the banks' back."""
     beside = plan.system.devices[_beside(plan, work.path)].model
-    own = isinstance(beside, GainAttention) or isinstance(getattr(beside, "attention", None), HeadsKernel)
+    own = isinstance(beside, GainAttention) or (isinstance(beside, NearDram) and beside.hides_softmax)
     return work.kind == "softmax" and own
 
 

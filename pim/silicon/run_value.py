@@ -2,6 +2,7 @@
 
 from functools import cache
 from pathlib import Path
+from statistics import fmean, geometric_mean
 
 from pim.costs.costing import cost
 from pim.costs.plan_cost import PlanCost
@@ -10,7 +11,7 @@ from pim.devices.errors import DeviceError
 from pim.errors import StudyError
 from pim.mapping.errors import MappingError
 from pim.mapping.plan import Plan, place
-from pim.mapping.published_runs import Asked, RunPoint
+from pim.mapping.published_runs import Asked, Run, RunPoint
 from pim.mapping.system_file import load_system
 
 
@@ -20,19 +21,37 @@ def run_value(point: RunPoint) -> float:
     Raises DeviceError, naming the file and the point, for what cannot run.
     """
     try:
-        ours = _figure(point, point.of)
-        return ours if point.relative_to is None else ours / _figure(point, point.relative_to)
+        return _ACROSS[point.across]([_ours(point, run) for run in point.runs])
     except (DeviceError, StudyError, MappingError) as error:
         raise DeviceError(f"{point.where}: {error}") from None
 
 
-def _figure(point: RunPoint, asked: Asked) -> float:
-    plan = _plan(point.model, asked.system)
+_ACROSS = {"geometric": geometric_mean, "arithmetic": fmean, "smallest": min, "largest": max}
+"""What is made of the figures of several runs."""
+
+
+def _ours(point: RunPoint, run: Run) -> float:
+    ours = _figure(point.figure, run, point.of)
+    return ours if point.relative_to is None else ours / _figure(point.figure, run, point.relative_to)
+
+
+def _figure(figure: str, run: Run, asked: Asked) -> float:
+    """The figure of a run on the best of the systems that are asked for."""
+    found = [_on_one(figure, run, asked, system) for system in asked.systems]
+    return (max if figure.endswith(LARGER_IS_BETTER) else min)(found)
+
+
+LARGER_IS_BETTER = ("per_second", "per_joule")
+"""How figures end that are better if they are larger."""
+
+
+def _on_one(figure: str, run: Run, asked: Asked, system: Path) -> float:
+    plan, batch = _plan(run.model, system), run.batch if asked.batch is None else asked.batch
     plan = plan.replace(asked.set) if asked.set else plan
-    if point.context is not None:
-        return step_figure(cost(plan, batch=asked.batch, context=point.context), point.figure)
-    assert point.prompt is not None and point.generate is not None, "checked by `read_runs`"
-    return run_figure(cost(plan, batch=asked.batch, prompt=point.prompt, generate=point.generate), point.figure)
+    if run.context is not None:
+        return step_figure(cost(plan, batch=batch, context=run.context, tokens=run.tokens), figure)
+    assert run.prompt is not None and run.generate is not None, "checked by `read_runs`"
+    return run_figure(cost(plan, batch=batch, prompt=run.prompt, generate=run.generate), figure)
 
 
 def step_figure(step: StepCost, figure: str) -> float:
@@ -48,6 +67,8 @@ def run_figure(run: PlanCost, figure: str) -> float:
         return 1.0 / run.energy_per_token
     if figure == "power":
         return float(run.decode.energy) / float(run.decode.latency)
+    if figure == "prefill_tokens_per_second":
+        return run.prefill_tokens / run.prefill_latency
     return float(getattr(run, figure))
 
 

@@ -182,7 +182,16 @@ def _row(point: Point, device: Device) -> ValidationRow:
 
 
 def _run_row(point: RunPoint) -> ValidationRow:
-    return _compared(point, run_value(point), point.of.system.stem, point.model, False)
+    return _compared(point, run_value(point), _systems(point), _models(point), False)
+
+
+def _systems(point: RunPoint) -> str:
+    return " or ".join(system.stem for system in point.of.systems)
+
+
+def _models(point: RunPoint) -> str:
+    models = list(dict.fromkeys(run.model for run in point.runs))
+    return models[0] if len(models) == 1 else f"{models[0]} to {models[-1]}"
 
 
 def _compared(point: Point | RunPoint, ours: float, chip: str, device: str, share: bool) -> ValidationRow:
