@@ -180,6 +180,8 @@ def _tiles(plan: Plan, groups: list[Group]) -> Float[np.ndarray, "groups devices
                 if any(d in way for way in group.ways) and not group.dynamic:
                     found[g, d] = sum(
                         tiles_of(device.model, int(product.n_in), int(product.n_out))
+                        * int(product.copies)
+                        * plan.system.copies_of(product.path)
                         for product in products(plan.config, Phase())
                         if kind(product.path) in group.kinds
                     )
