@@ -162,7 +162,8 @@ def layer_operators(config: ModelConfig) -> tuple[str, ...]:
 ORDER = (
     "input_norm", "attention.q", "attention.k", "attention.v", "attention.head_norm", "attention.rope", "attention.qk",
     "attention.softmax", "attention.pv", "attention.o", "attention.all_reduce", "attention.norm", "attention.residual",
-    "post_norm", "ffn.router", "gate", "up", "ffn.activation", "down", "ffn.all_reduce", "ffn.norm", "ffn.residual",
+    "post_norm", "ffn.router", "ffn.dispatch", "gate", "up", "ffn.activation", "down", "ffn.combine",
+    "ffn.all_reduce", "ffn.norm", "ffn.residual",
 )  # fmt: skip
 """Ends of the paths of a layer's products and vector work, in the order in which they run."""
 
