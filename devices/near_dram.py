@@ -111,7 +111,7 @@ class NearDram:
         return self.kernel_of(work).schedule(self.memory, self._turns(work), self.refresh)
 
     def _turns(self, work: Work) -> Work:
-        """The work with as many vectors as units take turns; what is a mean of tokens may be a little more than full."""
+        """The work with as many vectors as units take turns; a mean of tokens may be a little more than full."""
         if self.vectors_at_once == 1:
             return work
         return work._replace(vectors=whole(jnp.asarray(work.vectors) / self.vectors_at_once - FRINGE))

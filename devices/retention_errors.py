@@ -70,8 +70,12 @@ class RetentionErrors:
 
     def rate(self) -> Float[Array, ""]:
         """The share of cells whose retention is shorter than the refresh interval, at the temperature."""
+        return self.lost_after(self.refresh_interval)
+
+    def lost_after(self, age: Float[Array, "*n"]) -> Float[Array, "*n"]:
+        """The share of cells whose retention is shorter than an age (s), at the temperature."""
         hotter = (self.temperature - self.reference_temperature) / self.halving_temperature
-        interval = jnp.log(self.refresh_interval) + jnp.log(2.0) * hotter  # as long as this at the reference
+        interval = jnp.log(age) + jnp.log(2.0) * hotter  # as long as this at the reference
         normal = ndtr((interval - jnp.log(self.median)) / self.spread)
         weak = ndtr((interval - jnp.log(self.weak_median)) / self.weak_spread)
         return (1 - self.weak_share) * normal + self.weak_share * weak
@@ -99,9 +103,27 @@ class RetentionErrors:
             key: of the chip and the matrix, use "retention".
         """
         bits = WORD_BITS[name]
-        mask = jnp.uint32((1 << bits) - 1)
-        charged = jnp.where(self.anti(key, words.shape[1])[None], ~words, words) & mask
+        charged = self._charged(words, bits, self.anti(key, words.shape[1])[None])
         lost = self._uncorrected(charged & self.failing(key, words.shape, bits), bits, key)
+        return self._without(words, lost, name)
+
+    def after(
+        self, words: UInt32[Array, "*n"], name: str, anti: Bool[Array, "*#n"], failing: UInt32[Array, "*n"]
+    ) -> UInt32[Array, "*n"]:
+        """The words of which some cells fail, without correction.
+
+        Args:
+            words: what was written.
+            name: their format.
+            anti: which lie in anti cells.
+            failing: a one for each cell that fails if it is charged.
+        """
+        return self._without(words, self._charged(words, WORD_BITS[name], anti) & failing, name)
+
+    def _charged(self, words: UInt32[Array, "*n"], bits: int, anti: Bool[Array, "*#n"]) -> UInt32[Array, "*n"]:
+        return jnp.where(anti, ~words, words) & jnp.uint32((1 << bits) - 1)
+
+    def _without(self, words: UInt32[Array, "*n"], lost: UInt32[Array, "*n"], name: str) -> UInt32[Array, "*n"]:
         read = words ^ lost
         return read if self.not_finite == "stored" else jnp.where(lost == 0, read, finite_words(read, name))
 

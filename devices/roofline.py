@@ -3,7 +3,7 @@
 A product takes as long as its operations at the peak rate or its bytes at the bandwidth, whichever is longer (Williams,
 Waterman and Patterson, Roofline, CACM 52(4), 2009). Published peaks are never reached: the share that is has a field.
 What else keeps a processor from its roof has fields too: heads fewer than a GPU's cores, kernels that take their time
-to start or wait for a host that starts them, products that do not fill an NPU's arrays, vector work on units of its own.
+to start or wait for a host that starts them, products that do not fill an NPU's arrays, vector work on other units.
 """
 
 from typing import Any

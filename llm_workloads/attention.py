@@ -4,7 +4,7 @@ What is not attention by a softmax stands in a layer as "attention.engine", and 
 and the output's matrix.
 
 Sources: Vaswani et al., arXiv 1706.03762; Ainslie et al., arXiv 2305.13245 (grouped queries); Beltagy et al., arXiv
-2004.05150 (sliding windows); Gemma Team, arXiv 2408.00118 (soft caps).
+2004.05150 (sliding windows); Xiao et al., arXiv 2309.17453 (sinks); Gemma Team, arXiv 2408.00118 (soft caps).
 """
 
 from collections.abc import Callable, Mapping
@@ -111,14 +111,20 @@ def append(cache: Cache, keys: Array, values: Array) -> Cache:
 def visible(
     kind: AttentionKind, layer: Mapping[str, Any], cache: Cache, positions: Int[Array, "batch time"]
 ) -> Bool[Array, "batch #time capacity"]:
-    """Which slots of the cache each token attends to; "attention.window" of a layer says how many at most."""
+    """Which slots of the cache each token attends to.
+
+    "attention.window" of a layer says how many of the last at most, "attention.sinks" how many of the first besides.
+    """
     slots = jnp.arange(cache.keys.shape[2], dtype=jnp.int32)[None, None, :]
     if not kind.causal:
         ends = positions[:, -1] + 1 if cache.lengths is None else cache.lengths
         return slots < ends[:, None, None]
     seen = slots <= positions[:, :, None]
-    window = layer.get("attention.window")
-    return seen if window is None else seen & (slots > positions[:, :, None] - window)
+    window, sinks = layer.get("attention.window"), layer.get("attention.sinks")
+    if window is None:
+        return seen
+    recent = slots > positions[:, :, None] - window
+    return seen & (recent if sinks is None else recent | (slots < sinks))
 
 
 def attend(

@@ -19,7 +19,8 @@ from pim.llm_workloads.families.known import family_of
 from pim.llm_workloads.safetensors_file import SafetensorsFile, open_safetensors
 from pim.llm_workloads.shards import INDEX, WEIGHTS, weight_map
 
-_NO_WINDOW = np.iinfo(np.int32).max
+NO_WINDOW = int(np.iinfo(np.int32).max)
+"""Stands for no window where another layer of the model has one."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +49,7 @@ class Checkpoint:
         found = self._read_all(self.family.layer(self.config, index))
         if self.config.attention.windows is not None:
             window = self.config.window(index)
-            found["attention.window"] = np.asarray(_NO_WINDOW if window is None else window, np.int32)
+            found["attention.window"] = np.asarray(NO_WINDOW if window is None else window, np.int32)
         return found
 
     def outer(self, *, without: Iterable[str] = ()) -> dict[str, np.ndarray]:

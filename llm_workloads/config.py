@@ -7,7 +7,7 @@ A config is made of parts, each of which one file computes with: `norms`, `posit
 import math
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -67,6 +67,14 @@ SCORED = ("keys", "inputs", "inputs_by_head")
 """What queries score: keys, or the inputs that keys are made of (`decomposition`), kept once, or for each key head."""
 
 
+class Kept(NamedTuple):
+    """What is kept of a context: the last `window` tokens, and besides them the first `sinks`, to which attention goes
+    that has nowhere else to go (Xiao et al., StreamingLLM, arXiv 2309.17453)."""
+
+    window: int
+    sinks: int = 0
+
+
 @dataclass(frozen=True)
 class AttentionKind:
     """What attention does beside the products, see `attention`.
@@ -79,6 +87,8 @@ class AttentionKind:
         normed: queries and keys are normalised, head by head.
         causal: a token sees those up to itself; else all, as in encoders.
         scored: what is kept of a token for queries to score: one of `SCORED`.
+        kept: what the store of keys and values keeps for each layer, where it keeps less than the model would look at;
+            None (for all, or for one layer): everything.
     """
 
     scale: float | None = None
@@ -87,6 +97,7 @@ class AttentionKind:
     normed: bool = False
     causal: bool = True
     scored: str = "keys"
+    kept: tuple[Kept | None, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -248,9 +259,24 @@ class ModelConfig:
         """The share of the tokens that go through an operator of a layer: experts are chosen for some."""
         return self.ffn.experts_per_token / self.ffn.experts if ".experts." in operator else 1.0
 
+    def seen(self, layer: int) -> Kept | None:
+        """The tokens before it, itself among them, that a token of a layer attends to; None: all.
+
+        Of the model's own window and what a store keeps it is the narrower window, with the sinks of the latter.
+        """
+        own = None if self.attention.windows is None else self.attention.windows[layer]
+        kept = None if self.attention.kept is None else self.attention.kept[layer]
+        if own is not None and (kept is None or own <= kept.window):
+            return Kept(own)
+        return kept
+
     def window(self, layer: int) -> int | None:
-        """Most tokens that a token of a layer attends to; None: any number."""
-        return None if self.attention.windows is None else self.attention.windows[layer]
+        """Most tokens that a token of a layer attends to; None: any number.
+
+        A window with sinks has all tokens of a text in it until it is full: the two add up.
+        """
+        seen = self.seen(layer)
+        return None if seen is None else seen.window + seen.sinks
 
     @property
     def parameters(self) -> int:

@@ -13,6 +13,9 @@ from pim.mapping.errors import MappingError
 from pim.mapping.system import System
 from pim.mapping.tiles import column_arrays, row_tiles
 
+ARRAYS = (AnalogMacro, DigitalMacro)
+"""Devices of arrays, each of which holds a tile of a matrix."""
+
 
 @dataclass(frozen=True)
 class Fit:
@@ -74,7 +77,7 @@ def check_fit(config: ModelConfig, assignment: Mapping[str, str], system: System
     """Raise MappingError where a device has fewer arrays than its matrices take; those not counted are enough."""
     for name, count in system.counts.items():
         macro: Any = system.devices[name].model
-        if not isinstance(macro, AnalogMacro | DigitalMacro):
+        if not isinstance(macro, ARRAYS):
             continue
         need = fit_of(config, assignment, name, macro)
         if need.arrays > count:

@@ -12,6 +12,7 @@ from pim.llm_workloads.model import Model, load_model
 from pim.llm_workloads.operators import layer_operators, layer_path, operator_paths
 from pim.mapping.fit import check_fit
 from pim.mapping.gain_cells import check_gain_cells
+from pim.mapping.stores import check_stores, with_kept
 from pim.mapping.system import PHASES, System
 from pim.mapping.tiles import column_arrays
 
@@ -21,7 +22,7 @@ class Plan:
     """Which device each operator of a model runs on, and the converter ranges found for it.
 
     Attributes:
-        config: shapes of the model.
+        config: shapes of the model, with what stores of keys and values keep of a context.
         system: devices and rules.
         assignment: name of the device, by path of the operator.
         decode: the same for those that go elsewhere when tokens are written one at a time.
@@ -39,6 +40,10 @@ class Plan:
     operands: Mapping[str, Any] = field(default_factory=dict)
     calibration: Mapping[str, Any] | None = None
     decode: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self):
+        # Whatever is replaced, work is counted for what the stores of this placement keep.
+        object.__setattr__(self, "config", with_kept(self.config, self.assignment, self.system))
 
     def in_phase(self, phase: str) -> "Plan":
         """The plan as it is in one phase, "prefill" or "decode": all operators are where they are then.
@@ -76,8 +81,9 @@ def place(model: Model | ModelConfig | str, system: System) -> Plan:
         system: devices and rules.
 
     Keys and values go into a device as activations are: written there token by token. Raises MappingError if an analog
-    array is too narrow for one weight, if there are too few arrays for the matrices, or if gain cells are sent what
-    they do not compute; WorkloadError where inputs are to be scored of a model whose keys are rotated.
+    array is too narrow for one weight, if there are too few arrays for the matrices, or if gain cells or stores of keys
+    and values are sent what they do not compute; WorkloadError where inputs are to be scored of a model whose keys are
+    rotated.
 
     >>> plan = pim.place("tiny-stories", pim.inference_system(pim.preset("rram-techC"), pim.preset("digital-28nm")))
     """
@@ -95,4 +101,5 @@ def place(model: Model | ModelConfig | str, system: System) -> Plan:
     for where in (assignment, assignment | elsewhere):
         check_fit(config, where, system)
         check_gain_cells(config, where, system)
+        check_stores(config, where, system)
     return Plan(config, system, assignment, model if isinstance(model, Model) else None, decode=elsewhere)

@@ -46,13 +46,15 @@ class System:
         scored: what is written of a token for queries to score it, one of `pim.llm_workloads.config.SCORED`.
         summary: what it is, in a line.
         sources: where its own figures come from, such as counts.
+        stores: of a device whose keys and values wait beside it, the store (a device with a `KeyValueStore`).
 
     Example:
         >>> System({"weights": reram, "digital": unit}, rules=[("*.attention.?v", "digital"), ("head", "digital")])
         >>> System({"gpu": gpu, "pim": stack}, [("*.attention.qk", "pim", "decode")], counts={"gpu": 8, "pim": 40})
 
     Raises:
-        MappingError: a rule, count or link that names an unknown device, or a count that does not make whole stages.
+        MappingError: a rule, count, link or store that names an unknown device, or a count that does not make whole
+            stages.
     """
 
     devices: Mapping[str, Device]
@@ -66,6 +68,7 @@ class System:
     scored: str = "keys"
     summary: str = ""
     sources: Mapping[str, Source] = field(default_factory=dict)
+    stores: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self):
         if not self.devices:
@@ -87,6 +90,9 @@ class System:
         ends = {PIPELINE, *self.devices, *(f"{one}-{other}" for one in self.devices for other in self.devices)}
         for name in set(self.links) - ends:
             raise MappingError(f"links.{name} links no devices of this system; {nearest(name, ends)}")
+        for device, store in self.stores.items():
+            self._known(device, "stores")
+            self._known(store, f"stores.{device}")
         for name in ("pipeline", "micro_batches", "interleave"):
             if getattr(self, name) < 1:
                 raise MappingError(f"{name} = {getattr(self, name)}: give at least 1")

@@ -22,6 +22,9 @@
     device = "pim"
     phase = "decode"                          # optional
 
+    [stores]                                  # optional: where keys and values wait that a device multiplies
+    gpu = "kv"                                # a device among [devices] of the type KeyValueStore
+
     [schedule]                                # optional
     pipeline = 1
     micro_batches = 1
@@ -48,7 +51,9 @@ from pim.mapping.system import System
 
 SYSTEMS = Path(__file__).parent / "systems"
 """System files that ship with the package."""
-_KEYS = ("name", "summary", "grade", "source", "sources", "devices", "links", "rules", "schedule", "attention")
+_KEYS = (
+    "name", "summary", "grade", "source", "sources", "devices", "links", "rules", "schedule", "attention", "stores",
+)  # fmt: skip
 _SCHEDULE = ("pipeline", "micro_batches", "interleave")
 
 
@@ -136,6 +141,7 @@ def _read(path: Path) -> System:
             summary=table["summary"],
             sources={**told, **sources},
             scored=attention.get("scored", "keys"),
+            stores=_names(table, "stores", where),
             **staged,
         )
     except MappingError as error:
@@ -164,6 +170,14 @@ def _tables(table: Mapping[str, Any], key: str, where: str) -> list[tuple[str, M
         if not isinstance(entry, Mapping):
             raise MappingError(f"{where}: {key}.{name} must be a table, [{key}.{name}]")
     return list(found.items())
+
+
+def _names(table: Mapping[str, Any], key: str, where: str) -> dict[str, str]:
+    """The table of a key whose values are names."""
+    found = table.get(key, {})
+    if not isinstance(found, Mapping) or not all(isinstance(name, str) for name in found.values()):
+        raise MappingError(f"{where}: {key} must be a table of names, [{key}]")
+    return dict(found)
 
 
 def _device(name: str, entry: Mapping[str, Any], table: Mapping[str, Any], path: Path) -> Device:

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from pim.mapping.system_file import load_system as load_system
     from pim.on_equal_terms import Setting as Setting
     from pim.on_equal_terms import equal_terms as equal_terms
+    from pim.placement.choosing import choose as choose
     from pim.programming import program as program
     from pim.replacing import replace as replace
     from pim.silicon.validation import validate as validate
@@ -68,6 +69,7 @@ _HOME = {
     "load_system": "pim.mapping.system_file",
     "formatted": "pim.mapping.formatted",
     "place": "pim.mapping.plan",
+    "choose": "pim.placement.choosing",
     "calibrate": "pim.calibration",
     "evaluate": "pim.evaluation",
     "sweep": "pim.evaluation",

@@ -9,12 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key
 
-from pim import crossbar, streamed_product, written
+from pim import crossbar, stored_keys, streamed_product, written
 from pim.crossbar import Crossbar
 from pim.devices.activation_table import ActivationTable
 from pim.devices.digital_macro import DigitalMacro
 from pim.devices.errors import DeviceError
 from pim.devices.holder import Holder
+from pim.devices.kv_store import KeyValueStore
 from pim.devices.macro import AnalogMacro
 from pim.devices.number_format import rounded
 from pim.devices.random import name_id, site_key
@@ -23,11 +24,15 @@ from pim.errors import StudyError
 from pim.formulation import ANALOG, Formulation, choose
 from pim.gain_attention import engine_of
 from pim.holding import reading_time
+from pim.llm_workloads.checkpoint import NO_WINDOW
+from pim.llm_workloads.config import Kept
 from pim.llm_workloads.operators import DYNAMIC, layer_path
 from pim.llm_workloads.transformer import Matmul, Stateless, digital_matmul, head_matrix
 from pim.mapping.formatted import Formatted
 from pim.mapping.plan import Plan
+from pim.mapping.stores import holding_store
 from pim.ranges import Ranges
+from pim.stored_keys import Stored
 from pim.streamed_product import Unprogrammed
 from pim.sum_grid import check_pedestal
 from pim.tile_programming import program_tiles
@@ -53,14 +58,14 @@ def macros(plan: Plan) -> dict[str, AnalogMacro]:
 
 
 def emulated(plan: Plan) -> dict[str, Any]:
-    """The devices of a plan's system that compute otherwise than the exact model: analog macros and holders.
+    """The devices of a plan's system that compute otherwise than the exact model: analog macros, holders and stores.
 
     Raises StudyError for a plan whose queries score inputs, which nothing here computes.
     """
     if plan.config.attention.scored != "keys":
         raise StudyError("queries that score inputs are priced, not emulated: take a system with scored = 'keys'")
     models = {name: device.model for name, device in plan.system.devices.items()}
-    return {name: model for name, model in models.items() if isinstance(model, AnalogMacro | Holder)}
+    return {name: model for name, model in models.items() if isinstance(model, AnalogMacro | Holder | KeyValueStore)}
 
 
 def hook(devices: Mapping[str, Any], key: Key[Array, ""] | None) -> Matmul:
@@ -72,6 +77,8 @@ def hook(devices: Mapping[str, Any], key: Key[Array, ""] | None) -> Matmul:
 
     @Stateless
     def matmul(operator: str, w: Any, x: Array, ids: Array) -> Array:
+        if isinstance(w, Stored):
+            return stored_keys.product(w, devices, operator, x, ids, key)
         if isinstance(w, Written):
             return written.product(w, devices[w.device], operator, x, ids, key)
         if not isinstance(w, Crossbar | Held | Unprogrammed):
@@ -121,9 +128,19 @@ FUNCTIONS = ("ffn.activation", "attention.engine")
 
 
 def functions_of(plan: Plan, layers: range) -> dict[str, Any]:
-    """Those of `FUNCTIONS` that devices have for a run of layers, with a leading axis of layers."""
+    """Those of `FUNCTIONS` that devices have for a run of layers, with a leading axis of layers, and what is kept of a
+    context where a store keeps less than all."""
     found = dict(zip(FUNCTIONS, (activation_of(plan, layers), engine_of(plan, layers)), strict=True))
-    return {name: function for name, function in found.items() if function is not None}
+    return {name: function for name, function in found.items() if function is not None} | _kept_tokens(plan, layers)
+
+
+def _kept_tokens(plan: Plan, layers: range) -> dict[str, Array]:
+    """The entries "attention.window" and "attention.sinks" of a run of layers, if a store has a window."""
+    if plan.config.attention.kept is None:
+        return {}
+    each = [plan.config.seen(layer) or Kept(NO_WINDOW) for layer in layers]
+    window, sinks = zip(*each, strict=True)
+    return {"attention.window": jnp.asarray(window, jnp.int32), "attention.sinks": jnp.asarray(sinks, jnp.int32)}
 
 
 def check_devices(plan: Plan) -> None:
@@ -176,32 +193,52 @@ def program_model(plan: Plan, key: Key[Array, ""] | None, time: float | None = N
 
 def written_operators(
     plan: Plan, layers: range, time: float | None = None, *, nominal: bool = False
-) -> dict[str, Written]:
-    """What stands, in a run of layers, for the products of two activations that a device has its own way with.
+) -> dict[str, Written | Stored]:
+    """What stands, in a run of layers, for the products of two activations that a device has its own way with, or
+    whose keys and values are in a store.
 
     Args:
         plan: where each operator goes.
         layers: which, all on the same devices.
         time: s since programming; by default each device's reference time.
-        nominal: without converter ranges, which are to be found.
+        nominal: without converter ranges, which are to be found, and without stores.
     """
-    found = {}
+    found: dict[str, Written | Stored] = {}
     for operator in DYNAMIC:
-        path = layer_path(layers.start, operator)
-        model = plan.model_of(path)
-        if not takes_activations(model):
-            continue
-        if isinstance(model, DigitalMacro):
-            model.check_bits()
-        when = reading_time(model, time) if isinstance(model, AnalogMacro) else None
-        found[operator] = Written(
-            plan.assignment[path],
-            layer=jnp.arange(layers.start, layers.stop, dtype=jnp.int32),
-            operator=jnp.full(len(layers), np.uint32(name_id(operator))),
-            time=None if when is None else jnp.broadcast_to(when, len(layers)),
-            ranges=None if nominal else stacked_ranges(plan, operator, layers),
+        name = plan.assignment[layer_path(layers.start, operator)]
+        device = (
+            _written(plan, operator, layers, time, nominal)
+            if takes_activations(plan.system.devices[name].model)
+            else None
         )
+        store = None if nominal else holding_store(plan.system, name)
+        if store is not None:
+            found[operator] = Stored(store, device, **_numbers(operator, layers))
+        elif device is not None:
+            found[operator] = device
     return found
+
+
+def _written(plan: Plan, operator: str, layers: range, time: float | None, nominal: bool) -> Written:
+    path = layer_path(layers.start, operator)
+    model = plan.model_of(path)
+    if isinstance(model, DigitalMacro):
+        model.check_bits()
+    when = reading_time(model, time) if isinstance(model, AnalogMacro) else None
+    return Written(
+        plan.assignment[path],
+        time=None if when is None else jnp.broadcast_to(when, len(layers)),
+        ranges=None if nominal else stacked_ranges(plan, operator, layers),
+        **_numbers(operator, layers),
+    )
+
+
+def _numbers(operator: str, layers: range) -> dict[str, Array]:
+    """What names the products of an operator in a run of layers, for the keys of noise."""
+    return {
+        "layer": jnp.arange(layers.start, layers.stop, dtype=jnp.int32),
+        "operator": jnp.full(len(layers), np.uint32(name_id(operator))),
+    }
 
 
 def stacked_ranges(plan: Plan, operator: str, layers: range) -> Ranges | None:

@@ -6,6 +6,7 @@ good, and their area counts once: what loading them takes stands beside the cost
 for every step. Vector work runs where the attention of its layer does. Looking up embeddings is left out.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -127,7 +128,8 @@ class PlanCost:
     def lifetimes(self) -> dict[str, Lifetime]:
         """How long cells last that keys and values are written into, by device, if decoding never ends.
 
-        Slots for the tokens of this run are written in turn, at the rate at which a sequence goes on.
+        Slots for the tokens of this run, or of the narrowest window, are written in turn, at the rate at which a
+        sequence goes on.
 
         >>> pim.cost(plan, prompt=1024, generate=1024).lifetimes()["weights"].seconds / 3600
         """
@@ -136,7 +138,9 @@ class PlanCost:
         plan = self.plan.in_phase("decode")
         names = {plan.assignment[path] for path in plan.assignment if path.endswith(DYNAMIC)}
         arrays = [name for name in plan.system.devices if name in names and isinstance(_model(plan, name), AnalogMacro)]
-        each = lambda name: kv_lifetime(plan.system.devices[name], 1 / self.decode_latency, self.prompt + self.generate)
+        seen = [plan.config.seen(layer) for layer in range(plan.config.num_hidden_layers)]
+        slots = min(self.prompt + self.generate, *(kept.window for kept in seen if kept), math.inf)
+        each = lambda name: kv_lifetime(plan.system.devices[name], 1 / self.decode_latency, int(slots))
         return {name: each(name) for name in arrays} if np.isfinite(self.decode_latency) else {}
 
     def silicon(self, *, spares: float = 0.0, defects: float = DEFECTS) -> Silicon:
@@ -215,7 +219,7 @@ def plan_cost(
     beyond = f"{prompt + generate} tokens exceed the {longest} that the model was made for"
     notes = (beyond,) if prompt + generate > longest else ()
     load = partial(loading, plan, memory=memory)
-    prefill, decode = (_phase(plan, *phase, notes) for phase in _phases(plan, batch, prompt, generate))
+    prefill, decode = (_phase(plan, *phase, notes) for phase in run_phases(plan, batch, prompt, generate))
     if weights == "streamed":
         once = load()
         prefill, decode = _streamed(prefill, once, 1), _streamed(decode, once, generate)
@@ -236,11 +240,11 @@ def _phase(plan: Plan, phase: Phase, steps: int, reading: bool, notes: tuple[str
 
 def run_ledger(plan: Plan, *, batch: int, prompt: int, generate: int) -> Ledger:
     """`PlanCost.ledger` of resident weights, of devices whose values may be traced."""
-    prefill, decode = (phase_run(plan, *phase).summed() for phase in _phases(plan, batch, prompt, generate))
+    prefill, decode = (phase_run(plan, *phase).summed() for phase in run_phases(plan, batch, prompt, generate))
     return join([replace(prefill, area=jnp.zeros_like(prefill.area)), decode])
 
 
-def _phases(plan: Plan, batch: int, prompt: int, generate: int) -> list[tuple[Phase, int, bool]]:
+def run_phases(plan: Plan, batch: int, prompt: int, generate: int) -> list[tuple[Phase, int, bool]]:
     """Reading and writing, the steps of each, and whether it is reading: what one micro-batch does."""
     each = micro_batch(plan, batch)
     reading = Phase(batch=each, tokens=prompt, context=prompt, causal=plan.config.attention.causal)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import reduce
 from typing import Any, NamedTuple
 
 import jax
@@ -28,6 +29,7 @@ from pim.devices.components.special_functions import WORK, Operations
 from pim.devices.digital_macro import DigitalMacro
 from pim.devices.digital_unit import DigitalUnit
 from pim.devices.gain_attention import GainAttention
+from pim.devices.kv_store import KeyValueStore
 from pim.devices.macro import AnalogMacro
 from pim.devices.near_dram import NearDram
 from pim.devices.near_flash import NearFlash
@@ -38,7 +40,7 @@ from pim.mapping.plan import Plan
 from pim.mapping.tensor_parallel import part_of_product, part_of_work
 from pim.written import takes_activations
 
-PRODUCTS_ONLY = (AnalogMacro, DigitalMacro, NearDram, NearFlash, GainAttention)
+PRODUCTS_ONLY = (AnalogMacro, DigitalMacro, NearDram, NearFlash, GainAttention, KeyValueStore)
 """Devices that have no unit for vector work, but for some of near-DRAM: see `products_only`."""
 
 
@@ -274,20 +276,24 @@ def _on_near_dram(
     plan: Plan, name: str, device: NearDram, work: list[Product], vector: list[VectorWork], phase: Phase, points: int
 ) -> Part:
     """Products at the banks, operator by operator, the writing of new keys and values, and vector work where it is."""
-    if not work:
+    if not work and not vector:
         return IDLE
     sorts, count = by_sort(plan, work), plan.system.count(name)
     mine, parts = _shared_products(plan, name, sorts, points)
-    stacked = jax.tree.map(lambda *rows: jnp.stack(rows, axis=1), *(_at_banks(device, p, points) for p in mine))
     held = sum(np.max(product.held) for product in work) / count
-    done = _block(stacked, sorts, points, _parts(parts, [], points))
+    done = []
+    if work:
+        stacked = jax.tree.map(lambda *rows: jnp.stack(rows, axis=1), *(_at_banks(device, p, points) for p in mine))
+        done.append(_block(stacked, sorts, points, _parts(parts, [], points)))
+    if vector:
+        done.append(_vectors_at_banks(plan, device, vector, phase, points))
 
     def notes() -> tuple[str, ...]:
         told = (*near_dram_cost.plan_notes(device, mine, held), *_exact_attention(device, work))
         return tuple(f"{name}: {note}" for note in (*told, *([NOTE] if vector else [])))
 
     return Part(
-        beside(done, _vectors_at_banks(plan, device, vector, phase, points)) if vector else done,
+        reduce(beside, done),
         lambda latency: _there(near_dram_cost.standing(device, latency), name, count),
         notes,
     )
