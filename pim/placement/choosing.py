@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -91,11 +92,11 @@ def choose(
     if isinstance(model, str):
         model = known_shape(model) if model in known_shapes() else load_model(model)
     config = model.config if isinstance(model, Model) else model
-    run = {"batch": batch, "prompt": prompt, "generate": generate}
+    run: dict[str, Any] = {"batch": batch, "prompt": prompt, "generate": generate}
     prices = prices_of(config, system, **run, by_phase=by_phase)
     losses, scored = None, None
     if LOSS in (minimise, *limits):
-        scored = _scored(model, text, context, tokens)
+        model, scored = _scored(model, text, context, tokens)
         losses, refused = group_losses(model, system, prices.groups, scored, calibration=calibration, context=context,
                                        chips=chips, seed=seed)  # fmt: skip
         prices = prices.without(refused)
@@ -137,8 +138,10 @@ def _checked(minimise: str, within: Mapping[str, float] | None) -> dict[str, flo
     return limits
 
 
-def _scored(model: Model | ModelConfig, text: str | ScoredText | None, context: int, tokens: int) -> ScoredText:
-    """The text on which losses are measured."""
+def _scored(
+    model: Model | ModelConfig, text: str | ScoredText | None, context: int, tokens: int
+) -> tuple[Model, ScoredText]:
+    """The model, if it has weights in memory, and the text on which losses are measured."""
     if not isinstance(model, Model):
         raise StudyError("a loss is asked for, but only the shapes of the model are known: give a model with weights")
     if model.checkpoint is not None:
@@ -146,9 +149,9 @@ def _scored(model: Model | ModelConfig, text: str | ScoredText | None, context: 
     if text is None:
         raise StudyError("a loss is asked for: give the text on which it is measured, text=...")
     check_causal(model.config)
-    return (
-        text if isinstance(text, ScoredText) else as_scored(text, model.tokenizer, context=context, max_tokens=tokens)
-    )
+    if isinstance(text, str):
+        text = as_scored(text, model.tokenizer, context=context, max_tokens=tokens)
+    return model, text
 
 
 def _plan(model: Model | ModelConfig, prices: Prices, numbers: np.ndarray) -> Plan:
@@ -157,7 +160,7 @@ def _plan(model: Model | ModelConfig, prices: Prices, numbers: np.ndarray) -> Pl
     return place(model, replace(prices.plan.system, rules=rules_of(prices.groups, ways, prices.names)))
 
 
-def _choice(judge: Judge, plan: Plan, best: np.ndarray, found: Found, run: Mapping[str, int]) -> Choice:
+def _choice(judge: Judge, plan: Plan, best: np.ndarray, found: Found, run: Mapping[str, Any]) -> Choice:
     cost = plan_cost(plan, **run)
     value = float(judge.loss(best[None])[0]) if judge.minimise == LOSS else float(getattr(cost, judge.minimise))
     return Choice(
@@ -166,7 +169,7 @@ def _choice(judge: Judge, plan: Plan, best: np.ndarray, found: Found, run: Mappi
     )  # fmt: skip
 
 
-def _overlapped(judge: Judge, best: np.ndarray, run: Mapping[str, int]) -> np.ndarray:
+def _overlapped(judge: Judge, best: np.ndarray, run: Mapping[str, Any]) -> np.ndarray:
     """Of a placement and the best next to it, the one that costs least with sub-batches that overlap."""
     near = neighbours(best, [len(group.ways) for group in judge.prices.groups])
     verdict = judge(near)

@@ -179,7 +179,7 @@ def _tiles(plan: Plan, groups: list[Group]) -> Float[np.ndarray, "groups devices
             for g, group in enumerate(groups):
                 if any(d in way for way in group.ways) and not group.dynamic:
                     found[g, d] = sum(
-                        tiles_of(device.model, product.n_in, product.n_out)
+                        tiles_of(device.model, int(product.n_in), int(product.n_out))
                         for product in products(plan.config, Phase())
                         if kind(product.path) in group.kinds
                     )
@@ -189,7 +189,7 @@ def _tiles(plan: Plan, groups: list[Group]) -> Float[np.ndarray, "groups devices
 def _arrays(system: System) -> Float[np.ndarray, " devices"]:
     """Arrays that there are of each device."""
     counted = [isinstance(device.model, ARRAYS) and name in system.counts for name, device in system.devices.items()]
-    return np.array([system.counts[n] if c else np.inf for n, c in zip(system.devices, counted, strict=True)])
+    return np.array([float(system.counts[n]) if c else np.inf for n, c in zip(system.devices, counted, strict=True)])
 
 
 def _held(plan: Plan, groups: list[Group], phase: Phase) -> Float[np.ndarray, "2 groups devices"]:

@@ -102,7 +102,7 @@ def search(judge: Judge, without: Sequence[np.ndarray] = ()) -> Found:
         without: placements that do not count.
     """
     sizes = [len(group.ways) for group in judge.prices.groups]
-    barred = {tuple(each) for each in without}
+    barred = {tuple(map(int, each)) for each in without}
     if np.prod(sizes, dtype=float) <= EXACT:
         every = np.stack(np.meshgrid(*map(np.arange, sizes), indexing="ij"), axis=-1).reshape(-1, len(sizes))
         return Found(every[_best(judge(every), every, barred)], len(every), True)
@@ -118,7 +118,7 @@ def search(judge: Judge, without: Sequence[np.ndarray] = ()) -> Found:
 def _best(verdict: Verdict, numbers: Numbers, barred: set[tuple[int, ...]]) -> int:
     """The one that misses nothing, or least, and of those the cheapest."""
     order = np.lexsort((verdict.objective, verdict.missing))
-    return int(next((i for i in order if tuple(numbers[i]) not in barred), order[0]))
+    return int(next((i for i in order if tuple(map(int, numbers[i])) not in barred), order[0]))
 
 
 def _starts(prices: Prices) -> list[np.ndarray]:

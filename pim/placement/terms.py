@@ -31,7 +31,7 @@ class Terms(NamedTuple):
     power: Float[np.ndarray, "*shape steps"]
     area: Float[np.ndarray, "*shape"]
 
-    def at(self, *index: np.ndarray | int) -> "Terms":
+    def at(self, *index: Any) -> "Terms":
         """Those of some places."""
         return Terms(*(values[index] for values in self))
 
