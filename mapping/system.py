@@ -10,6 +10,8 @@ from pim.devices.device import Device, Source
 from pim.devices.device import replace as replace_device
 from pim.devices.errors import nearest
 from pim.llm_workloads.config import SCORED
+from pim.llm_workloads.errors import WorkloadError
+from pim.llm_workloads.sparsity import check_attended
 from pim.mapping.errors import MappingError
 
 DIGITAL_RULES = (("layers.*.attention.qk", "digital"), ("layers.*.attention.pv", "digital"), ("head", "digital"))
@@ -44,6 +46,8 @@ class System:
         micro_batches: parts in which a batch goes through the stages, one behind the other.
         interleave: sub-batches that each of these parts is cut into, which are on different devices at the same time.
         scored: what is written of a token for queries to score it, one of `pim.llm_workloads.config.SCORED`.
+        attended: share of the scores that attention gets (`pim.llm_workloads.sparsity`): a claim about the workload.
+        attended_by: what chooses them; a "screen" goes to the device of `layers.*.screen.attention.qk`.
         summary: what it is, in a line.
         sources: where its own figures come from, such as counts.
         stores: of a device whose keys and values wait beside it, the store (a device with a `KeyValueStore`).
@@ -66,6 +70,8 @@ class System:
     micro_batches: int = 1
     interleave: int = 1
     scored: str = "keys"
+    attended: float = 1.0
+    attended_by: str = "pattern"
     summary: str = ""
     sources: Mapping[str, Source] = field(default_factory=dict)
     stores: Mapping[str, str] = field(default_factory=dict)
@@ -85,6 +91,10 @@ class System:
                 raise MappingError(
                     f"counts.{device} = {count} does not make {self.pipeline} equal stages of a pipeline"
                 )
+        try:
+            check_attended(self.attended, self.attended_by)
+        except WorkloadError as error:
+            raise MappingError(str(error)) from None
         if self.scored not in SCORED:
             raise MappingError(f"scored = {self.scored!r}; {nearest(self.scored, SCORED)}")
         ends = {PIPELINE, *self.devices, *(f"{one}-{other}" for one in self.devices for other in self.devices)}

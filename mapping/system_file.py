@@ -32,6 +32,8 @@
 
     [attention]                               # optional
     scored = "keys"                           # or "inputs", "inputs_by_head": what queries score
+    attended = 1.0                            # share of the scores, and what chooses it: a claim about the workload
+    attended_by = "pattern"                   # "screen" (`layers.*.screen.attention.qk`, a product of all) or "scores"
 
 A bare number is allowed; its grade is then "user".
 """
@@ -54,6 +56,7 @@ SYSTEMS = Path(__file__).parent / "systems"
 _KEYS = (
     "name", "summary", "grade", "source", "sources", "devices", "links", "rules", "schedule", "attention", "stores",
 )  # fmt: skip
+_ATTENTION = ("scored", "attended", "attended_by")
 _SCHEDULE = ("pipeline", "micro_batches", "interleave")
 
 
@@ -128,8 +131,8 @@ def _read(path: Path) -> System:
     staged = {key: _count(value, f"{where}: schedule.{key}", sources) for key, value in schedule.items()}
     attention = dict(_tables({"attention": {"attention": table.get("attention", {})}}, "attention", where))["attention"]
     for key in attention:
-        if key != "scored":
-            raise MappingError(f"{where}: unknown key attention.{key}; known: scored")
+        if key not in _ATTENTION:
+            raise MappingError(f"{where}: unknown key attention.{key}; {nearest(key, _ATTENTION)}")
     rules = [_rule(entry, f"{where}: rules[{i}]") for i, entry in enumerate(table.get("rules", []))]
     try:
         system = System(
@@ -140,7 +143,7 @@ def _read(path: Path) -> System:
             {name: link.model for name, link in links.items()},
             summary=table["summary"],
             sources={**told, **sources},
-            scored=attention.get("scored", "keys"),
+            **attention,
             stores=_names(table, "stores", where),
             **staged,
         )

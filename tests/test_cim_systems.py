@@ -34,7 +34,7 @@ LAYER = replace(BERT, num_hidden_layers=2)
 TINY = llama_config(512, 128, 344, 6, 4, 4, 32)
 HOLDING = (
     "trancim", "multcim", "xformer", "retransformer", "nvm-writing", "reram-writing", "reram-inputs", "isaac-16",
-    "isaac-8b", "raella", "aimc3d", "mxformer", "hyflexpim", "hastily", "camformer",
+    "isaac-8b", "raella", "aimc3d", "mxformer", "hyflexpim", "hastily", "camformer", "sprint", "hardsea", "topkima",
 )  # fmt: skip
 """Systems that have room for BERT-base."""
 
