@@ -124,15 +124,10 @@ def _read(path: Path) -> System:
     }
     links = {name: _link(name, entry, table, path) for name, entry in _tables(table, "links", where)}
     told = {source: found for link in links.values() for source, found in link.citations().items()}
-    schedule = dict(_tables({"schedule": {"schedule": table.get("schedule", {})}}, "schedule", where))["schedule"]
-    for key in schedule:
-        if key not in _SCHEDULE:
-            raise MappingError(f"{where}: unknown key schedule.{key}; {nearest(key, _SCHEDULE)}")
-    staged = {key: _count(value, f"{where}: schedule.{key}", sources) for key, value in schedule.items()}
-    attention = dict(_tables({"attention": {"attention": table.get("attention", {})}}, "attention", where))["attention"]
-    for key in attention:
-        if key not in _ATTENTION:
-            raise MappingError(f"{where}: unknown key attention.{key}; {nearest(key, _ATTENTION)}")
+    schedule, attention = _options(table, "schedule", _SCHEDULE, where), _options(table, "attention", _ATTENTION, where)
+    staged: dict[str, Any] = {
+        key: _count(value, f"{where}: schedule.{key}", sources) for key, value in schedule.items()
+    }
     rules = [_rule(entry, f"{where}: rules[{i}]") for i, entry in enumerate(table.get("rules", []))]
     try:
         system = System(
@@ -180,6 +175,17 @@ def _names(table: Mapping[str, Any], key: str, where: str) -> dict[str, str]:
     found = table.get(key, {})
     if not isinstance(found, Mapping) or not all(isinstance(name, str) for name in found.values()):
         raise MappingError(f"{where}: {key} must be a table of names, [{key}]")
+    return dict(found)
+
+
+def _options(table: Mapping[str, Any], key: str, known: tuple[str, ...], where: str) -> dict[str, Any]:
+    """What stands below a key that a file need not have."""
+    found = table.get(key, {})
+    if not isinstance(found, Mapping):
+        raise MappingError(f"{where}: {key} must be a table, [{key}]")
+    for name in found:
+        if name not in known:
+            raise MappingError(f"{where}: unknown key {key}.{name}; {nearest(name, known)}")
     return dict(found)
 
 
