@@ -10,6 +10,8 @@ from pim.devices.device import Device, Source
 from pim.devices.device import replace as replace_device
 from pim.devices.errors import nearest
 from pim.llm_workloads.config import SCORED
+from pim.llm_workloads.errors import WorkloadError
+from pim.llm_workloads.sparsity import check_attended
 from pim.mapping.errors import MappingError
 from pim.mapping.expert_parallel import CUT, PLACED
 
@@ -45,6 +47,8 @@ class System:
         micro_batches: parts in which a batch goes through the stages, one behind the other.
         interleave: sub-batches that each of these parts is cut into, which are on different devices at the same time.
         scored: what is written of a token for queries to score it, one of `pim.llm_workloads.config.SCORED`.
+        attended: share of the scores that attention gets (`pim.llm_workloads.sparsity`): a claim about the workload.
+        attended_by: what chooses them; a "screen" goes to the device of `layers.*.screen.attention.qk`.
         summary: what it is, in a line.
         sources: where its own figures come from, such as counts.
         copies: how often matrices of weights lie in arrays, by a pattern of their paths, of which the first that
@@ -72,6 +76,8 @@ class System:
     micro_batches: int = 1
     interleave: int = 1
     scored: str = "keys"
+    attended: float = 1.0
+    attended_by: str = "pattern"
     summary: str = ""
     sources: Mapping[str, Source] = field(default_factory=dict)
     stores: Mapping[str, str] = field(default_factory=dict)
@@ -99,6 +105,10 @@ class System:
                 raise MappingError(f"copies of {pattern!r}: give at least 1, not {count}")
         if self.experts not in PLACED:
             raise MappingError(f"experts = {self.experts!r}; {nearest(self.experts, PLACED)}")
+        try:
+            check_attended(self.attended, self.attended_by)
+        except WorkloadError as error:
+            raise MappingError(str(error)) from None
         if self.scored not in SCORED:
             raise MappingError(f"scored = {self.scored!r}; {nearest(self.scored, SCORED)}")
         ends = {PIPELINE, *self.devices, *(f"{one}-{other}" for one in self.devices for other in self.devices)}

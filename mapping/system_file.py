@@ -40,6 +40,8 @@
 
     [attention]                               # optional
     scored = "keys"                           # or "inputs", "inputs_by_head": what queries score
+    attended = 1.0                            # share of the scores, and what chooses it: a claim about the workload
+    attended_by = "pattern"                   # "screen" (`layers.*.screen.attention.qk`, a product of all) or "scores"
 
 A bare number is allowed; its grade is then "user".
 """
@@ -65,7 +67,7 @@ _KEYS = (
     "copies", "experts",
 )  # fmt: skip
 _SCHEDULE = ("pipeline", "micro_batches", "interleave")
-_OPTIONS = {"attention": ("scored",), "experts": ("placed", "routing")}
+_OPTIONS = {"attention": ("scored", "attended", "attended_by"), "experts": ("placed", "routing")}
 
 
 def system_names() -> list[str]:
@@ -146,7 +148,7 @@ def _read(path: Path) -> System:
             {name: link.model for name, link in links.items()},
             summary=table["summary"],
             sources={**told, **sources},
-            scored=attention.get("scored", "keys"),
+            **attention,
             stores=_names(table, "stores", where),
             pipeline=staged.get("pipeline", 1),
             micro_batches=staged.get("micro_batches", 1),
@@ -212,6 +214,17 @@ def _names(table: Mapping[str, Any], key: str, where: str) -> dict[str, str]:
     found = table.get(key, {})
     if not isinstance(found, Mapping) or not all(isinstance(name, str) for name in found.values()):
         raise MappingError(f"{where}: {key} must be a table of names, [{key}]")
+    return dict(found)
+
+
+def _options(table: Mapping[str, Any], key: str, known: tuple[str, ...], where: str) -> dict[str, Any]:
+    """What stands below a key that a file need not have."""
+    found = table.get(key, {})
+    if not isinstance(found, Mapping):
+        raise MappingError(f"{where}: {key} must be a table, [{key}]")
+    for name in found:
+        if name not in known:
+            raise MappingError(f"{where}: unknown key {key}.{name}; {nearest(name, known)}")
     return dict(found)
 
 
