@@ -28,6 +28,7 @@ from pim.devices import (
     macro,
     near_dram,
     periphery,
+    remapping,
     retention_errors,
     roofline,
     supply,
@@ -53,7 +54,7 @@ FOLDERS = (cells, components, converters, dram, kernels)
 BESIDE = (
     activation_table, arithmetic, array_wires, bit_errors, bit_line, buffer, cost_factors, digital_macro, digital_unit,
     digital_wiring, environment, gain_attention, gates, hierarchy, kv_store, macro, near_dram, periphery,
-    retention_errors, roofline, supply,
+    remapping, retention_errors, roofline, supply,
 )  # fmt: skip
 """Modules beside the folders of laws that define records."""
 
