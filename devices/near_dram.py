@@ -3,6 +3,7 @@
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jax.core import Tracer
 from jaxtyping import Array, Float
 
@@ -15,10 +16,11 @@ from pim.devices.dram.energy import LEVELS, CommandEnergy
 from pim.devices.dram.fill import fill
 from pim.devices.dram.fit import check_fit
 from pim.devices.dram.kernel import Kernel, Memory
+from pim.devices.dram.kernels.heads import HeadsKernel
 from pim.devices.dram.refresh import Refresh
 from pim.devices.dram.schedules.schedule import Schedule
 from pim.devices.dram.timing import DramTiming
-from pim.devices.dram.work import APPENDS, Commands, Work
+from pim.devices.dram.work import APPENDS, Commands, Work, whole
 from pim.devices.holder import KeyFor
 from pim.devices.record import leaf, part, record, static, told
 from pim.devices.retention_errors import RetentionErrors
@@ -39,6 +41,10 @@ class NearDram:
     kernel: Kernel = part("how products with a matrix are run")
     arithmetic: Arithmetic = arithmetic_part()
     level: str = static("where the arithmetic units sit", choices=LEVELS, default="bank")
+    vectors_at_once: int = static(
+        "vectors that a unit multiplies a column by, each with multipliers, registers and wires of its own", low=1,
+        default=1,
+    )  # fmt: skip
     attention: Kernel | None = part("how attention is run; absent: as products with a matrix", default=None)
     refresh: Refresh | None = part("refresh of the rows; absent: none", default=None)
     energy: CommandEnergy | None = part("energy of the commands; absent: unknown", default=None)
@@ -65,6 +71,11 @@ class NearDram:
         return self
 
     @property
+    def hides_softmax(self) -> bool:
+        """Whether softmaxes of attention at the banks are taken behind their back, head by head."""
+        return isinstance(self.attention, HeadsKernel) or self.banks.row_buffers == "two"
+
+    @property
     def memory(self) -> Memory:
         """What a kernel needs to know."""
         return Memory(self.banks, self.timing, self.level, operand_bits(self.arithmetic), self.kernel)
@@ -77,7 +88,10 @@ class NearDram:
         if work.operation in APPENDS:
             commands = append(self.memory, work)
         else:
-            commands = self.kernel_of(work).commands(self.memory, work)
+            together = self._turns(work)
+            commands = self.kernel_of(work).commands(self.memory, together)
+            if self.vectors_at_once > 1:
+                commands = commands.for_vectors(work.vectors / together.vectors)
         return commands.refreshed(self.refresh, self.banks.channels, alone=alone)
 
     def filling(self, values: Any) -> Commands:
@@ -94,7 +108,13 @@ class NearDram:
             >>> schedule = pim.preset("dram-aim").model.schedule(Work("gemv", 4096, 4096))
             >>> schedule.end, schedule.counts()
         """
-        return self.kernel_of(work).schedule(self.memory, work, self.refresh)
+        return self.kernel_of(work).schedule(self.memory, self._turns(work), self.refresh)
+
+    def _turns(self, work: Work) -> Work:
+        """The work with as many vectors as units take turns; a mean of tokens may be a little more than full."""
+        if self.vectors_at_once == 1:
+            return work
+        return work._replace(vectors=whole(jnp.asarray(work.vectors) / self.vectors_at_once - FRINGE))
 
     def kernel_of(self, work: Work) -> Any:
         """What runs work on this device."""
@@ -114,3 +134,7 @@ class NearDram:
     def multiply(self, held: Any, x: Float[Array, "batch n_in"]) -> Float[Array, "batch n_out"]:
         """The product in the units' arithmetic."""
         return self.arithmetic.multiply(held, x)
+
+
+FRINGE = 0.01
+"""Share of a turn beyond which another is taken."""

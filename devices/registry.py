@@ -27,11 +27,14 @@ from pim.devices import (
     kv_store,
     macro,
     near_dram,
+    near_flash,
+    page_errors,
     periphery,
     remapping,
     retention_errors,
     roofline,
     supply,
+    systolic,
 )
 from pim.devices.dram import kernels
 
@@ -53,8 +56,8 @@ def _modules(package: ModuleType) -> list[ModuleType]:
 FOLDERS = (cells, components, converters, dram, kernels)
 BESIDE = (
     activation_table, arithmetic, array_wires, bit_errors, bit_line, buffer, cost_factors, digital_macro, digital_unit,
-    digital_wiring, environment, gain_attention, gates, hierarchy, kv_store, macro, near_dram, periphery,
-    remapping, retention_errors, roofline, supply,
+    digital_wiring, environment, gain_attention, gates, hierarchy, kv_store, macro, near_dram, near_flash, page_errors,
+    periphery, remapping, retention_errors, roofline, supply, systolic,
 )  # fmt: skip
 """Modules beside the folders of laws that define records."""
 

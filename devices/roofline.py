@@ -2,8 +2,8 @@
 
 A product takes as long as its operations at the peak rate or its bytes at the bandwidth, whichever is longer (Williams,
 Waterman and Patterson, Roofline, CACM 52(4), 2009). Published peaks are never reached: the share that is has a field.
-What else keeps a GPU from its roof at small batches has fields too: heads fewer than its cores, and kernels that take
-their time to start.
+What else keeps a processor from its roof has fields too: heads fewer than a GPU's cores, kernels that take their time
+to start or wait for a host that starts them, products that do not fill an NPU's arrays, vector work on other units.
 """
 
 from typing import Any
@@ -13,7 +13,8 @@ from jaxtyping import Array, Float
 
 from pim.devices.arithmetic import Arithmetic, arithmetic_part
 from pim.devices.holder import KeyFor
-from pim.devices.record import leaf, record, static
+from pim.devices.record import leaf, part, record, static
+from pim.devices.systolic import SystolicArrays
 
 
 @record
@@ -68,6 +69,25 @@ class Roofline:
         low=0,
         default=None,
     )
+    launch_interval: Float[Array, ""] | None = leaf(
+        "s",
+        "least time from the start of a product, a norm or an activation function to the next, which a host starts one "
+        "by one; absent: it is never waited for",
+        low=0,
+        default=None,
+    )
+    arrays: SystolicArrays | None = part(
+        "arrays that products are to fill; absent: products of any shape do", default=None
+    )
+    vector_operations_per_second: Float[Array, ""] | None = leaf(
+        "1/s", "peak rate of operations in vector work; absent: as in products", low=1, default=None
+    )
+    between: str = static(
+        "where inputs and results are between two operators",
+        choices=("memory", "on_die"),
+        meanings={"memory": "in the memory, each time", "on_die": "in a scratchpad that holds them all"},
+        default="memory",
+    )
     memory_bytes: Float[Array, ""] | None = leaf("1", "bytes of the memory; absent: unknown", low=1, default=None)
     idle_power: Float[Array, ""] | None = leaf(
         "W", "power at rest, all the while; absent: unknown, and not counted", low=0, default=None
@@ -103,6 +123,23 @@ class Roofline:
             return jnp.ones_like(heads)
         rounds = jnp.ceil(heads / self.cores)
         return jnp.where(heads > 0, heads / jnp.maximum(rounds * self.cores, 1.0), 1.0)
+
+    def slots(
+        self, operations: Any, elementwise: Any, matrices: Any, n_in: Any, n_out: Any, vectors: Any
+    ) -> Float[Array, "..."]:
+        """Operations of full arrays that take as long as this work.
+
+        Args:
+            operations: of products.
+            elementwise: operations of vector work.
+            matrices: how many there are of these sizes; 0: no product, or one whose shape does not matter.
+            n_in, n_out, vectors: sizes of a product.
+        """
+        if self.arrays is not None:
+            operations = jnp.maximum(operations, 2.0 * matrices * self.arrays.padded(n_in, n_out, vectors))
+        if self.vector_operations_per_second is not None:
+            elementwise = elementwise * (self.operations_per_second / self.vector_operations_per_second)
+        return jnp.asarray(operations + elementwise)
 
     def time(
         self, operations: Any, moved_bytes: Any, heads: Any = 0.0

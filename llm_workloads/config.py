@@ -63,6 +63,10 @@ class Norm:
     one_added: bool = False
 
 
+SCORED = ("keys", "inputs", "inputs_by_head")
+"""What queries score: keys, or the inputs that keys are made of (`decomposition`), kept once, or for each key head."""
+
+
 class Kept(NamedTuple):
     """What is kept of a context: the last `window` tokens, and besides them the first `sinks`, to which attention goes
     that has nowhere else to go (Xiao et al., StreamingLLM, arXiv 2309.17453)."""
@@ -82,6 +86,7 @@ class AttentionKind:
             any number.
         normed: queries and keys are normalised, head by head.
         causal: a token sees those up to itself; else all, as in encoders.
+        scored: what is kept of a token for queries to score: one of `SCORED`.
         kept: what the store of keys and values keeps for each layer, where it keeps less than the model would look at;
             None (for all, or for one layer): everything.
     """
@@ -91,6 +96,7 @@ class AttentionKind:
     windows: tuple[int | None, ...] | None = None
     normed: bool = False
     causal: bool = True
+    scored: str = "keys"
     kept: tuple[Kept | None, ...] | None = None
 
 

@@ -5,7 +5,7 @@ that computes: the first are written once, the second with every token. Vector w
 closed formulas that LLM-Viewer (Yuan et al., arXiv 2402.16363) and its kin share; a multiply-accumulate counts once.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -95,7 +95,7 @@ class Product:
         dynamic: the matrices are activations (keys, values), otherwise weights.
         n_in: inputs of a product.
         n_out: its outputs; causal attention makes one of the two a mean over the vectors.
-        copies: matrices: one for each sequence and key head where dynamic, else 1.
+        copies: matrices: one for each sequence and key head where dynamic; of weights 1, or one for each key head.
         vectors: input vectors of each matrix.
         held: values in all the matrices.
         written: those of them that are new in this phase.
@@ -205,6 +205,8 @@ def products(config: ModelConfig, phase: Phase) -> list[Product]:
         for layer in range(config.num_hidden_layers)
         for operator in layer_operators(config)
     ]
+    if config.attention.scored != "keys":
+        found = [_without_keys(product, config, phase) for product in found]
     return [*found, *(_static(path, shape, phase.batch * phase.logits) for path, shape in config.outer_shapes.items())]
 
 
@@ -230,6 +232,30 @@ def _dynamic(path: str, operator: str, config: ModelConfig, phase: Phase, window
         vectors=config.group * phase.tokens,
         held=copies * held * dim,
         written=copies * phase.tokens * dim,
+    )
+
+
+def _without_keys(product: Product, config: ModelConfig, phase: Phase) -> Product:
+    """What becomes of a product where inputs are scored instead of keys (`decomposition`).
+
+    Queries go through the transposed matrix of the keys, a part for each key head; what they score is held once, and
+    all heads take turns, or for each key head.
+    """
+    heads, width = config.num_key_value_heads, config.hidden_size
+    if product.path.endswith("attention.k"):
+        vectors = product.vectors * config.group
+        return replace(product, n_in=config.head_dim, n_out=width, copies=heads, vectors=vectors)
+    if not product.path.endswith("attention.qk"):
+        return product
+    each = heads if config.attention.scored == "inputs_by_head" else 1
+    wider = each * width / (heads * config.head_dim)
+    return replace(
+        product,
+        n_in=width,
+        copies=phase.batch * each,
+        vectors=product.vectors * (heads // each),
+        held=product.held * wider,
+        written=product.written * wider,
     )
 
 

@@ -7,11 +7,14 @@ from typing import Any
 from pim.devices.digital_macro import DigitalMacro
 from pim.devices.macro import AnalogMacro
 from pim.llm_workloads.config import ModelConfig
-from pim.llm_workloads.operators import layer_path
+from pim.llm_workloads.operators import Phase, products
 from pim.mapping.encoding import encoding_of
 from pim.mapping.errors import MappingError
 from pim.mapping.system import System
 from pim.mapping.tiles import column_arrays, row_tiles
+
+ARRAYS = (AnalogMacro, DigitalMacro)
+"""Devices of arrays, each of which holds a tile of a matrix."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,7 @@ def fit_of(config: ModelConfig, assignment: Mapping[str, str], name: str, macro:
 
     >>> fit_of(plan.config, plan.assignment, "weights", plan.system.devices["weights"].model).arrays
     """
-    shapes = [shape for path, shape in _static_shapes(config).items() if assignment[path] == name]
+    shapes = [shape for path, shape in _static_shapes(config) if assignment[path] == name]
     arrays = sum(tiles_of(macro, *shape) for shape in shapes)
     return Fit(arrays, sum(n_in * n_out for n_in, n_out in shapes), arrays * _room(macro), rows_of(macro))
 
@@ -64,18 +67,17 @@ def _room(macro: AnalogMacro | DigitalMacro) -> int:
     return macro.rows * encoding_of(macro).outputs_per_array(macro.columns, macro.slices)
 
 
-def _static_shapes(config: ModelConfig) -> dict[str, tuple[int, int]]:
-    """Shapes of all matrices of weights, by path."""
-    layers = range(config.num_hidden_layers)
-    each = {layer_path(i, name): shape for i in layers for name, shape in config.matrix_shapes.items()}
-    return each | dict(config.outer_shapes)
+def _static_shapes(config: ModelConfig) -> list[tuple[str, tuple[int, int]]]:
+    """Paths and shapes of all matrices of weights."""
+    static = (product for product in products(config, Phase()) if not product.dynamic)
+    return [(p.path, (int(p.n_in), int(p.n_out))) for p in static for _ in range(int(p.copies))]
 
 
 def check_fit(config: ModelConfig, assignment: Mapping[str, str], system: System) -> None:
     """Raise MappingError where a device has fewer arrays than its matrices take; those not counted are enough."""
     for name, count in system.counts.items():
         macro: Any = system.devices[name].model
-        if not isinstance(macro, AnalogMacro | DigitalMacro):
+        if not isinstance(macro, ARRAYS):
             continue
         need = fit_of(config, assignment, name, macro)
         if need.arrays > count:

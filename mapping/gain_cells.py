@@ -29,11 +29,11 @@ def check_gain_cells(config: ModelConfig, assignment: Mapping[str, str], system:
                 "products; send both to the engine or neither"
             )
     for name in dict.fromkeys(placed.values()):
-        _check_attention(config, name)
+        check_attention(config, name)
         engines[name].check_head(config.head_dim)
 
 
-def _check_attention(config: ModelConfig, name: str) -> None:
+def check_attention(config: ModelConfig, name: str) -> None:
     """The model's attention looks back, over plain scores."""
     if not config.attention.causal:
         raise MappingError(

@@ -6,6 +6,7 @@ from typing import Any
 
 from pim.devices.macro import AnalogMacro
 from pim.llm_workloads.config import ModelConfig
+from pim.llm_workloads.decomposition import decomposed
 from pim.llm_workloads.known_shapes import known_shape, known_shapes
 from pim.llm_workloads.model import Model, load_model
 from pim.llm_workloads.operators import layer_operators, layer_path, operator_paths
@@ -81,13 +82,15 @@ def place(model: Model | ModelConfig | str, system: System) -> Plan:
 
     Keys and values go into a device as activations are: written there token by token. Raises MappingError if an analog
     array is too narrow for one weight, if there are too few arrays for the matrices, or if gain cells or stores of keys
-    and values are sent what they do not compute.
+    and values are sent what they do not compute; WorkloadError where inputs are to be scored of a model whose keys are
+    rotated.
 
     >>> plan = pim.place("tiny-stories", pim.inference_system(pim.preset("rram-techC"), pim.preset("digital-28nm")))
     """
     if isinstance(model, str):
         model = known_shape(model) if model in known_shapes() else load_model(model)
     config = model.config if isinstance(model, Model) else model
+    config = decomposed(config, system.scored)
     paths = operator_paths(config)
     assignment, decode = ({path: system.device_for(path, phase) for path in paths} for phase in PHASES)
     elsewhere = {path: name for path, name in decode.items() if name != assignment[path]}

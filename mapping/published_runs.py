@@ -19,9 +19,11 @@ They stand in the folder `published`, a file for each publication, or in a file 
     grade = "stated"
     source = "somebody2030"
 
-Figures of prefill need no `generate`. Where `model`, `prompt`, `generate` or `context` are lists, the figure is found
-for every combination, and `across` says what is published of them: "geometric" (the mean; so it is if nothing is said),
-"arithmetic", "smallest" or "largest".
+Figures of prefill need no `generate`; with a context, `tokens` are those that each sequence goes on by in the step
+(guessed ones, all of them kept). Where `model`, `batch`, `prompt`, `generate`, `context` or `tokens` are lists, the
+figure is found for every combination, and `across` says what is published of them: "geometric" (the mean; so it is if
+nothing is said), "arithmetic", "smallest" or "largest". Where `system` is a list, each run is on the one that is
+quickest or, of a figure of energy, spends least: placements that a machine chooses from as it goes.
 
 `set` replaces values of the system ("gpu.bandwidth_share"). `relative_to` names another system, and what differs there
 (batch, set): the figure is ours over theirs. `fitted = true` confesses that a value of the system was set from this
@@ -60,34 +62,36 @@ STEP_FIGURES = ("tokens_per_second", "decode_latency", "energy_per_token", "toke
 """Those that a single step of decoding has."""
 ACROSS = ("geometric", "arithmetic", "smallest", "largest")
 """What a figure of several runs is: a mean, or one end of their range."""
-_SIZES = ("prompt", "generate", "context")
+_SIZES = ("batch", "prompt", "generate", "context", "tokens")
 _NEEDED = {
-    "system": str, "model": str | list, "name": str, "figure": str, "value": float, "unit": str, "tolerance": float,
-    "source": str, "batch": int,
+    "system": str | list, "model": str | list, "name": str, "figure": str, "value": float, "unit": str,
+    "tolerance": float, "source": str, "batch": int | list,
 }  # fmt: skip
 _OPTIONAL = {
-    "prompt": int | list, "generate": int | list, "context": int | list, "across": str, "set": Mapping,
-    "relative_to": Mapping, "fitted": bool, "grade": str, "note": str, "why": str,
+    "prompt": int | list, "generate": int | list, "context": int | list, "tokens": int | list, "across": str,
+    "set": Mapping, "relative_to": Mapping, "fitted": bool, "grade": str, "note": str, "why": str,
 }  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Asked:
-    """A system, and what runs on it."""
+    """A system or several to choose from, and what is different on it."""
 
-    system: Path
-    batch: int
+    systems: tuple[Path, ...]
+    batch: int | None = None
     set: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Run:
-    """A model, and the tokens that it reads and writes, or those behind a single step of decoding."""
+    """A model, sequences, and the tokens that each reads and writes, or those behind a single step of some more."""
 
     model: str
+    batch: int
     prompt: int | None
     generate: int | None
     context: int | None
+    tokens: int
 
 
 @dataclass(frozen=True)
@@ -143,7 +147,7 @@ def is_runs(file: Path) -> bool:
 
 
 def _point(entry: Mapping[str, Any], index: int, file: Path, sources: Mapping[str, Source]) -> RunPoint:
-    where = f"{file.name}: point {entry.get('name', index + 1)!r} of {entry.get('system', 'no system')}"
+    where = f"{file.name}: point {entry.get('name', index + 1)!r} of {_named(entry)}"
     known_keys(entry, (*_NEEDED, *_OPTIONAL), where)
     for key in _NEEDED:
         if key not in entry:
@@ -167,8 +171,8 @@ def _point(entry: Mapping[str, Any], index: int, file: Path, sources: Mapping[st
         unit=unit,
         tolerance=float(entry["tolerance"]),
         source=sources[entry["source"]],
-        of=_asked(entry, entry, file, where),
-        relative_to=None if relative is None else _relative(relative, entry, file, where),
+        of=Asked(_systems(entry, file, where), set=dotted_paths(entry.get("set", {}))),
+        relative_to=None if relative is None else _relative(relative, file, where),
         fitted=entry.get("fitted", False),
         grade=entry.get("grade", "stated"),
         note=entry.get("note", ""),
@@ -179,6 +183,10 @@ def _point(entry: Mapping[str, Any], index: int, file: Path, sources: Mapping[st
     )
 
 
+def _named(entry: Mapping[str, Any]) -> str:
+    return ", ".join(map(str, _listed(entry.get("system", "no system"))))
+
+
 def _runs(entry: Mapping[str, Any], where: str) -> tuple[Run, ...]:
     """Every combination of the models and sizes that a point names."""
     reading = entry["figure"].startswith("prefill")
@@ -187,7 +195,10 @@ def _runs(entry: Mapping[str, Any], where: str) -> tuple[Run, ...]:
         raise DeviceError(f"{where}: a step of decoding has no {entry['figure']}: give prompt and generate")
     if given != (set() if step else {"prompt", "generate"}) and not (reading and given == {"prompt"}):
         raise DeviceError(f"{where}: give prompt and generate, or the context of a single step")
-    sizes = [_listed(entry.get(key, 1 if key == "generate" and reading else None)) for key in _SIZES]
+    if "tokens" in entry and not step:
+        raise DeviceError(f"{where}: tokens are those of a single step: give its context")
+    unsaid = {"generate": 1 if reading else None, "tokens": 1}
+    sizes = [_listed(entry.get(key, unsaid.get(key))) for key in _SIZES]
     for key, values in zip(_SIZES, sizes, strict=True):
         for value in values:
             whole_number(value, f"{where}: {key}")
@@ -196,7 +207,7 @@ def _runs(entry: Mapping[str, Any], where: str) -> tuple[Run, ...]:
         check_kind(model, str, f"{where}: model")
     found = tuple(Run(*run) for run in product(models, *sizes))
     if not found:
-        raise DeviceError(f"{where}: a list of models, prompts, generates or contexts is empty")
+        raise DeviceError(f"{where}: a list of models, batches, prompts, generates, contexts or tokens is empty")
     return found
 
 
@@ -211,20 +222,26 @@ def _across(entry: Mapping[str, Any], where: str) -> str:
     return across
 
 
-def _relative(relative: Mapping[str, Any], entry: Mapping[str, Any], file: Path, where: str) -> Asked:
+def _relative(relative: Mapping[str, Any], file: Path, where: str) -> Asked:
     known_keys(relative, ("system", "batch", "set"), f"{where}: relative_to")
     if "system" not in relative:
         raise DeviceError(f"{where}: relative_to.system is missing")
-    return _asked(relative, entry, file, f"{where}: relative_to")
+    batch = whole_number(relative.get("batch"), f"{where}: relative_to: batch")
+    return Asked(_systems(relative, file, f"{where}: relative_to"), batch, dotted_paths(relative.get("set", {})))
 
 
-def _asked(entry: Mapping[str, Any], whole: Mapping[str, Any], file: Path, where: str) -> Asked:
-    name = str(entry["system"])
+def _systems(entry: Mapping[str, Any], file: Path, where: str) -> tuple[Path, ...]:
+    """The files of the systems that are named."""
+    names = _listed(entry["system"])
+    if not names:
+        raise DeviceError(f"{where}: the list of systems is empty")
+    return tuple(_system(str(name), file, where) for name in names)
+
+
+def _system(name: str, file: Path, where: str) -> Path:
     beside = file.parent / (name if name.endswith(".toml") else f"{name}.toml")
     shipped = SYSTEMS / f"{name}.toml"
     if not shipped.is_file() and not (beside.is_file() and beside != file):
         known = [found.stem for found in SYSTEMS.glob("*.toml")]
         raise DeviceError(f"{where}: no system {name!r} beside it or among those that ship; {nearest(name, known)}")
-    batch = whole_number(entry.get("batch", whole["batch"]), f"{where}: batch")
-    assert batch is not None, "needed"
-    return Asked(shipped if shipped.is_file() else beside, batch, dotted_paths(entry.get("set", {})))
+    return shipped if shipped.is_file() else beside

@@ -9,6 +9,7 @@ from pim.devices.components.link import Link
 from pim.devices.device import Device, Source
 from pim.devices.device import replace as replace_device
 from pim.devices.errors import nearest
+from pim.llm_workloads.config import SCORED
 from pim.mapping.errors import MappingError
 
 DIGITAL_RULES = (("layers.*.attention.qk", "digital"), ("layers.*.attention.pv", "digital"), ("head", "digital"))
@@ -42,6 +43,7 @@ class System:
         pipeline: stages that the layers are cut into, each with the same share of every device.
         micro_batches: parts in which a batch goes through the stages, one behind the other.
         interleave: sub-batches that each of these parts is cut into, which are on different devices at the same time.
+        scored: what is written of a token for queries to score it, one of `pim.llm_workloads.config.SCORED`.
         summary: what it is, in a line.
         sources: where its own figures come from, such as counts.
         stores: of a device whose keys and values wait beside it, the store (a device with a `KeyValueStore`).
@@ -63,6 +65,7 @@ class System:
     pipeline: int = 1
     micro_batches: int = 1
     interleave: int = 1
+    scored: str = "keys"
     summary: str = ""
     sources: Mapping[str, Source] = field(default_factory=dict)
     stores: Mapping[str, str] = field(default_factory=dict)
@@ -82,6 +85,8 @@ class System:
                 raise MappingError(
                     f"counts.{device} = {count} does not make {self.pipeline} equal stages of a pipeline"
                 )
+        if self.scored not in SCORED:
+            raise MappingError(f"scored = {self.scored!r}; {nearest(self.scored, SCORED)}")
         ends = {PIPELINE, *self.devices, *(f"{one}-{other}" for one in self.devices for other in self.devices)}
         for name in set(self.links) - ends:
             raise MappingError(f"links.{name} links no devices of this system; {nearest(name, ends)}")

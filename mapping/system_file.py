@@ -30,6 +30,9 @@
     micro_batches = 1
     interleave = 1
 
+    [attention]                               # optional
+    scored = "keys"                           # or "inputs", "inputs_by_head": what queries score
+
 A bare number is allowed; its grade is then "user".
 """
 
@@ -48,7 +51,9 @@ from pim.mapping.system import System
 
 SYSTEMS = Path(__file__).parent / "systems"
 """System files that ship with the package."""
-_KEYS = ("name", "summary", "grade", "source", "sources", "devices", "links", "rules", "schedule", "stores")
+_KEYS = (
+    "name", "summary", "grade", "source", "sources", "devices", "links", "rules", "schedule", "attention", "stores",
+)  # fmt: skip
 _SCHEDULE = ("pipeline", "micro_batches", "interleave")
 
 
@@ -121,6 +126,10 @@ def _read(path: Path) -> System:
         if key not in _SCHEDULE:
             raise MappingError(f"{where}: unknown key schedule.{key}; {nearest(key, _SCHEDULE)}")
     staged = {key: _count(value, f"{where}: schedule.{key}", sources) for key, value in schedule.items()}
+    attention = dict(_tables({"attention": {"attention": table.get("attention", {})}}, "attention", where))["attention"]
+    for key in attention:
+        if key != "scored":
+            raise MappingError(f"{where}: unknown key attention.{key}; known: scored")
     rules = [_rule(entry, f"{where}: rules[{i}]") for i, entry in enumerate(table.get("rules", []))]
     try:
         system = System(
@@ -131,6 +140,7 @@ def _read(path: Path) -> System:
             {name: link.model for name, link in links.items()},
             summary=table["summary"],
             sources={**told, **sources},
+            scored=attention.get("scored", "keys"),
             stores=_names(table, "stores", where),
             **staged,
         )

@@ -33,7 +33,7 @@ def part_of_product(product: Product, devices: int) -> tuple[Product, Count]:
         return part, parts
     side = "n_in" if product.path.endswith(SUMMED) else "n_out"
     part = replace(product, **{side: -(-getattr(product, side) // devices)})
-    return replace(part, held=part.n_in * part.n_out), devices
+    return replace(part, held=part.copies * part.n_in * part.n_out), devices
 
 
 def part_of_work(work: VectorWork, devices: int) -> tuple[VectorWork, int]:

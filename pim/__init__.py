@@ -39,6 +39,9 @@ if TYPE_CHECKING:
     from pim.mapping.system import System as System
     from pim.mapping.system import inference_system as inference_system
     from pim.mapping.system_file import load_system as load_system
+    from pim.on_equal_terms import Setting as Setting
+    from pim.on_equal_terms import equal_terms as equal_terms
+    from pim.placement.choosing import choose as choose
     from pim.programming import program as program
     from pim.replacing import replace as replace
     from pim.silicon.validation import validate as validate
@@ -66,6 +69,7 @@ _HOME = {
     "load_system": "pim.mapping.system_file",
     "formatted": "pim.mapping.formatted",
     "place": "pim.mapping.plan",
+    "choose": "pim.placement.choosing",
     "calibrate": "pim.calibration",
     "evaluate": "pim.evaluation",
     "sweep": "pim.evaluation",
@@ -78,6 +82,8 @@ _HOME = {
     "fit": "pim.fitted",
     "peak": "pim.costs.array_peak",
     "compare": "pim.costs.comparison",
+    "Setting": "pim.on_equal_terms",
+    "equal_terms": "pim.on_equal_terms",
     "validate": "pim.silicon.validation",
 }
 """Where each public name lives. No module may have the name of one: importing it would put it in the name's place."""

@@ -16,7 +16,7 @@ from pim.devices.device import Source
 from pim.errors import StudyError
 from pim.llm_workloads.text import ScoredText
 from pim.mapping.plan import Plan
-from pim.metrics import Interval, paired_difference, perplexity
+from pim.metrics import Interval, chip_yield, paired_difference, perplexity
 from pim.scoring import Scores
 
 if TYPE_CHECKING:
@@ -139,6 +139,21 @@ class Result:
         attrs = {"protocol": json.dumps(self.protocol, sort_keys=True), "digital_perplexity": self.digital_perplexity}
         variables = {name: (d, values, {"units": unit}) for name, (d, values, unit) in data.items()}
         return xr.Dataset(variables, {name: list(values) for name, values in coords.items()}, attrs)
+
+    def chip_yield(self, loss: float, point: int = 0) -> Interval:
+        """Share of chips that are within a stated loss, and the 95 % interval that so few chips leave of it.
+
+        Args:
+            loss: nats a token beyond the exact model that a chip may lose.
+            point: of a sweep, its index in `points`.
+
+        Raises StudyError for a loss that is no number.
+
+        >>> pim.evaluate(plan, text, chips=32).chip_yield(loss=0.02)
+        """
+        if not np.isfinite(loss):
+            raise StudyError(f"loss = {loss}: give the nats a token that a chip may lose")
+        return chip_yield(self.scores.nll[point], self.scores.digital, self.scores.tokens, loss)
 
     def documents(self) -> xr.Dataset:
         """Perplexity, divergence from the exact model and agreement with it, of each document and chip.

@@ -90,6 +90,25 @@ def test_a_mean_of_ratios_is_not_a_ratio_of_means(tmp_path):
     assert run_value(point) != pytest.approx(sum(one) / sum(eight), rel=1e-4)
 
 
+def test_steps_of_several_tokens_and_batches_are_runs_of_their_own(tmp_path):
+    point = _read(tmp_path, batch="[1, 4]", tokens="[1, 3]", across='"smallest"')
+    each = [float(_cost(batch=b, context=512, tokens=t).tokens_per_second) for b in (1, 4) for t in (1, 3)]
+    assert [(run.batch, run.tokens) for run in point.runs] == [(1, 1), (1, 3), (4, 1), (4, 3)]
+    assert run_value(point) == pytest.approx(min(each))
+
+
+def test_of_several_systems_each_run_takes_the_best(tmp_path):
+    systems = {"system": '["a100", "h100"]', "batch": "[1, 8]", "across": '"arithmetic"'}
+    for figure in ("tokens_per_second", "decode_latency", "tokens_per_joule", "energy_per_token"):
+        asked = {"figure": f'"{figure}"', "unit": f'"{FIGURES[figure]}"'}
+        alone = [
+            run_value(_read(tmp_path, **asked, system=f'"{one}"', batch=b)) for b in "18" for one in ("a100", "h100")
+        ]
+        best = max if figure.startswith("tokens") else min
+        both = [best(alone[:2]), best(alone[2:])]
+        assert run_value(_read(tmp_path, **asked, **systems)) == pytest.approx(sum(both) / 2)
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
@@ -105,6 +124,9 @@ def test_a_mean_of_ratios_is_not_a_ratio_of_means(tmp_path):
         ({"prompt": "16"}, "give prompt and generate, or the context"),
         ({"context": None, "prompt": "16"}, "give prompt and generate, or the context"),
         ({"figure": '"latency"', "unit": '"s"'}, "a step of decoding has no latency"),
+        ({"context": None, "prompt": "16", "generate": "2", "tokens": "2"}, "tokens are those of a single step"),
+        ({"system": "[]"}, "the list of systems is empty"),
+        ({"batch": "[4, 0]"}, "batch = 0 is not a positive whole number"),
         ({"source": '"there"'}, "source 'there' is not among"),
         ({"relative_to": "{batch = 1}", "unit": '"1"'}, "relative_to.system is missing"),
     ],

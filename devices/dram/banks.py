@@ -2,7 +2,7 @@
 
 from jaxtyping import Array, Float
 
-from pim.devices.record import leaf, record
+from pim.devices.record import leaf, record, static
 
 
 @record
@@ -25,6 +25,16 @@ class Banks:
         default=1.0,
     )
     banks_per_unit: Float[Array, ""] = leaf("1", "banks that share an arithmetic unit", low=1, default=1.0)
+    row_buffers: str = static(
+        "row buffers of a bank",
+        choices=("one", "two"),
+        meanings={
+            "one": "it computes, or it is read and written",
+            "two": "it is read and written while it computes (Heo et al., NeuPIMs, ASPLOS 2024, section 5): whoever "
+            "takes softmaxes is on one head while the banks are on the next",
+        },
+        default="one",
+    )
 
     @property
     def columns(self) -> Float[Array, ""]:

@@ -65,6 +65,13 @@ class Commands:
     refreshes: Float[Array, "*shape"] = leaf("1", "refreshes of a channel")
     cycles: Cycles = part("cycles of the busiest channel")
 
+    def for_vectors(self, together: Any) -> "Commands":
+        """The same commands for units that multiply what they read by so many vectors at a time, on average: in as
+        many multipliers, from as many buffers, over wires of their own.
+        """
+        names = ("macs", "bits_in", "preset_bits", "bits_out", "pin_bits")
+        return replace(self, **{name: getattr(self, name) * together for name in names})
+
     def refreshed(self, refresh: Refresh | None, channels: Any, *, alone: bool = True) -> "Commands":
         """The same with the refreshes that fall into it, in each channel; on average if it is not `alone`."""
         if refresh is None:

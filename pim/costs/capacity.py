@@ -8,6 +8,7 @@ from pim.costs.traffic import number_bytes
 from pim.devices.digital_unit import DigitalUnit
 from pim.devices.kv_store import KeyValueStore
 from pim.devices.near_dram import NearDram
+from pim.devices.near_flash import NearFlash
 from pim.devices.roofline import Roofline
 from pim.llm_workloads.operators import Phase, products
 from pim.mapping.plan import Plan
@@ -48,7 +49,7 @@ def room(plan: Plan, name: str) -> float | None:
     model = plan.system.devices[name].model
     if isinstance(model, NearDram):
         each = model.banks.capacity
-    elif isinstance(model, Roofline):
+    elif isinstance(model, NearFlash | Roofline):
         each = model.memory_bytes
     elif isinstance(model, KeyValueStore):
         each = model.capacity

@@ -1,6 +1,6 @@
 """Models on systems side by side: rates, energies and times in a table, each system at its best batch if asked."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -11,6 +11,7 @@ from pim.costs.ledger import quantity
 from pim.costs.plan_cost import GENERATE, PROMPT
 from pim.costs.step_cost import StepCost, step_cost
 from pim.counts import check_count
+from pim.devices.errors import nearest
 from pim.errors import StudyError
 from pim.llm_workloads.config import ModelConfig
 from pim.mapping.plan import Plan, place
@@ -20,6 +21,12 @@ from pim.units import plain, significant
 
 MOST = 4096
 """The largest batch that is tried."""
+AIMS: dict[str, Callable[[StepCost], Any]] = {
+    "tokens_per_second": lambda steps: steps.tokens_per_second,
+    "tokens_per_joule": lambda steps: 1 / steps.energy_per_token,
+    "tokens_per_second_mm2": lambda steps: steps.tokens_per_second / steps.area * 1e-6,
+}
+"""What the best batch may have the most of."""
 
 
 @dataclass(frozen=True)
@@ -108,20 +115,24 @@ def compare(
     prompt: int = PROMPT,
     generate: int = GENERATE,
     longest: float | None = None,
+    maximise: str = "tokens_per_second",
 ) -> Comparison:
     """Models on systems: what a written token takes, half-way through those that are written.
 
     Args:
         models: configs, or names of models whose shapes are known.
         systems: systems, or names of those that ship, or system files.
-        batch: sequences; "best": of each system the batch with the most tokens a second for which there is room. A
-            pipeline takes at least one sequence in each of its micro-batches: a smaller batch is raised to that.
+        batch: sequences; "best": of each system that with the most of what `maximise` names of those for which there is
+            room. A pipeline takes at least one sequence in each of its micro-batches: a smaller one is raised to that.
         prompt: tokens read before.
         generate: tokens written.
         longest: s between two tokens of a sequence that the best batch may take.
+        maximise: "tokens_per_second"; "tokens_per_joule", which arrays have at a small batch and processors at a large
+            one; or "tokens_per_second_mm2".
 
     Raises:
-        StudyError: a batch that is none; no batch that has room or is quick enough.
+        StudyError: a batch that is none; no batch that has room or is quick enough; energy or area that is not known
+            of a system whose best batch is asked for by it.
 
     Example:
         >>> print(pim.compare("llama-2-7b", ["a100", "dgx-a100"], batch="best", longest=0.05))
@@ -137,19 +148,22 @@ def compare(
         for s in ([systems] if isinstance(systems, str | System) else systems)
     ]
     rows = [
-        _row(name if isinstance(name, str) else name.family, place(name, system), batch, context, longest)
+        compared(name if isinstance(name, str) else name.family, place(name, system), batch, context, longest, maximise)
         for name in chosen
         for system in on
     ]
     return Comparison(tuple(rows), context)
 
 
-def _row(model: str, plan: Plan, batch: int | str, context: int, longest: float | None) -> Compared:
+def compared(
+    model: str, plan: Plan, batch: int | str, context: int, longest: float | None, maximise: str = "tokens_per_second"
+) -> Compared:
+    """One row: a plan at a context, at a batch or at its best; see `compare`."""
     groups = plan.system.groups
     tried = groups * 2 ** np.arange(int(np.log2(max(MOST // groups, 1))) + 1) if batch == "best" else None
     sizes = np.array([max(int(batch), groups) // groups * groups]) if tried is None else tried
     steps, roomy = step_cost(plan, batch=sizes, context=context), fits(plan, sizes, context)
-    best = 0 if tried is None else best_index(steps, roomy, longest, f"{model} on {plan.system.name}")
+    best = 0 if tried is None else best_index(steps, roomy, longest, maximise, f"{model} on {plan.system.name}")
     figures = {
         name: float(np.asarray(getattr(steps, name))[best])
         for name in ("tokens_per_second", "latency", "energy_per_token", "power", "area")
@@ -160,12 +174,20 @@ def _row(model: str, plan: Plan, batch: int | str, context: int, longest: float 
     )  # fmt: skip
 
 
-def best_index(steps: StepCost, roomy: np.ndarray, longest: float | None, what: str) -> int:
-    """The point with the most tokens a second of those that have room and are quick enough."""
+def best_index(steps: StepCost, roomy: np.ndarray, longest: float | None, maximise: str, what: str) -> int:
+    """The smallest batch with the most of an aim, but for 0.1 %, of those that have room and are quick enough.
+
+    Devices that take vectors one after another are as quick at any batch: the least delay is the best of those.
+    """
     allowed = roomy if longest is None else roomy & (np.asarray(steps.latency) <= longest)
     if not allowed.any():
         least = (
             "there is no room even for the smallest batch" if not roomy.any() else f"none takes at most {longest:g} s"
         )
         raise StudyError(f"{what}: no batch is the best, {least}")
-    return int(np.argmax(np.where(allowed, np.asarray(steps.tokens_per_second), -1.0)))
+    if maximise not in AIMS:
+        raise StudyError(f"maximise = {maximise!r}; {nearest(maximise, AIMS)}")
+    found = np.where(allowed, np.asarray(AIMS[maximise](steps)), -1.0)
+    if np.isnan(found).any():
+        raise StudyError(f"{what}: its {maximise} are not known, so that no batch is the best by them")
+    return int(np.argmax(found >= 0.999 * found.max()))

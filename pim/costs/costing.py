@@ -21,6 +21,7 @@ from pim.devices.digital_unit import DigitalUnit
 from pim.devices.dram.work import OPERATIONS, Work
 from pim.devices.macro import AnalogMacro, Ideal
 from pim.devices.near_dram import NearDram
+from pim.devices.near_flash import NearFlash
 from pim.devices.roofline import Roofline
 from pim.dram_trace import trace_of
 from pim.errors import StudyError
@@ -29,7 +30,7 @@ from pim.mapping.plan import Plan
 
 @overload
 def cost(
-    what: Device | AnalogMacro | DigitalMacro | DigitalUnit | Ideal | NearDram | Roofline,
+    what: Device | AnalogMacro | DigitalMacro | DigitalUnit | Ideal | NearDram | NearFlash | Roofline,
     shape: tuple[Any, Any],
     *,
     vectors: Any = 1,

@@ -14,12 +14,13 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from pim.costs.blocks import Block
+from pim.costs.early_writing import written_early
 from pim.costs.ledger import Ledger, join, kind
 from pim.costs.plan_parts import Part, device_part, products_only
 from pim.costs.store_cost import store_parts, without_stored
 from pim.costs.traffic import Traffic, traffic
-from pim.devices.dram.kernels.heads import HeadsKernel
 from pim.devices.gain_attention import GainAttention
+from pim.devices.near_dram import NearDram
 from pim.llm_workloads.operators import (
     DYNAMIC,
     Phase,
@@ -129,19 +130,35 @@ def phase_run(plan: Plan, phase: Phase, points: int, reading: bool) -> PhaseRun:
         points: length of those arrays.
         reading: whether it is prefill, else decode.
     """
+    kept = plan.in_phase("decode").assignment
     plan, system = plan.in_phase("prefill" if reading else "decode"), plan.system
-    every = products(plan.config, phase)
+    every, vector = products(plan.config, phase), vector_shares(plan, phase)
     at_hand = [without_stored(plan, product) for product in every]
-    elementwise = [work for work in vector_work(plan.config, phase) if not _inside(plan, work)]
-    parts, device_of = {}, {work.path: _vector_device(plan, work.path) for work in elementwise}
+    parts = {}
     for name in system.devices:
         mine = [product for product in at_hand if plan.assignment[product.path] == name]
-        vector = [work for work in elementwise if device_of[work.path] == name]
-        parts[name] = device_part(plan, name, phase, mine, vector, points)
+        parts[name] = device_part(plan, name, phase, mine, vector.get(name, []), points)
+    if plan.config.attention.scored != "keys":
+        early = written_early([part.work for part in parts.values()], points)
+        parts = {name: part._replace(work=work) for (name, part), work in zip(parts.items(), early, strict=True)}
     parts |= store_parts(plan, every, parts, points)
+    sent = traffic(plan, phase, points, kept)
+    return PhaseRun(parts, sent, system, stretch_of(system, reading), points, None in vector)
+
+
+def stretch_of(system: System, reading: bool) -> float:
+    """The time of all micro-batches of a phase over that of one."""
     groups, stages = system.micro_batches, system.pipeline
-    stretch = 1 + (groups - 1) / stages if reading else max(1.0, groups / stages)
-    return PhaseRun(parts, traffic(plan, phase, points), system, stretch, points, None in device_of.values())
+    return 1 + (groups - 1) / stages if reading else max(1.0, groups / stages)
+
+
+def vector_shares(plan: Plan, phase: Phase) -> dict[str | None, list[VectorWork]]:
+    """The vector work of each device, and under None that which none can do."""
+    found: dict[str | None, list[VectorWork]] = {}
+    for work in vector_work(plan.config, phase):
+        if not _inside(plan, work):
+            found.setdefault(_vector_device(plan, work.path), []).append(work)
+    return found
 
 
 LINKS = "links"
@@ -149,10 +166,10 @@ LINKS = "links"
 
 
 def _inside(plan: Plan, work: VectorWork) -> bool:
-    """Whether work is part of what the device beside it does: gain cells have no softmax apart, and the buffer die
-    below heads that take turns at the banks has its own (`HeadsKernel`), behind their back."""
+    """Whether work is part of what the device beside it does: gain cells have no softmax apart, and heads that take
+    turns at the banks of a DRAM may have theirs behind the banks' back."""
     beside = plan.system.devices[_beside(plan, work.path)].model
-    own = isinstance(beside, GainAttention) or isinstance(getattr(beside, "attention", None), HeadsKernel)
+    own = isinstance(beside, GainAttention) or (isinstance(beside, NearDram) and beside.hides_softmax)
     return work.kind == "softmax" and own
 
 

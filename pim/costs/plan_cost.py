@@ -219,7 +219,7 @@ def plan_cost(
     beyond = f"{prompt + generate} tokens exceed the {longest} that the model was made for"
     notes = (beyond,) if prompt + generate > longest else ()
     load = partial(loading, plan, memory=memory)
-    prefill, decode = (_phase(plan, *phase, notes) for phase in _phases(plan, batch, prompt, generate))
+    prefill, decode = (_phase(plan, *phase, notes) for phase in run_phases(plan, batch, prompt, generate))
     if weights == "streamed":
         once = load()
         prefill, decode = _streamed(prefill, once, 1), _streamed(decode, once, generate)
@@ -240,14 +240,14 @@ def _phase(plan: Plan, phase: Phase, steps: int, reading: bool, notes: tuple[str
 
 def run_ledger(plan: Plan, *, batch: int, prompt: int, generate: int) -> Ledger:
     """`PlanCost.ledger` of resident weights, of devices whose values may be traced."""
-    prefill, decode = (phase_run(plan, *phase).summed() for phase in _phases(plan, batch, prompt, generate))
+    prefill, decode = (phase_run(plan, *phase).summed() for phase in run_phases(plan, batch, prompt, generate))
     return join([replace(prefill, area=jnp.zeros_like(prefill.area)), decode])
 
 
-def _phases(plan: Plan, batch: int, prompt: int, generate: int) -> list[tuple[Phase, int, bool]]:
+def run_phases(plan: Plan, batch: int, prompt: int, generate: int) -> list[tuple[Phase, int, bool]]:
     """Reading and writing, the steps of each, and whether it is reading: what one micro-batch does."""
     each = micro_batch(plan, batch)
-    reading = Phase(batch=each, tokens=prompt, context=prompt)
+    reading = Phase(batch=each, tokens=prompt, context=prompt, causal=plan.config.attention.causal)
     writing = Phase(batch=each, tokens=1, context=prompt + np.arange(1, generate + 1))
     return [(reading, 1, True), (writing, generate, False)]
 

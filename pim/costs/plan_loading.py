@@ -112,6 +112,7 @@ def plan_loading(plan: Plan, load: Callable[[Any, tuple[Any, Any]], Any]) -> Pla
     loadings, operators = {}, {}
     for name, device in plan.system.devices.items():
         mine = [product for product in static if plan.assignment[product.path] == name]
+        mine = [product for product in mine for _ in range(int(product.copies))]
         if mine:
             loadings[name] = load(device, (np.array([p.n_in for p in mine]), np.array([p.n_out for p in mine])))
             operators[name] = tuple(product.path for product in mine)

@@ -2,13 +2,21 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import reduce
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pim.costs import digital_macro_cost, gain_attention_cost, macro_cost, near_dram_cost, roofline_cost
+from pim.costs import (
+    digital_macro_cost,
+    gain_attention_cost,
+    macro_cost,
+    near_dram_cost,
+    near_flash_cost,
+    roofline_cost,
+)
 from pim.costs.bank_vectors_cost import NOTE, does_vectors, vector_ledger
 from pim.costs.blocks import NOTHING, Block, beside, block_of
 from pim.costs.digital_cost import digital_cost, digital_notes, product_values, unit_cost
@@ -24,13 +32,15 @@ from pim.devices.gain_attention import GainAttention
 from pim.devices.kv_store import KeyValueStore
 from pim.devices.macro import AnalogMacro
 from pim.devices.near_dram import NearDram
+from pim.devices.near_flash import NearFlash
 from pim.devices.roofline import Roofline
+from pim.errors import StudyError
 from pim.llm_workloads.operators import DYNAMIC, Phase, Product, VectorWork
 from pim.mapping.plan import Plan
 from pim.mapping.tensor_parallel import part_of_product, part_of_work
 from pim.written import takes_activations
 
-PRODUCTS_ONLY = (AnalogMacro, DigitalMacro, NearDram, GainAttention, KeyValueStore)
+PRODUCTS_ONLY = (AnalogMacro, DigitalMacro, NearDram, NearFlash, GainAttention, KeyValueStore)
 """Devices that have no unit for vector work, but for some of near-DRAM: see `products_only`."""
 
 
@@ -73,6 +83,8 @@ def device_part(
         return _on_roofline(plan, name, model, work, vector, points)
     if isinstance(model, NearDram):
         return _on_near_dram(plan, name, model, work, vector, phase, points)
+    if isinstance(model, NearFlash):
+        return _on_near_flash(plan, name, model, work, points)
     if isinstance(model, GainAttention):
         return _on_gain_cells(plan, name, model, work, points)
     return _for_free(by_sort(plan, [*work, *vector]))
@@ -154,13 +166,15 @@ def _weights_in_arrays(
     each += [each[-1]] * (len(n_in) - len(each))
     stacked = jax.tree.map(lambda *values: jnp.stack(values)[:, None], *each)
     ledger = costs.matrix_cost(macro, n_in[:, :1], n_out[:, :1], vectors, stacked).without("leakage")
-    power = costs.leakage_power(macro, *(size[: len(sorts), :1].astype(np.int32) for size in (n_in, n_out)))
+    copies = np.array([[float(items[0].copies)] for items in sorts.values()])
+    power = costs.leakage_power(macro, *(size[: len(sorts), :1].astype(np.int32) for size in (n_in, n_out))) * copies
 
     def notes() -> tuple[str, ...]:
         missing = sum(len(i) for i, operands in zip(sorts.values(), known, strict=True) if operands is None)
         return tuple(f"{name}: {note}" for note in _array_notes(macro, known, assumed, missing, len(work)))
 
-    return Part(_block(ledger, sorts, points), lambda latency: _leaking(power * latency[None], paths_of(sorts)), notes)
+    done = _block(ledger, sorts, points, 1 if (copies == 1).all() else copies)
+    return Part(done, lambda latency: _leaking(power * latency[None], paths_of(sorts)), notes)
 
 
 def _array_notes(macro: Any, known: list[Any], assumed: Any, missing: int, matrices: int) -> tuple[str, ...]:
@@ -227,7 +241,7 @@ def _on_roofline(
     each = [part_of_work(items[0], plan.system.sharing(name)) for items in elementwise.values()]
     counts = [roofline_cost.product_counts(roofline, product) for product in mine]
     counts += [roofline_cost.vector_counts(roofline, item) for item, _ in each]
-    fields = ("operations", "weights", "keys", "activations", "heads", "starts")
+    fields = roofline_cost.COUNTS
     table = count_table([tuple(count.get(field, 0) for field in fields) for count in counts], points)
     ledger = roofline_cost.roofline_cost(roofline, **dict(zip(fields, table, strict=True)))
 
@@ -262,22 +276,45 @@ def _on_near_dram(
     plan: Plan, name: str, device: NearDram, work: list[Product], vector: list[VectorWork], phase: Phase, points: int
 ) -> Part:
     """Products at the banks, operator by operator, the writing of new keys and values, and vector work where it is."""
-    if not work:
+    if not work and not vector:
         return IDLE
     sorts, count = by_sort(plan, work), plan.system.count(name)
     mine, parts = _shared_products(plan, name, sorts, points)
-    stacked = jax.tree.map(lambda *rows: jnp.stack(rows, axis=1), *(_at_banks(device, p, points) for p in mine))
     held = sum(np.max(product.held) for product in work) / count
-    done = _block(stacked, sorts, points, _parts(parts, [], points))
+    done = []
+    if work:
+        stacked = jax.tree.map(lambda *rows: jnp.stack(rows, axis=1), *(_at_banks(device, p, points) for p in mine))
+        done.append(_block(stacked, sorts, points, _parts(parts, [], points)))
+    if vector:
+        done.append(_vectors_at_banks(plan, device, vector, phase, points))
 
     def notes() -> tuple[str, ...]:
         told = (*near_dram_cost.plan_notes(device, mine, held), *_exact_attention(device, work))
         return tuple(f"{name}: {note}" for note in (*told, *([NOTE] if vector else [])))
 
     return Part(
-        beside(done, _vectors_at_banks(plan, device, vector, phase, points)) if vector else done,
+        reduce(beside, done),
         lambda latency: _there(near_dram_cost.standing(device, latency), name, count),
         notes,
+    )
+
+
+def _on_near_flash(plan: Plan, name: str, flash: NearFlash, work: list[Product], points: int) -> Part:
+    """Matrices of weights in the pages of a flash; raises StudyError for keys and values there."""
+    if any(product.dynamic for product in work):
+        raise StudyError(f"{name}: {near_flash_cost.KEYS_IN_PAGES}")
+    if not work:
+        return IDLE
+    sorts, count = by_sort(plan, work), plan.system.count(name)
+    mine, parts = _shared_products(plan, name, sorts, points)
+    counts = [(product.n_in, product.n_out, product.vectors_if_used, product.used) for product in mine]
+    n_in, n_out, vectors, used = count_table(counts, points)
+    ledger = near_flash_cost.work_cost(flash, n_in, n_out, vectors).map(lambda figures: figures * used[None])
+    held = sum(np.max(product.held) for product in work) / count
+    return Part(
+        _block(ledger, sorts, points, _parts(parts, [], points)),
+        lambda latency: _there(near_flash_cost.standing(flash, latency), name, count),
+        lambda: tuple(f"{name}: {note}" for note in near_flash_cost.notes(flash, held)),
     )
 
 

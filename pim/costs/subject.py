@@ -6,7 +6,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from pim.costs import digital_macro_cost, near_dram_cost, roofline_cost
+from pim.costs import digital_macro_cost, near_dram_cost, near_flash_cost, roofline_cost
 from pim.costs.digital_cost import digital_cost, digital_notes, product_values, unit_cost
 from pim.costs.digital_operands import DigitalOperands, assumed_operands
 from pim.costs.ledger import FREE, Ledger, join, ledger_of
@@ -16,6 +16,7 @@ from pim.devices.digital_macro import DigitalMacro
 from pim.devices.digital_unit import DigitalUnit
 from pim.devices.macro import AnalogMacro, Ideal
 from pim.devices.near_dram import NearDram
+from pim.devices.near_flash import NearFlash
 from pim.devices.roofline import Roofline
 from pim.errors import StudyError
 from pim.mapping.formatted import Formatted
@@ -78,6 +79,8 @@ def product_ledger(
         return digital_macro_cost.matrix_cost(model, n_in, n_out, vectors, operands)
     if isinstance(model, NearDram):
         return near_dram_cost.matrix_cost(model, n_in, n_out, vectors, copies, operation)
+    if isinstance(model, NearFlash):
+        return near_flash_cost.matrix_cost(model, n_in, n_out, vectors)
     if isinstance(model, DigitalUnit):
         return _on_digital_unit(model, *_amounts(n_in, n_out, vectors))
     if isinstance(model, Roofline):
@@ -102,9 +105,10 @@ def _on_digital_unit(unit: DigitalUnit, n_in, n_out, vectors) -> Ledger:
 
 
 def _on_roofline(roofline: Roofline, n_in, n_out, vectors) -> Ledger:
+    sizes = {"n_in": n_in, "n_out": n_out, "vectors": vectors, "matrices": 1, "launches": 1}
     operations, activations = 2 * n_in * n_out * vectors, (n_in + n_out) * vectors
     work = roofline_cost.roofline_cost(
-        roofline, operations=operations, weights=n_in * n_out, activations=activations, operator="product"
+        roofline, operations=operations, weights=n_in * n_out, activations=activations, operator="product", **sizes
     )
     return join([work, roofline_cost.die_cost(roofline, "product", work.latency.sum(axis=0))])
 
@@ -124,4 +128,6 @@ def notes(subject: Subject) -> tuple[str, ...]:
         return roofline_cost.notes(model)
     if isinstance(model, NearDram):
         return near_dram_cost.notes(model, *subject.sizes, subject.operation)
+    if isinstance(model, NearFlash):
+        return near_flash_cost.notes(model, np.asarray(subject.n_in, np.float64) * subject.n_out)
     return (FREE,)

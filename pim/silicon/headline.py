@@ -12,9 +12,9 @@ _SCALED = {
 }
 _PREFIXED = {
     "energy": "J", "energy_per_mac": "J/MAC", "latency": "s", "interval": "s", "power": "W", "decode_latency": "s",
-    "prefill_latency": "s", "energy_per_token": "J",
+    "prefill_latency": "s", "energy_per_token": "J", "prefill_energy_per_token": "J",
 }  # fmt: skip
-_PLAIN = {"tokens_per_second": "token/s", "tokens_per_joule": "token/J"}
+_PLAIN = {"tokens_per_second": "token/s", "prefill_tokens_per_second": "token/s", "tokens_per_joule": "token/J"}
 
 
 def headline_scale(figure: str, value: float) -> tuple[float, str]:

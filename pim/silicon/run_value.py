@@ -36,12 +36,22 @@ def _ours(point: RunPoint, run: Run) -> float:
 
 
 def _figure(figure: str, run: Run, asked: Asked) -> float:
-    plan = _plan(run.model, asked.system)
+    """The figure of a run on the best of the systems that are asked for."""
+    found = [_on_one(figure, run, asked, system) for system in asked.systems]
+    return (max if figure.endswith(LARGER_IS_BETTER) else min)(found)
+
+
+LARGER_IS_BETTER = ("per_second", "per_joule")
+"""How figures end that are better if they are larger."""
+
+
+def _on_one(figure: str, run: Run, asked: Asked, system: Path) -> float:
+    plan, batch = _plan(run.model, system), run.batch if asked.batch is None else asked.batch
     plan = plan.replace(asked.set) if asked.set else plan
     if run.context is not None:
-        return step_figure(cost(plan, batch=asked.batch, context=run.context), figure)
+        return step_figure(cost(plan, batch=batch, context=run.context, tokens=run.tokens), figure)
     assert run.prompt is not None and run.generate is not None, "checked by `read_runs`"
-    return run_figure(cost(plan, batch=asked.batch, prompt=run.prompt, generate=run.generate), figure)
+    return run_figure(cost(plan, batch=batch, prompt=run.prompt, generate=run.generate), figure)
 
 
 def step_figure(step: StepCost, figure: str) -> float:

@@ -182,7 +182,11 @@ def _row(point: Point, device: Device) -> ValidationRow:
 
 
 def _run_row(point: RunPoint) -> ValidationRow:
-    return _compared(point, run_value(point), point.of.system.stem, _models(point), False)
+    return _compared(point, run_value(point), _systems(point), _models(point), False)
+
+
+def _systems(point: RunPoint) -> str:
+    return " or ".join(system.stem for system in point.of.systems)
 
 
 def _models(point: RunPoint) -> str:
