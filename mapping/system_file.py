@@ -185,15 +185,15 @@ def _tables(table: Mapping[str, Any], key: str, where: str) -> list[tuple[str, M
     return list(found.items())
 
 
-def _options(table: Mapping[str, Any], key: str, known: Sequence[str], where: str) -> Mapping[str, Any]:
-    """A table of options, all of which are known."""
+def _options(table: Mapping[str, Any], key: str, known: Sequence[str], where: str) -> dict[str, Any]:
+    """What stands below a key that a file need not have."""
     found = table.get(key, {})
     if not isinstance(found, Mapping):
         raise MappingError(f"{where}: {key} must be a table, [{key}]")
     for name in found:
         if name not in known:
             raise MappingError(f"{where}: unknown key {key}.{name}; {nearest(name, known)}")
-    return found
+    return dict(found)
 
 
 def _copies(entry: Any, where: str, sources: Mapping[str, Source]) -> tuple[str, int]:
@@ -214,17 +214,6 @@ def _names(table: Mapping[str, Any], key: str, where: str) -> dict[str, str]:
     found = table.get(key, {})
     if not isinstance(found, Mapping) or not all(isinstance(name, str) for name in found.values()):
         raise MappingError(f"{where}: {key} must be a table of names, [{key}]")
-    return dict(found)
-
-
-def _options(table: Mapping[str, Any], key: str, known: tuple[str, ...], where: str) -> dict[str, Any]:
-    """What stands below a key that a file need not have."""
-    found = table.get(key, {})
-    if not isinstance(found, Mapping):
-        raise MappingError(f"{where}: {key} must be a table, [{key}]")
-    for name in found:
-        if name not in known:
-            raise MappingError(f"{where}: unknown key {key}.{name}; {nearest(name, known)}")
     return dict(found)
 
 
