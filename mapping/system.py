@@ -19,6 +19,10 @@ DIGITAL_RULES = (("layers.*.attention.qk", "digital"), ("layers.*.attention.pv",
 PHASES = ("prefill", "decode")
 """Reading many tokens at once, and writing one after another."""
 
+LINKS, WRITING = "links", "writing"
+OVERLAP = (LINKS, WRITING)
+"""What may go on behind other work; the first is also the name of all links, among those of devices."""
+
 PIPELINE = "pipeline"
 """The link between the stages of a pipeline."""
 
@@ -44,6 +48,8 @@ class System:
         pipeline: stages that the layers are cut into, each with the same share of every device.
         micro_batches: parts in which a batch goes through the stages, one behind the other.
         interleave: sub-batches that each of these parts is cut into, which are on different devices at the same time.
+        overlap: what goes on behind other work, of `OVERLAP`: "links", results that leave while the next are found;
+            "writing", keys and values into one half of the arrays while the other half multiplies.
         scored: what is written of a token for queries to score it, one of `pim.llm_workloads.config.SCORED`.
         summary: what it is, in a line.
         sources: where its own figures come from, such as counts.
@@ -78,6 +84,7 @@ class System:
     copies: Sequence[tuple[str, int]] = ()
     experts: str = CUT
     routing: Sequence[float] = ()
+    overlap: Sequence[str] = ()
 
     def __post_init__(self):
         if not self.devices:
@@ -99,6 +106,14 @@ class System:
                 raise MappingError(f"copies of {pattern!r}: give at least 1, not {count}")
         if self.experts not in PLACED:
             raise MappingError(f"experts = {self.experts!r}; {nearest(self.experts, PLACED)}")
+        for what in self.overlap:
+            if what not in OVERLAP:
+                raise MappingError(f"overlap = {what!r}; {nearest(what, OVERLAP)}")
+        if LINKS in self.overlap and self.interleave > 1:
+            raise MappingError(
+                f"overlap = 'links' with interleave = {self.interleave}: sub-batches are on devices and links at the "
+                "same time already; take one of the two"
+            )
         if self.scored not in SCORED:
             raise MappingError(f"scored = {self.scored!r}; {nearest(self.scored, SCORED)}")
         ends = {PIPELINE, *self.devices, *(f"{one}-{other}" for one in self.devices for other in self.devices)}
