@@ -20,6 +20,7 @@ from pim.devices.hierarchy import Hierarchy
 from pim.devices.periphery import Periphery
 from pim.devices.random import DRAWS
 from pim.devices.record import leaf, part, record, static
+from pim.devices.remapping import Remapping
 from pim.devices.supply import Supply
 
 
@@ -106,6 +107,9 @@ class AnalogMacro:
         "what arrays share with others in a tile and on a chip; absent: nothing", default=None
     )
     cost_factors: CostFactors | None = part("factors on a whole cost; absent: none", default=None)
+    remapping: Remapping | None = part(
+        "order of rows and columns by which stuck cells are avoided; absent: as they come", default=None
+    )
     draws: str = static(
         "normal numbers that the noise of reads is drawn from", choices=tuple(DRAWS), meanings=DRAWS, default="float32"
     )
@@ -134,7 +138,30 @@ class AnalogMacro:
             self._check_wires(self.wires)
         if self.supply is not None:
             self.supply.check(self.vdd)
+        if self.remapping is not None:
+            self._check_remapping(self.remapping)
         return self
+
+    def _check_remapping(self, remapping: Remapping) -> None:
+        if self.wires is not None:
+            raise DeviceError(
+                "remapping moves rows and columns, and with wires it matters where they are: leave one of the two away"
+            )
+        if self.slicing == "residual":
+            raise DeviceError(
+                "remapping goes by what all slices hold, but slicing = 'residual' finds each from the one before as it "
+                "came out: take slicing = 'bits', or leave remapping away"
+            )
+        if remapping.columns and self.encoding in ("offset", "offset_digital"):
+            raise DeviceError(
+                f"remapping of columns leaves reference columns where they are, and encoding = {self.encoding!r} has "
+                "some among the others: take remapping.order = 'rows', or a differential encoding"
+            )
+        if remapping.spare_outputs and not remapping.columns:
+            raise DeviceError(
+                f"remapping.spare_outputs = {remapping.spare_outputs} are columns, and order = 'rows' moves none: take "
+                "'columns' or 'both'"
+            )
 
     def _check_wires(self, wires: ArrayWires) -> None:
         pair = self.encoding in ("differential", "differential_two_sided") and self.read_phases < 4

@@ -30,6 +30,7 @@ from pim.devices import (
     near_flash,
     page_errors,
     periphery,
+    remapping,
     retention_errors,
     roofline,
     supply,
@@ -56,7 +57,7 @@ FOLDERS = (cells, components, converters, dram, kernels)
 BESIDE = (
     activation_table, arithmetic, array_wires, bit_errors, bit_line, buffer, cost_factors, digital_macro, digital_unit,
     digital_wiring, environment, gain_attention, gates, hierarchy, kv_store, macro, near_dram, near_flash, page_errors,
-    periphery, retention_errors, roofline, supply, systolic,
+    periphery, remapping, retention_errors, roofline, supply, systolic,
 )  # fmt: skip
 """Modules beside the folders of laws that define records."""
 

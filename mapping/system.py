@@ -10,6 +10,8 @@ from pim.devices.device import Device, Source
 from pim.devices.device import replace as replace_device
 from pim.devices.errors import nearest
 from pim.llm_workloads.config import SCORED
+from pim.llm_workloads.errors import WorkloadError
+from pim.llm_workloads.sparsity import check_attended
 from pim.mapping.errors import MappingError
 from pim.mapping.expert_parallel import CUT, PLACED
 
@@ -51,6 +53,8 @@ class System:
         overlap: what goes on behind other work, of `OVERLAP`: "links", results that leave while the next are found;
             "writing", keys and values into one half of the arrays while the other half multiplies.
         scored: what is written of a token for queries to score it, one of `pim.llm_workloads.config.SCORED`.
+        attended: share of the scores that attention gets (`pim.llm_workloads.sparsity`): a claim about the workload.
+        attended_by: what chooses them; a "screen" goes to the device of `layers.*.screen.attention.qk`.
         summary: what it is, in a line.
         sources: where its own figures come from, such as counts.
         copies: how often matrices of weights lie in arrays, by a pattern of their paths, of which the first that
@@ -78,6 +82,8 @@ class System:
     micro_batches: int = 1
     interleave: int = 1
     scored: str = "keys"
+    attended: float = 1.0
+    attended_by: str = "pattern"
     summary: str = ""
     sources: Mapping[str, Source] = field(default_factory=dict)
     stores: Mapping[str, str] = field(default_factory=dict)
@@ -114,6 +120,10 @@ class System:
                 f"overlap = 'links' with interleave = {self.interleave}: sub-batches are on devices and links at the "
                 "same time already; take one of the two"
             )
+        try:
+            check_attended(self.attended, self.attended_by)
+        except WorkloadError as error:
+            raise MappingError(str(error)) from None
         if self.scored not in SCORED:
             raise MappingError(f"scored = {self.scored!r}; {nearest(self.scored, SCORED)}")
         ends = {PIPELINE, *self.devices, *(f"{one}-{other}" for one in self.devices for other in self.devices)}

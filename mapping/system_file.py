@@ -41,6 +41,8 @@
 
     [attention]                               # optional
     scored = "keys"                           # or "inputs", "inputs_by_head": what queries score
+    attended = 1.0                            # share of the scores, and what chooses it: a claim about the workload
+    attended_by = "pattern"                   # "screen" (`layers.*.screen.attention.qk`, a product of all) or "scores"
 
 A bare number is allowed; its grade is then "user".
 """
@@ -67,7 +69,7 @@ _KEYS = (
 )  # fmt: skip
 _STAGED = ("pipeline", "micro_batches", "interleave")
 _SCHEDULE = (*_STAGED, "overlap")
-_OPTIONS = {"attention": ("scored",), "experts": ("placed", "routing")}
+_OPTIONS = {"attention": ("scored", "attended", "attended_by"), "experts": ("placed", "routing")}
 
 
 def system_names() -> list[str]:
@@ -150,7 +152,7 @@ def _read(path: Path) -> System:
             {name: link.model for name, link in links.items()},
             summary=table["summary"],
             sources={**told, **sources},
-            scored=attention.get("scored", "keys"),
+            **attention,
             stores=_names(table, "stores", where),
             **staged,
             overlap=_listed(schedule.get("overlap", []), f"{where}: schedule.overlap"),
@@ -186,15 +188,15 @@ def _tables(table: Mapping[str, Any], key: str, where: str) -> list[tuple[str, M
     return list(found.items())
 
 
-def _options(table: Mapping[str, Any], key: str, known: Sequence[str], where: str) -> Mapping[str, Any]:
-    """A table of options, all of which are known."""
+def _options(table: Mapping[str, Any], key: str, known: Sequence[str], where: str) -> dict[str, Any]:
+    """What stands below a key that a file need not have."""
     found = table.get(key, {})
     if not isinstance(found, Mapping):
         raise MappingError(f"{where}: {key} must be a table, [{key}]")
     for name in found:
         if name not in known:
             raise MappingError(f"{where}: unknown key {key}.{name}; {nearest(name, known)}")
-    return found
+    return dict(found)
 
 
 def _copies(entry: Any, where: str, sources: Mapping[str, Source]) -> tuple[str, int]:

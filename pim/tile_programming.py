@@ -17,6 +17,7 @@ from pim.devices.random import CYCLE_USES, cycle_key, site_key
 from pim.formulation import ANALOG, Formulation
 from pim.inputs import frozen_dacs
 from pim.mapping.encoding import encoding_of, lines_of
+from pim.mapping.remapped import best_places
 from pim.mapping.residual import residual_digits, residual_gains
 from pim.mapping.tiles import column_arrays, cut_rows, row_tiles
 from pim.mapping.weights import Digits, weight_scale
@@ -183,7 +184,13 @@ def tile_programmer(
             digits = residual_digits(digits[0], macro, encoding, arrays, written)
         g = read = targets(digits)
         if key is not None:
-            g = _made_once(tile, lambda: cell.program(g, keys, time, temperature, cycle), g)
+            stuck = None
+            if macro.remapping is not None and cell.faults is not None:
+                states = cell.faults.states(keys("fault"), g.shape, macro.remapping.spare_outputs * arrays)
+                share = (g - cell.g_min) / window
+                weighing = _cut(macro, jnp.zeros((1, 1))).gains ** 2
+                stuck = best_places(macro.remapping, weighing, share, states, there[0, :, 0], arrays).of(states)
+            g = _made_once(tile, lambda: cell.program(g, keys, time, temperature, cycle, stuck), g)
             read = cell.read_mean(g)
         variance = cell.read_variance(g)
         held = read

@@ -158,7 +158,9 @@ def _programmed(
     ones = jnp.ones((1, n_out))
     at = {"layer": site.layer, "operator": site.operator}
     used = min(n_in, macro.rows)
-    made = macro if used == macro.rows else replace(macro, rows=used, active_rows=None)
+    # What comes next is not known when a token is written, so that no order of tokens can be chosen.
+    whole = replace(macro, remapping=None)
+    made = whole if used == macro.rows else replace(whole, rows=used, active_rows=None)
     one_tile = tile_programmer((n_in, n_out), made, key, time, die=site.chip, **at)
     cut = cut_rows(matrix, used)
     tiles = jax.lax.map(lambda tile: one_tile(tile[0], tile[1], ones[0]), (jnp.arange(len(cut), dtype=jnp.int32), cut))

@@ -34,7 +34,7 @@ LAYER = replace(BERT, num_hidden_layers=2)
 TINY = llama_config(512, 128, 344, 6, 4, 4, 32)
 HOLDING = (
     "trancim", "multcim", "xformer", "retransformer", "nvm-writing", "reram-writing", "reram-inputs", "isaac-16",
-    "isaac-8b", "raella", "aimc3d", "mxformer", "hyflexpim", "hastily", "camformer",
+    "isaac-8b", "raella", "aimc3d", "mxformer", "hyflexpim", "hastily", "camformer", "sprint", "hardsea", "topkima",
 )  # fmt: skip
 """Systems that have room for BERT-base."""
 
@@ -51,10 +51,11 @@ def test_every_system_is_priced_operator_by_operator(name):
     run = plan_cost(plan, prompt=16, generate=1)
     ledger = run.prefill.ledger
     assert np.isfinite(np.asarray(ledger.energy)).all() and (np.asarray(ledger.energy) >= 0).all()
-    assert float(np.sum(ledger.energy)) == pytest.approx(run.prefill.energy, rel=1e-5)
-    assert run.prefill_energy_per_token > 0 and run.prefill_latency > 0
-    asked = {p.path for p in products(plan.config, Phase(tokens=16, context=16))}
-    assert asked <= set(ledger.operators)
+    spent = dict.fromkeys(ledger.operators, 0.0)
+    for operator, energy in zip(ledger.operators, np.asarray(ledger.energy).tolist(), strict=True):
+        spent[operator] += energy
+    assert all(spent[p.path] > 0 for p in products(plan.config, Phase(tokens=16, context=16)))
+    assert sum(spent.values()) == pytest.approx(16 * run.prefill_energy_per_token, rel=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -123,7 +124,7 @@ def test_sixteen_bits_of_attention_take_nearly_four_times_those_of_eight():
 )
 def test_published_figures_of_systems(file, within):
     found = validate(str(RUNS / f"{file}.toml"), progress=False)
-    assert {row.device: row.within for row in found.rows} == within
+    assert {row.chip: row.within for row in found.rows} == within
     assert not found.unexplained
 
 
@@ -162,11 +163,11 @@ def test_conversions_for_a_multiplication():
     assert one / (other / 2) == pytest.approx(0.42)
 
 
-def slow_raella(x: np.ndarray, weights: np.ndarray, slices: int) -> tuple[np.ndarray, float, float]:
-    """A product sum by sum in whole numbers, the share of sums that seven bits cut off, and that of normal ones."""
+def slow_raella(x: np.ndarray, weights: np.ndarray, slices: int) -> tuple[np.ndarray, float, float, float]:
+    """A product sum by sum; the share of sums that seven bits cut off, that of normal ones, and its counting error."""
     w_scale, x_scale, base = np.abs(weights).max() / 127, np.abs(x).max() / 127, 2 ** -(-7 // slices)
     w, codes = np.round(weights / w_scale).astype(int), np.round(x / x_scale).astype(int)
-    total, cut, normal = np.zeros((len(x), weights.shape[1]), int), [], []
+    total, cut, normal, count = np.zeros((len(x), weights.shape[1]), int), [], [], 0
     for start in range(0, len(w), 512):
         rows = slice(start, start + 512)
         for position in range(slices):
@@ -176,11 +177,13 @@ def slow_raella(x: np.ndarray, weights: np.ndarray, slices: int) -> tuple[np.nda
                     driven = (sign * codes[:, rows] > 0) * (np.abs(codes[:, rows]) // 2**bit % 2)
                     sums = driven @ digits
                     cut.append(np.mean((sums < -64) | (sums > 63)))
+                    count += sums.size
                     total += sign * 2**bit * base**position * np.clip(sums, -64, 63)
                     p = driven.mean()
                     mean, std = p * digits.sum(axis=0), np.sqrt(p * (1 - p) * (digits**2).sum(axis=0)) + 1e-9
                     normal.append(np.mean(norm.cdf((-64.5 - mean) / std) + norm.sf((63.5 - mean) / std)))
-    return total * w_scale * x_scale, float(np.mean(cut)), float(np.mean(normal))
+    share = float(np.mean(normal))
+    return total * w_scale * x_scale, float(np.mean(cut)), share, float(np.sqrt(share / count))
 
 
 @pytest.mark.parametrize("slices", [3, 4])
@@ -188,12 +191,12 @@ def test_seven_bits_lose_what_a_slow_product_loses(slices):
     """To the last code; as many sums leave the range as normal ones would, fewer with narrower slices."""
     rng = np.random.default_rng(7)
     weights, x = (rng.normal(size=shape).astype(np.float32) for shape in ((600, 32), (40, 600)))
-    device = replace_device(preset("rram-raella"), {"slices": slices})
+    device = replace_device(preset("rram-raella"), {"slices": slices, "cell.levels": 2 ** -(-7 // slices)})
     chip = pim.program(weights, device, key=root_key(0), calibration=x)
-    expected, cut, normal = slow_raella(x, weights, slices)
+    expected, cut, normal, counting = slow_raella(x, weights, slices)
     found = np.asarray(chip.matmul(x, key=None))
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max())
-    assert cut == pytest.approx(normal, rel=0.1)
+    assert cut == pytest.approx(normal, rel=0.05, abs=3 * counting)
     error = np.sqrt(np.mean((found - x @ weights) ** 2) / np.mean((x @ weights) ** 2))
     assert (cut > 0.01) == (slices == 3) and (error < 0.02) == (slices == 4)  # RAELLA takes the second for such a layer
 

@@ -207,12 +207,18 @@ def test_every_known_shape_is_one_and_can_be_placed_by_name():
         known_shape("llama2-7b")
 
 
+CHIPS = ("hermes", "isaac", "isaac-16", "neurram", "puma")
+"""Systems of one chip, or a board, with as many arrays as it has: no room for billions of weights."""
+
+
 @pytest.mark.parametrize("name", system_names())
 def test_every_system_that_ships_can_be_loaded_and_priced(name, recwarn):
     system = load_system(name)
     assert system.summary and system.citations()
     # Gain cells hold heads of 64 numbers, and keys that are rotated cannot be told from their inputs.
     model = "gpt2" if name == "sram-gain-cells" or system.scored != "keys" else "llama-2-7b"
+    if name in CHIPS:
+        model = llama_config(512, 128, 344, 4, 4, 4, 32, max_position_embeddings=1024)
     step = cost(place(model, system), batch=system.micro_batches * 2, context=512)
     assert float(step.latency) > 0
 

@@ -126,12 +126,14 @@ class Cell:
         time,
         temperature=None,
         cycle=None,
+        stuck: Array | None = None,
     ) -> Float[Array, "*cells"]:
         """Conductances (S) that cells with a target (S) have at `time` (s) since they were programmed.
 
         `key_for(use)` gives the key of the site for each use; the same keys give the same cells at every time and
         temperature (K; None: the one at which the laws were measured). `cycle` counts how often the chip was written
-        again, for its wear.
+        again, for its wear. `stuck` are the states of stuck cells where rows or columns were moved (see
+        `StuckFaults.states`).
         """
         programmed = self._write(target, key_for, cycle)
         target = self._reach(target, cycle)
@@ -143,7 +145,7 @@ class Cell:
             g = g * self.drift.factor(target, key_for("drift"), time)
         if self.slow_noise is not None:
             g = self._clip(g + self.slow_noise.sample(programmed, g, key_for("slow"), time))
-        g = self._stuck(g, key_for, cycle)
+        g = self._stuck(g, key_for, cycle, stuck)
         if self.temperature is not None and temperature is not None:
             g = g * self.temperature.conduction(temperature)
         return g
@@ -178,11 +180,11 @@ class Cell:
             programmed = programmed * self.variation.factor(reach, key_for)
         return programmed
 
-    def _stuck(self, g: Float[Array, "*cells"], key_for, cycle) -> Float[Array, "*cells"]:
+    def _stuck(self, g: Float[Array, "*cells"], key_for, cycle, states=None) -> Float[Array, "*cells"]:
         if self.wear is not None:
             g = self.wear.bury(g, self.g_min, self.g_max, key_for("wear"), cycle)
         if self.faults is not None:
-            g = self.faults.apply(g, self.g_min, self.g_max, key_for("fault"))
+            g = self.faults.apply(g, self.g_min, self.g_max, key_for("fault"), states)
         return g
 
     def _reach(self, target: Float[Array, "*cells"], cycle) -> Float[Array, "*cells"]:

@@ -274,6 +274,8 @@ def uncounted(macro: AnalogMacro) -> tuple[str, ...]:
         notes.append("the ADC has no cost law: conversions are free of charge")
     if macro.periphery is None:
         notes.append("no periphery: lines, sample-and-hold, shift-and-add, buffers, bus and leakage are left out")
+    if macro.remapping is not None:
+        notes.append("what puts inputs or outputs in order around stuck cells, and spare outputs, are free of charge")
     notes += factors_note(macro.cost_factors)
     if macro.hierarchy is not None:
         notes.append(

@@ -77,8 +77,8 @@ def choose(
         The choice: the plan, its cost, and the reason for each group, ready to be printed.
 
     Raises:
-        StudyError: an unknown figure; a system with stores, or one that scores inputs; a loss without text or weights;
-            limits that no placement keeps, with the one that is hardest to keep and by how much it is missed.
+        StudyError: an unknown figure; a system with stores, one that scores inputs or a share of the keys; a loss without
+            text or weights; limits that no placement keeps, with the one that is hardest to keep and by how much it is missed.
         MappingError: operators that no device can do.
 
     Example:
@@ -140,10 +140,15 @@ def _checked(minimise: str, within: Mapping[str, float] | None) -> dict[str, flo
 
 
 def _check_priced(system: System) -> None:
-    """What has no price group by group: stores beside devices, and scores of inputs in place of keys."""
-    if system.stores or system.scored != "keys":
-        what = "stores of keys and values" if system.stores else f"scored = {system.scored!r}"
-        raise StudyError(f"{system.name}: a placement with {what} is not priced group by group: place it by rules")
+    """Raise StudyError for what has no price group by group."""
+    unpriced = {
+        "stores of keys and values": bool(system.stores),
+        f"scored = {system.scored!r}": system.scored != "keys",
+        f"attended = {system.attended:g}": system.attended != 1,
+    }
+    for what, there in unpriced.items():
+        if there:
+            raise StudyError(f"{system.name}: a placement with {what} is not priced group by group: place it by rules")
 
 
 def _scored(
