@@ -137,7 +137,7 @@ def _read(path: Path) -> System:
     links = {name: _link(name, entry, table, path) for name, entry in _tables(table, "links", where)}
     told = {source: found for link in links.values() for source, found in link.citations().items()}
     schedule = _options(table, "schedule", _SCHEDULE, where)
-    staged = {
+    staged: dict[str, Any] = {
         key: _count(value, f"{where}: schedule.{key}", sources) for key, value in schedule.items() if key in _STAGED
     }
     attention, experts = (_options(table, key, known, where) for key, known in _OPTIONS.items())

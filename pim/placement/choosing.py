@@ -77,8 +77,9 @@ def choose(
         The choice: the plan, its cost, and the reason for each group, ready to be printed.
 
     Raises:
-        StudyError: an unknown figure; a system with stores, one that scores inputs or a share of the keys; a loss without
-            text or weights; limits that no placement keeps, with the one that is hardest to keep and by how much it is missed.
+        StudyError: an unknown figure; a system with stores, one that scores inputs or a share of the keys; a loss
+            without text or weights; limits that no placement keeps, with the one that is hardest to keep and by how
+            much it is missed.
         MappingError: operators that no device can do.
 
     Example:
