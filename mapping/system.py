@@ -21,6 +21,10 @@ DIGITAL_RULES = (("layers.*.attention.qk", "digital"), ("layers.*.attention.pv",
 PHASES = ("prefill", "decode")
 """Reading many tokens at once, and writing one after another."""
 
+LINKS, WRITING = "links", "writing"
+OVERLAP = (LINKS, WRITING)
+"""What may go on behind other work; the first is also the name of all links, among those of devices."""
+
 PIPELINE = "pipeline"
 """The link between the stages of a pipeline."""
 
@@ -46,6 +50,8 @@ class System:
         pipeline: stages that the layers are cut into, each with the same share of every device.
         micro_batches: parts in which a batch goes through the stages, one behind the other.
         interleave: sub-batches that each of these parts is cut into, which are on different devices at the same time.
+        overlap: what goes on behind other work, of `OVERLAP`: "links", results that leave while the next are found;
+            "writing", keys and values into one half of the arrays while the other half multiplies.
         scored: what is written of a token for queries to score it, one of `pim.llm_workloads.config.SCORED`.
         attended: share of the scores that attention gets (`pim.llm_workloads.sparsity`): a claim about the workload.
         attended_by: what chooses them; a "screen" goes to the device of `layers.*.screen.attention.qk`.
@@ -84,6 +90,7 @@ class System:
     copies: Sequence[tuple[str, int]] = ()
     experts: str = CUT
     routing: Sequence[float] = ()
+    overlap: Sequence[str] = ()
 
     def __post_init__(self):
         if not self.devices:
@@ -105,6 +112,14 @@ class System:
                 raise MappingError(f"copies of {pattern!r}: give at least 1, not {count}")
         if self.experts not in PLACED:
             raise MappingError(f"experts = {self.experts!r}; {nearest(self.experts, PLACED)}")
+        for what in self.overlap:
+            if what not in OVERLAP:
+                raise MappingError(f"overlap = {what!r}; {nearest(what, OVERLAP)}")
+        if LINKS in self.overlap and self.interleave > 1:
+            raise MappingError(
+                f"overlap = 'links' with interleave = {self.interleave}: sub-batches are on devices and links at the "
+                "same time already; take one of the two"
+            )
         try:
             check_attended(self.attended, self.attended_by)
         except WorkloadError as error:

@@ -29,6 +29,7 @@
     pipeline = 1
     micro_batches = 1
     interleave = 1
+    overlap = ["links", "writing"]            # what goes on behind other work; nothing if it is not there
 
     [[copies]]                                # optional: matrices that lie in arrays more than once
     operators = "layers.*.ffn.*"
@@ -66,7 +67,8 @@ _KEYS = (
     "name", "summary", "grade", "source", "sources", "devices", "links", "rules", "schedule", "attention", "stores",
     "copies", "experts",
 )  # fmt: skip
-_SCHEDULE = ("pipeline", "micro_batches", "interleave")
+_STAGED = ("pipeline", "micro_batches", "interleave")
+_SCHEDULE = (*_STAGED, "overlap")
 _OPTIONS = {"attention": ("scored", "attended", "attended_by"), "experts": ("placed", "routing")}
 
 
@@ -135,7 +137,9 @@ def _read(path: Path) -> System:
     links = {name: _link(name, entry, table, path) for name, entry in _tables(table, "links", where)}
     told = {source: found for link in links.values() for source, found in link.citations().items()}
     schedule = _options(table, "schedule", _SCHEDULE, where)
-    staged = {key: _count(value, f"{where}: schedule.{key}", sources) for key, value in schedule.items()}
+    staged: dict[str, Any] = {
+        key: _count(value, f"{where}: schedule.{key}", sources) for key, value in schedule.items() if key in _STAGED
+    }
     attention, experts = (_options(table, key, known, where) for key, known in _OPTIONS.items())
     copies = [_copies(entry, f"{where}: copies[{i}]", sources) for i, entry in enumerate(table.get("copies", []))]
     rules = [_rule(entry, f"{where}: rules[{i}]") for i, entry in enumerate(table.get("rules", []))]
@@ -150,9 +154,8 @@ def _read(path: Path) -> System:
             sources={**told, **sources},
             **attention,
             stores=_names(table, "stores", where),
-            pipeline=staged.get("pipeline", 1),
-            micro_batches=staged.get("micro_batches", 1),
-            interleave=staged.get("interleave", 1),
+            **staged,
+            overlap=_listed(schedule.get("overlap", []), f"{where}: schedule.overlap"),
             copies=copies,
             experts=experts.get("placed", CUT),
             routing=_shares(experts.get("routing", []), f"{where}: experts.routing"),
@@ -200,6 +203,12 @@ def _copies(entry: Any, where: str, sources: Mapping[str, Source]) -> tuple[str,
     if not isinstance(entry, Mapping) or set(entry) != {"operators", "count"}:
         raise MappingError(f"{where} needs operators and count: [[copies]]")
     return str(entry["operators"]), _count(entry["count"], f"{where}.count", sources)
+
+
+def _listed(value: Any, where: str) -> tuple[str, ...]:
+    if not isinstance(value, list):
+        raise MappingError(f'{where} must be a list, such as ["links"], not {value!r}')
+    return tuple(str(each) for each in value)
 
 
 def _shares(value: Any, where: str) -> tuple[float, ...]:

@@ -21,6 +21,7 @@ from pim.mapping.fit import fit_of, tiles_of
 from pim.mapping.plan import place
 from pim.mapping.system import System
 from pim.mapping.system_file import load_system
+from pim.placement.duplicating import Waiting, duplicate, fill
 
 CONFIG = llama_config(96, 64, 160, 2, 4, 2, 16, max_position_embeddings=512)
 EXPERTS = replace(CONFIG, ffn=replace(CONFIG.ffn, experts=8, experts_per_token=2))
@@ -82,6 +83,46 @@ def test_copies_must_have_room():
         place(CONFIG, System(ARRAYS, RULES, counts={"arrays": need}, copies=[("layers.0.attention.q", 2)]))
     with pytest.raises(MappingError, match="give at least 1"):
         System(ARRAYS, RULES, copies=[("head", 0)])
+
+
+# As many as there is room for ---------------------------------------------------------------------------------------
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.tuples(st.integers(1, 3), st.floats(0.1, 2.0), st.integers(2, 9)), min_size=1, max_size=4),
+       st.integers(0, 20))  # fmt: skip
+def test_nothing_that_has_room_would_save_more(kinds, spare):
+    waiting = [Waiting(f"k{i}", tiles, (each,), (float(n),)) for i, (tiles, each, n) in enumerate(kinds)]
+    arrays = sum(each.tiles for each in waiting) + spare
+    found = fill(waiting, arrays)
+    left = arrays - sum(each.tiles * copies for each, copies in zip(waiting, found, strict=True))
+    assert left >= 0
+    for each, copies in zip(waiting, found, strict=True):
+        assert each.time(copies + left // each.tiles) >= each.time(copies) * (1 - 1e-9)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.floats(0.1, 2.0), min_size=1, max_size=4), st.integers(0, 4))
+def test_copies_of_equal_size_go_where_they_save_most(times, spare):
+    """Two vectors each: a second copy halves the time, a third does nothing. Held against all numbers of copies."""
+    waiting = [Waiting(f"k{i}", 2, (each,), (2.0,)) for i, each in enumerate(times)]
+    total = lambda copies: sum(float(each.time(c)) for each, c in zip(waiting, copies, strict=True))
+    every = [np.add(more, 1) for more in np.ndindex(*[2] * len(waiting)) if 2 * sum(more) <= spare]
+    assert np.isclose(total(fill(waiting, 2 * len(waiting) + spare)), min(map(total, every)))
+
+
+def test_spare_arrays_are_filled_and_the_run_is_quicker():
+    plan = place(CONFIG, System(ARRAYS, RULES))
+    need = fit_of(CONFIG, plan.assignment, "arrays", ARRAYS["arrays"].model).arrays
+    room = place(CONFIG, System(ARRAYS, RULES, counts={"arrays": 3 * need}))
+    many = duplicate(room, prompt=64, generate=4)
+    used = fit_of(CONFIG, many.assignment, "arrays", ARRAYS["arrays"].model, many.system.copies_of).arrays
+    assert 2 * need < used <= 3 * need
+    before, behind = (cost(each, prompt=64, generate=4) for each in (room, many))
+    assert behind.prefill_latency < 0.7 * before.prefill_latency
+    assert np.isclose(behind.decode_latency, before.decode_latency, rtol=1e-5)  # a vector a step
+    with pytest.raises(MappingError, match="say how many"):
+        duplicate(plan)
 
 
 # The busiest device -------------------------------------------------------------------------------------------------
@@ -184,7 +225,7 @@ def test_experts_in_arrays_work_side_by_side():
         for how in ("cut", "spread")
     )
     paths = [f"layers.0.ffn.experts.{i}.gate" for i in range(8)]
-    before, behind = (sum(rows(run.prefill, path, "leakage") for path in paths) for run in (cut, spread))
+    before, behind = (np.sum([rows(run.prefill, path, "leakage") for path in paths], axis=0) for run in (cut, spread))
     np.testing.assert_allclose(behind[[0, 2]], before[[0, 2]], rtol=1e-5)
     np.testing.assert_allclose(behind[1] / before[1], busiest(32, 8, 2, 8)[1] / 64, rtol=1e-4)
 
