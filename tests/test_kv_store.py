@@ -206,7 +206,7 @@ def test_each_pair_of_query_and_token_has_the_bits_of_its_age(keys, name, interv
                 np.testing.assert_allclose(found[b, h, row], np.asarray(x[b, h, row]) @ read, atol=1e-4)
 
 
-@pytest.mark.parametrize("name", list(WORD_BITS))
+@pytest.mark.parametrize("name", ["bf16", "int4"])
 def test_bits_are_lost_as_those_of_weights_are(name):
     """At one age a token reads as a column of a matrix does under the same law; at none all is as it was written."""
     held = store(format=name, retention=LEAKY, token_time=0.01).model
