@@ -17,8 +17,6 @@ import jax.numpy as jnp
 
 import pim
 from pim.devices.device import Device
-from pim.devices.kv_store import KeyValueStore
-from pim.devices.record import cast, prepare
 from pim.devices.retention_errors import RetentionErrors
 from pim.llm_workloads.model import Model
 from pim.llm_workloads.stories import story_text
@@ -36,9 +34,7 @@ def work() -> tuple[Model, str]:
 
 
 def store(**fields: Any) -> Device:
-    interface = pim.component("dram-ddr4-interface").model
-    made = prepare(cast(KeyValueStore(interface=interface, area=0.0, **fields)))
-    return Device("kv", "memory", "keys and values in DRAM", made, {}, {})
+    return pim.key_value_store(interface=pim.component("dram-ddr4-interface"), area=0.0, **fields)
 
 
 def leaky(refresh: float, **fields: Any) -> Device:

@@ -5,17 +5,19 @@ its token's vector of a head. What a query reads of an older token may have chan
 bits are lost (`RetentionErrors`), which is a matter of the time between the two tokens.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Key, UInt32
 
 from pim.devices.components.memory_interface import MemoryInterface
+from pim.devices.device import Device
+from pim.devices.device import replace as changed
 from pim.devices.errors import DeviceError
 from pim.devices.number_format import FLOATS, INTEGERS, integer_codes, integer_scale
 from pim.devices.random import fine_uniform, fold
-from pim.devices.record import leaf, part, record, static
+from pim.devices.record import cast, leaf, part, record, static
 from pim.devices.retention_errors import RetentionErrors
 from pim.devices.stored_words import WORD_BITS, code_values, code_words, finite_words, float_values, float_words
 
@@ -59,8 +61,9 @@ class KeyValueStore:
     that multiplies.
 
     Example:
-        >>> interface = pim.component("dram-ddr4-interface").model
-        >>> store = KeyValueStore(format="int8", interface=interface, capacity=2**30, window=1020, sinks=4)
+        >>> memory = pim.component("dram-ddr4-interface")
+        >>> kv = pim.key_value_store(format="int8", interface=memory, capacity=2**30, window=1020, sinks=4)
+        >>> system = pim.System({"gpu": pim.preset("gpu-a100"), "kv": kv}, stores={"gpu": "kv"})
     """
 
     format: str | None = static(
@@ -149,3 +152,17 @@ class KeyValueStore:
         failing = jnp.sum((cells.limits < rate).astype(jnp.uint32) << bits, axis=0, dtype=jnp.uint32)
         read = law.after(held.words, name, cells.anti[:, None], failing)
         return self.values(held._replace(words=read))
+
+
+def key_value_store(**fields: Any) -> Device:
+    """A store of keys and values, for a `System`.
+
+    Fields are those of `KeyValueStore`; its interface may be a component.
+
+    Raises DeviceError for an unknown field, a value out of range, and parts that make no sense together.
+
+    >>> pim.key_value_store(format="fp16", interface=pim.component("dram-ddr4-interface"))
+    >>> pim.key_value_store(window=1020, sinks=4)  # what is kept, in the cells of the device beside it
+    """
+    nothing = Device("kv-store", "memory", "a store of keys and values", cast(KeyValueStore()), {}, {})
+    return changed(nothing, {name: value for name, value in fields.items() if value is not None})

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pim.devices.catalogue import presets as presets
     from pim.devices.corner import at_corner as at_corner
     from pim.devices.generic import generic as generic
+    from pim.devices.kv_store import key_value_store as key_value_store
     from pim.devices.loader import load_device as load_device
     from pim.devices.random import root_key as root_key
     from pim.evaluation import evaluate as evaluate
@@ -55,6 +56,7 @@ _HOME = {
     "component": "pim.devices.catalogue",
     "load_device": "pim.devices.loader",
     "generic": "pim.devices.generic",
+    "key_value_store": "pim.devices.kv_store",
     "replace": "pim.replacing",
     "at_corner": "pim.devices.corner",
     "root_key": "pim.devices.random",
