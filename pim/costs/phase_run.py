@@ -16,7 +16,8 @@ from jaxtyping import Array, Float
 from pim.costs.blocks import Block
 from pim.costs.early_writing import written_early
 from pim.costs.ledger import Ledger, join, kind
-from pim.costs.plan_parts import Part, device_part, products_only
+from pim.costs.parts import Part
+from pim.costs.plan_parts import device_part, products_only
 from pim.costs.store_cost import store_parts, without_stored
 from pim.costs.traffic import Traffic, traffic
 from pim.devices.gain_attention import GainAttention
