@@ -132,10 +132,17 @@ def read_points(file: Path) -> tuple[Point, ...]:
     if not isinstance(points, list) or not points or not all(isinstance(point, Mapping) for point in points):
         raise DeviceError(f"{shown}: it holds no points; give each as a table [[point]]")
     found = tuple(_point(entry, i, file, shown, table.get("sources", {})) for i, entry in enumerate(points))
-    for i, point in enumerate(found):
-        if point.where in [other.where for other in found[:i]]:
-            raise DeviceError(f"{point.where} is there twice: give each of a device's points a name of its own")
+    check_names(point.where for point in found)
     return found
+
+
+def check_names(places: Iterable[str]) -> None:
+    """Raise DeviceError for two points of one device, or of one system, that have the same name."""
+    seen: set[str] = set()
+    for where in places:
+        if where in seen:
+            raise DeviceError(f"{where} is there twice: give each of a device's points a name of its own")
+        seen.add(where)
 
 
 def _point(entry: Mapping[str, Any], index: int, file: Path, shown: str, own_sources: Mapping[str, Any]) -> Point:

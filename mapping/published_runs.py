@@ -40,7 +40,7 @@ from typing import Any
 from pim.devices.device import Source
 from pim.devices.errors import DeviceError, nearest
 from pim.devices.loader import sources_of
-from pim.devices.published import check_kind, check_value, dotted_paths, known_keys, whole_number
+from pim.devices.published import check_kind, check_names, check_value, dotted_paths, known_keys, whole_number
 from pim.mapping.system_file import SYSTEMS
 
 RUNS = Path(__file__).parent / "published"
@@ -134,7 +134,9 @@ def read_runs(file: Path) -> tuple[RunPoint, ...]:
     sources, points = sources_of(table, file.name), table.get("point", [])
     if not isinstance(points, list) or not points or not all(isinstance(point, Mapping) for point in points):
         raise DeviceError(f"{file.name}: it holds no points; give each as a table [[point]]")
-    return tuple(_point(entry, i, file, sources) for i, entry in enumerate(points))
+    found = tuple(_point(entry, i, file, sources) for i, entry in enumerate(points))
+    check_names(point.where for point in found)
+    return found
 
 
 def is_runs(file: Path) -> bool:

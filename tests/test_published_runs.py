@@ -136,6 +136,14 @@ def test_a_wrong_point_is_told_by_file_point_and_key(tmp_path, changes, words):
         _read(tmp_path, **changes)
 
 
+def test_two_points_of_a_system_have_names_of_their_own(tmp_path):
+    file = tmp_path / "points.toml"
+    point = "[[point]]\n" + "\n".join(f"{key} = {value}" for key, value in POINT.items()) + "\n"
+    file.write_text(HEAD + point + point.replace("llama-2-7b", "llama-2-13b"))
+    with pytest.raises(DeviceError, match="point 'a figure' of a100 is there twice"):
+        read_runs(file)
+
+
 def test_every_point_that_ships_names_a_model_and_a_source():
     for publication, points in published_runs().items():
         assert points, publication

@@ -82,7 +82,7 @@ class StepCost:
     def bottleneck(self) -> np.ndarray:
         """The device, or the links, that the step spends most of its time on."""
         names = np.array(list(self.busy))
-        return names[np.argmax(np.stack(list(self.busy.values())), axis=0)]
+        return np.asarray(names[np.argmax(np.stack(list(self.busy.values())), axis=0)])
 
     @cached_property
     def utilisation(self) -> dict[str, np.ndarray]:
