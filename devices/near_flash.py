@@ -79,6 +79,12 @@ class NearFlash:
     mac_energy: Float[Array, ""] | None = leaf(
         "J", "energy of a multiply-accumulate, in a core or the processor; absent: unknown", low=0, default=None
     )
+    program_time: Float[Array, ""] | None = leaf(
+        "s", "from the register of a page to its cells (tPROG); absent: unknown", low=0, default=None
+    )
+    program_energy: Float[Array, ""] | None = leaf(
+        "J", "energy of programming a page; absent: unknown", low=0, default=None
+    )
     pages: Float[Array, ""] | None = leaf("1", "pages of a plane; absent: as many as it takes", low=1, default=None)
     area: Float[Array, ""] | None = leaf("m^2", "area of all dies; absent: unknown", low=0, default=None)
     errors: PageErrors | None = part("bits that are read wrong, and protection; absent: none is", default=None)
@@ -174,6 +180,20 @@ class NearFlash:
         macs = vectors * inputs * outputs * self.channels
         return TINY * jnp.ones_like(macs) if self.processor_rate is None else macs / self.processor_rate
 
+    def pages_of(self, n_in: Any, n_out: Any) -> Any:
+        """Pages that a matrix takes."""
+        inputs, outputs = self.page_shape
+        return jnp.ceil(n_in / inputs) * jnp.ceil(n_out / outputs)
+
+    def filling_time(self, pages: Any) -> Any:
+        """Time (s) in which so many pages are written, all planes side by side, as fast as the channels bring them.
+
+        NaN where the time of programming is unknown.
+        """
+        program = UNKNOWN if self.program_time is None else self.program_time
+        brought = pages / self.channels * self.page_bytes / self.channel_rate
+        return program + jnp.maximum(brought, pages * program / (self.channels * self.dies * self.planes))
+
     def reads(self, n_in: Any, n_out: Any, vectors: Any = 1) -> Reads:
         """What vectors take that are multiplied by a matrix.
 
@@ -186,8 +206,7 @@ class NearFlash:
             vectors: input vectors, for which each page is read once.
         """
         n_in, n_out, vectors = jnp.broadcast_arrays(*(jnp.asarray(v, jnp.float32) for v in (n_in, n_out, vectors)))
-        inputs, outputs = self.page_shape
-        pages = jnp.ceil(n_in / inputs) * jnp.ceil(n_out / outputs)
+        (inputs, outputs), pages = self.page_shape, self.pages_of(n_in, n_out)
         at_once, beside = self.channels * self.dies, self.channels * self.pages_beside(vectors)
         if self.split == "processor":
             rounds = jnp.zeros_like(pages)
@@ -253,6 +272,7 @@ class NearFlash:
 
 TINY = 1e-30
 """A time (s) that counts as none."""
+UNKNOWN = float("nan")
 
 
 def best_page_inputs(dies: int, weights: int) -> int:

@@ -75,6 +75,11 @@ class Kept(NamedTuple):
     sinks: int = 0
 
 
+ATTENDED_BY = ("pattern", "screen", "scores")
+"""What chooses the scores that a softmax gets, if it does not get all (`sparsity`): a pattern, before anything is
+computed; a rough product of all of them, before the exact one; or the scores themselves."""
+
+
 @dataclass(frozen=True)
 class AttentionKind:
     """What attention does beside the products, see `attention`.
@@ -87,6 +92,8 @@ class AttentionKind:
         normed: queries and keys are normalised, head by head.
         causal: a token sees those up to itself; else all, as in encoders.
         scored: what is kept of a token for queries to score: one of `SCORED`.
+        attended: share of the scores that a softmax gets, and whose values are mixed.
+        attended_by: what chooses them: one of `ATTENDED_BY`.
         kept: what the store of keys and values keeps for each layer, where it keeps less than the model would look at;
             None (for all, or for one layer): everything.
     """
@@ -97,6 +104,8 @@ class AttentionKind:
     normed: bool = False
     causal: bool = True
     scored: str = "keys"
+    attended: float = 1.0
+    attended_by: str = "pattern"
     kept: tuple[Kept | None, ...] | None = None
 
 

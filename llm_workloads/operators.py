@@ -153,16 +153,22 @@ class VectorWork:
         return OPS[self.kind] * self.elements
 
 
+SCREEN = "screen.attention.qk"
+"""The rough product that chooses which scores are computed, where there is one (`sparsity`)."""
+
+
 def layer_operators(config: ModelConfig) -> tuple[str, ...]:
     """All products of a layer, in the order in which they run."""
     before, behind = config.static[:3], config.static[3:]
-    return (*before, *DYNAMIC, *behind)
+    screened = config.attention.attended < 1 and config.attention.attended_by == "screen"
+    return (*before, *((SCREEN,) if screened else ()), *DYNAMIC, *behind)
 
 
 ORDER = (
     "input_norm", "attention.q", "attention.k", "attention.v", "attention.head_norm", "attention.rope", "attention.qk",
     "attention.softmax", "attention.pv", "attention.o", "attention.all_reduce", "attention.norm", "attention.residual",
-    "post_norm", "ffn.router", "gate", "up", "ffn.activation", "down", "ffn.all_reduce", "ffn.norm", "ffn.residual",
+    "post_norm", "ffn.router", "ffn.dispatch", "gate", "up", "ffn.activation", "down", "ffn.combine",
+    "ffn.all_reduce", "ffn.norm", "ffn.residual",
 )  # fmt: skip
 """Ends of the paths of a layer's products and vector work, in the order in which they run."""
 
@@ -200,7 +206,7 @@ def products(config: ModelConfig, phase: Phase) -> list[Product]:
     shapes, vectors = config.matrix_shapes, phase.batch * phase.tokens
     found = [
         _dynamic(layer_path(layer, operator), operator, config, phase, config.window(layer))
-        if operator in DYNAMIC
+        if operator in (SCREEN, *DYNAMIC)
         else _static(layer_path(layer, operator), shapes[operator], vectors, config.chosen(operator))
         for layer in range(config.num_hidden_layers)
         for operator in layer_operators(config)
@@ -220,8 +226,9 @@ def _static(path: str, shape: tuple[int, int], vectors: Count, chosen: float = 1
 
 def _dynamic(path: str, operator: str, config: ModelConfig, phase: Phase, window: int | None) -> Product:
     dim, copies = config.head_dim, phase.batch * config.num_key_value_heads
-    seen = phase.visible(window)
-    n_in, n_out = (dim, seen) if operator == "attention.qk" else (seen, dim)
+    seen, share = phase.visible(window), _share(operator, config)
+    seen = seen if share == 1 else np.maximum(seen * share, 1)
+    n_in, n_out = (dim, seen) if operator.endswith(DYNAMIC[0]) else (seen, dim)
     held = phase.context if window is None else np.minimum(phase.context, window + phase.tokens - 1)
     return Product(
         path,
@@ -233,6 +240,12 @@ def _dynamic(path: str, operator: str, config: ModelConfig, phase: Phase, window
         held=copies * held * dim,
         written=copies * phase.tokens * dim,
     )
+
+
+def _share(operator: str, config: ModelConfig) -> float:
+    """The share of the tokens that a product of attention is about."""
+    everything = operator == SCREEN or (operator == DYNAMIC[0] and config.attention.attended_by == "scores")
+    return 1.0 if everything else config.attention.attended
 
 
 def _without_keys(product: Product, config: ModelConfig, phase: Phase) -> Product:
@@ -282,6 +295,7 @@ def _layer_work(config: ModelConfig, phase: Phase, each: Count, window: int | No
     """The element-wise work of a layer: name, kind and elements."""
     stream = each * config.hidden_size
     scores = each * config.num_attention_heads * phase.visible(window)
+    scores = scores if config.attention.attended == 1 else scores * config.attention.attended
     heads = each * (config.num_attention_heads + config.num_key_value_heads)
     inner = each * config.intermediate_size * (config.ffn.experts_per_token if config.ffn.experts else 1)
     norms = {name: (name, "norm", stream) for name in BLOCK_NORMS[config.block]}

@@ -1,6 +1,6 @@
 """Whether matrices fit the arrays that there are: how many tiles each takes, and how much of them it fills."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,12 +39,26 @@ class Fit:
         return self.values / self.room if self.room else 0.0
 
 
-def fit_of(config: ModelConfig, assignment: Mapping[str, str], name: str, macro: AnalogMacro | DigitalMacro) -> Fit:
-    """What the matrices of weights that are assigned to a device take of its arrays.
+def fit_of(
+    config: ModelConfig,
+    assignment: Mapping[str, str],
+    name: str,
+    macro: AnalogMacro | DigitalMacro,
+    copies: Callable[[str], int] = lambda path: 1,
+) -> Fit:
+    """What the matrices of weights that are assigned to a device take of its arrays, each copy by itself.
+
+    Args:
+        config: shapes of the model.
+        assignment: device of each operator.
+        name: of the device.
+        macro: its arrays.
+        copies: how often the matrix of an operator is there, such as `System.copies_of`.
 
     >>> fit_of(plan.config, plan.assignment, "weights", plan.system.devices["weights"].model).arrays
     """
-    shapes = [shape for path, shape in _static_shapes(config) if assignment[path] == name]
+    here = [(path, shape) for path, shape in _static_shapes(config) if assignment[path] == name]
+    shapes = [shape for path, shape in here for _ in range(copies(path))]
     arrays = sum(tiles_of(macro, *shape) for shape in shapes)
     return Fit(arrays, sum(n_in * n_out for n_in, n_out in shapes), arrays * _room(macro), rows_of(macro))
 
@@ -79,7 +93,7 @@ def check_fit(config: ModelConfig, assignment: Mapping[str, str], system: System
         macro: Any = system.devices[name].model
         if not isinstance(macro, ARRAYS):
             continue
-        need = fit_of(config, assignment, name, macro)
+        need = fit_of(config, assignment, name, macro, system.copies_of)
         if need.arrays > count:
             raise MappingError(
                 f"{name}: the model needs {need.arrays:,} tiles of {need.rows} rows, has {count:,}: raise "

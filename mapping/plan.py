@@ -10,6 +10,7 @@ from pim.llm_workloads.decomposition import decomposed
 from pim.llm_workloads.known_shapes import known_shape, known_shapes
 from pim.llm_workloads.model import Model, load_model
 from pim.llm_workloads.operators import layer_operators, layer_path, operator_paths
+from pim.llm_workloads.sparsity import sparser
 from pim.mapping.fit import check_fit
 from pim.mapping.gain_cells import check_gain_cells
 from pim.mapping.stores import check_stores, with_kept
@@ -90,7 +91,7 @@ def place(model: Model | ModelConfig | str, system: System) -> Plan:
     if isinstance(model, str):
         model = known_shape(model) if model in known_shapes() else load_model(model)
     config = model.config if isinstance(model, Model) else model
-    config = decomposed(config, system.scored)
+    config = sparser(decomposed(config, system.scored), system.attended, system.attended_by)
     paths = operator_paths(config)
     assignment, decode = ({path: system.device_for(path, phase) for path in paths} for phase in PHASES)
     elsewhere = {path: name for path, name in decode.items() if name != assignment[path]}

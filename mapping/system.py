@@ -10,13 +10,20 @@ from pim.devices.device import Device, Source
 from pim.devices.device import replace as replace_device
 from pim.devices.errors import nearest
 from pim.llm_workloads.config import SCORED
+from pim.llm_workloads.errors import WorkloadError
+from pim.llm_workloads.sparsity import check_attended
 from pim.mapping.errors import MappingError
+from pim.mapping.expert_parallel import CUT, PLACED
 
 DIGITAL_RULES = (("layers.*.attention.qk", "digital"), ("layers.*.attention.pv", "digital"), ("head", "digital"))
 
 
 PHASES = ("prefill", "decode")
 """Reading many tokens at once, and writing one after another."""
+
+LINKS, WRITING = "links", "writing"
+OVERLAP = (LINKS, WRITING)
+"""What may go on behind other work; the first is also the name of all links, among those of devices."""
 
 PIPELINE = "pipeline"
 """The link between the stages of a pipeline."""
@@ -43,9 +50,18 @@ class System:
         pipeline: stages that the layers are cut into, each with the same share of every device.
         micro_batches: parts in which a batch goes through the stages, one behind the other.
         interleave: sub-batches that each of these parts is cut into, which are on different devices at the same time.
+        overlap: what goes on behind other work, of `OVERLAP`: "links", results that leave while the next are found;
+            "writing", keys and values into one half of the arrays while the other half multiplies.
         scored: what is written of a token for queries to score it, one of `pim.llm_workloads.config.SCORED`.
+        attended: share of the scores that attention gets (`pim.llm_workloads.sparsity`): a claim about the workload.
+        attended_by: what chooses them; a "screen" goes to the device of `layers.*.screen.attention.qk`.
         summary: what it is, in a line.
         sources: where its own figures come from, such as counts.
+        copies: how often matrices of weights lie in arrays, by a pattern of their paths, of which the first that
+            matches counts; the vectors of a step are dealt out to the copies. Other devices than arrays have one.
+        experts: "cut": every expert over all copies of a device; "spread": each whole on one of them, or of arrays, all
+            side by side.
+        routing: how often each expert was chosen in a trace, for the load of the busiest; equally often by default.
         stores: of a device whose keys and values wait beside it, the store (a device with a `KeyValueStore`).
 
     Example:
@@ -66,9 +82,15 @@ class System:
     micro_batches: int = 1
     interleave: int = 1
     scored: str = "keys"
+    attended: float = 1.0
+    attended_by: str = "pattern"
     summary: str = ""
     sources: Mapping[str, Source] = field(default_factory=dict)
     stores: Mapping[str, str] = field(default_factory=dict)
+    copies: Sequence[tuple[str, int]] = ()
+    experts: str = CUT
+    routing: Sequence[float] = ()
+    overlap: Sequence[str] = ()
 
     def __post_init__(self):
         if not self.devices:
@@ -85,6 +107,23 @@ class System:
                 raise MappingError(
                     f"counts.{device} = {count} does not make {self.pipeline} equal stages of a pipeline"
                 )
+        for pattern, count in self.copies:
+            if count < 1:
+                raise MappingError(f"copies of {pattern!r}: give at least 1, not {count}")
+        if self.experts not in PLACED:
+            raise MappingError(f"experts = {self.experts!r}; {nearest(self.experts, PLACED)}")
+        for what in self.overlap:
+            if what not in OVERLAP:
+                raise MappingError(f"overlap = {what!r}; {nearest(what, OVERLAP)}")
+        if LINKS in self.overlap and self.interleave > 1:
+            raise MappingError(
+                f"overlap = 'links' with interleave = {self.interleave}: sub-batches are on devices and links at the "
+                "same time already; take one of the two"
+            )
+        try:
+            check_attended(self.attended, self.attended_by)
+        except WorkloadError as error:
+            raise MappingError(str(error)) from None
         if self.scored not in SCORED:
             raise MappingError(f"scored = {self.scored!r}; {nearest(self.scored, SCORED)}")
         ends = {PIPELINE, *self.devices, *(f"{one}-{other}" for one in self.devices for other in self.devices)}
@@ -109,6 +148,10 @@ class System:
             if fnmatchcase(path, pattern) and (not only or only[0] == phase)
         )
         return next(matches, next(iter(self.devices)))
+
+    def copies_of(self, path: str) -> int:
+        """How often the matrix of an operator lies in arrays."""
+        return next((count for pattern, count in self.copies if fnmatchcase(path, pattern)), 1)
 
     @property
     def groups(self) -> int:

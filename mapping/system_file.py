@@ -29,16 +29,27 @@
     pipeline = 1
     micro_batches = 1
     interleave = 1
+    overlap = ["links", "writing"]            # what goes on behind other work; nothing if it is not there
+
+    [[copies]]                                # optional: matrices that lie in arrays more than once
+    operators = "layers.*.ffn.*"
+    count = 4
+
+    [experts]                                 # optional
+    placed = "spread"                         # or "cut": each whole on one of the copies of a device, or over all
+    routing = [3, 1, 2, 2]                    # how often each was chosen in a trace; equally often by default
 
     [attention]                               # optional
     scored = "keys"                           # or "inputs", "inputs_by_head": what queries score
+    attended = 1.0                            # share of the scores, and what chooses it: a claim about the workload
+    attended_by = "pattern"                   # "screen" (`layers.*.screen.attention.qk`, a product of all) or "scores"
 
 A bare number is allowed; its grade is then "user".
 """
 
 import tomllib
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -47,14 +58,18 @@ from pim.devices.device import GRADES, Device, Source
 from pim.devices.errors import DeviceError, nearest
 from pim.devices.loader import device_of, sources_of, spelt_out
 from pim.mapping.errors import MappingError
+from pim.mapping.expert_parallel import CUT
 from pim.mapping.system import System
 
 SYSTEMS = Path(__file__).parent / "systems"
 """System files that ship with the package."""
 _KEYS = (
     "name", "summary", "grade", "source", "sources", "devices", "links", "rules", "schedule", "attention", "stores",
+    "copies", "experts",
 )  # fmt: skip
-_SCHEDULE = ("pipeline", "micro_batches", "interleave")
+_STAGED = ("pipeline", "micro_batches", "interleave")
+_SCHEDULE = (*_STAGED, "overlap")
+_OPTIONS = {"attention": ("scored", "attended", "attended_by"), "experts": ("placed", "routing")}
 
 
 def system_names() -> list[str]:
@@ -121,15 +136,12 @@ def _read(path: Path) -> System:
     }
     links = {name: _link(name, entry, table, path) for name, entry in _tables(table, "links", where)}
     told = {source: found for link in links.values() for source, found in link.citations().items()}
-    schedule = dict(_tables({"schedule": {"schedule": table.get("schedule", {})}}, "schedule", where))["schedule"]
-    for key in schedule:
-        if key not in _SCHEDULE:
-            raise MappingError(f"{where}: unknown key schedule.{key}; {nearest(key, _SCHEDULE)}")
-    staged = {key: _count(value, f"{where}: schedule.{key}", sources) for key, value in schedule.items()}
-    attention = dict(_tables({"attention": {"attention": table.get("attention", {})}}, "attention", where))["attention"]
-    for key in attention:
-        if key != "scored":
-            raise MappingError(f"{where}: unknown key attention.{key}; known: scored")
+    schedule = _options(table, "schedule", _SCHEDULE, where)
+    staged: dict[str, Any] = {
+        key: _count(value, f"{where}: schedule.{key}", sources) for key, value in schedule.items() if key in _STAGED
+    }
+    attention, experts = (_options(table, key, known, where) for key, known in _OPTIONS.items())
+    copies = [_copies(entry, f"{where}: copies[{i}]", sources) for i, entry in enumerate(table.get("copies", []))]
     rules = [_rule(entry, f"{where}: rules[{i}]") for i, entry in enumerate(table.get("rules", []))]
     try:
         system = System(
@@ -140,9 +152,13 @@ def _read(path: Path) -> System:
             {name: link.model for name, link in links.items()},
             summary=table["summary"],
             sources={**told, **sources},
-            scored=attention.get("scored", "keys"),
+            **attention,
             stores=_names(table, "stores", where),
             **staged,
+            overlap=_listed(schedule.get("overlap", []), f"{where}: schedule.overlap"),
+            copies=copies,
+            experts=experts.get("placed", CUT),
+            routing=_shares(experts.get("routing", []), f"{where}: experts.routing"),
         )
     except MappingError as error:
         raise MappingError(f"{where}: {error}") from None
@@ -170,6 +186,36 @@ def _tables(table: Mapping[str, Any], key: str, where: str) -> list[tuple[str, M
         if not isinstance(entry, Mapping):
             raise MappingError(f"{where}: {key}.{name} must be a table, [{key}.{name}]")
     return list(found.items())
+
+
+def _options(table: Mapping[str, Any], key: str, known: Sequence[str], where: str) -> dict[str, Any]:
+    """What stands below a key that a file need not have."""
+    found = table.get(key, {})
+    if not isinstance(found, Mapping):
+        raise MappingError(f"{where}: {key} must be a table, [{key}]")
+    for name in found:
+        if name not in known:
+            raise MappingError(f"{where}: unknown key {key}.{name}; {nearest(name, known)}")
+    return dict(found)
+
+
+def _copies(entry: Any, where: str, sources: Mapping[str, Source]) -> tuple[str, int]:
+    if not isinstance(entry, Mapping) or set(entry) != {"operators", "count"}:
+        raise MappingError(f"{where} needs operators and count: [[copies]]")
+    return str(entry["operators"]), _count(entry["count"], f"{where}.count", sources)
+
+
+def _listed(value: Any, where: str) -> tuple[str, ...]:
+    if not isinstance(value, list):
+        raise MappingError(f'{where} must be a list, such as ["links"], not {value!r}')
+    return tuple(str(each) for each in value)
+
+
+def _shares(value: Any, where: str) -> tuple[float, ...]:
+    numbers = isinstance(value, list) and all(isinstance(each, int | float) for each in value)
+    if not numbers:
+        raise MappingError(f"{where} must be a list of numbers, one for each expert, not {value!r}")
+    return tuple(float(each) for each in value)
 
 
 def _names(table: Mapping[str, Any], key: str, where: str) -> dict[str, str]:

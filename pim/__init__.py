@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from pim.on_equal_terms import Setting as Setting
     from pim.on_equal_terms import equal_terms as equal_terms
     from pim.placement.choosing import choose as choose
+    from pim.placement.duplicating import duplicate as duplicate
     from pim.programming import program as program
     from pim.replacing import replace as replace
     from pim.silicon.validation import validate as validate
@@ -72,6 +73,7 @@ _HOME = {
     "formatted": "pim.mapping.formatted",
     "place": "pim.mapping.plan",
     "choose": "pim.placement.choosing",
+    "duplicate": "pim.placement.duplicating",
     "calibrate": "pim.calibration",
     "evaluate": "pim.evaluation",
     "sweep": "pim.evaluation",

@@ -60,8 +60,10 @@ def macros(plan: Plan) -> dict[str, AnalogMacro]:
 def emulated(plan: Plan) -> dict[str, Any]:
     """The devices of a plan's system that compute otherwise than the exact model: analog macros, holders and stores.
 
-    Raises StudyError for a plan whose queries score inputs, which nothing here computes.
+    Raises StudyError for a plan whose queries score inputs or a share of the tokens, which nothing here computes.
     """
+    if plan.config.attention.attended < 1:
+        raise StudyError("a share of the scores is priced, not emulated: take a system with attended = 1")
     if plan.config.attention.scored != "keys":
         raise StudyError("queries that score inputs are priced, not emulated: take a system with scored = 'keys'")
     models = {name: device.model for name, device in plan.system.devices.items()}

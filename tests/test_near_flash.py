@@ -168,6 +168,17 @@ def test_the_ledger_is_what_the_reads_take():
     assert np.asarray(many.latency)[1] == pytest.approx(float(found.latency), rel=1e-6)
 
 
+def test_matrices_are_written_page_by_page_and_costs_can_be_printed():
+    found = cost(FLASH, (4096, 4096))
+    assert found.loading is not None
+    by_hand = 7.5e-4 + max(1024 / 32 * 16384e-9, 1024 * 7.5e-4 / (32 * 16 * 2))
+    assert float(found.loading.write_time) == pytest.approx(by_hand, rel=1e-5)
+    assert np.isnan(found.loading.write_energy) and "unknown" in str(found)
+    known = cost(changed(FLASH, {"program_energy": 1e-4}), (4096, 4096)).loading
+    assert known is not None
+    assert float(known.write_energy) == pytest.approx(1024 * (1e-4 + 8 * 16384 * 5.5e-12), rel=1e-5)
+
+
 def test_a_plan_on_flash_is_the_sum_of_its_products():
     system = System({"flash": FLASH, "npu": preset("npu-cambricon")}, ATTENTION)
     step = cost(place(CONFIG, system), batch=1, context=100)

@@ -32,3 +32,14 @@ def all_reduce(link: Link, amount: Any, devices: int) -> Spent:
     """
     time, energy = all_gather(link, amount, devices)
     return 2 * time, 2 * energy
+
+
+def all_to_all(link: Link, amount: Any, devices: int, busiest: Any = 1.0) -> Spent:
+    """So many bytes, of which every device has as many, and as many of those for each of the others.
+
+    Each sends to one after another; where one is sent more than the mean, by the factor `busiest`, all wait for it.
+
+    >>> all_to_all(link, 64 * 2 * 2 * 4096, 8)
+    """
+    each = amount / devices**2
+    return (devices - 1) * link.time(each * busiest), devices * (devices - 1) * link.energy(each)

@@ -21,6 +21,7 @@ from pim.devices.digital_macro import DigitalMacro
 from pim.devices.digital_unit import DigitalUnit
 from pim.devices.macro import AnalogMacro, Ideal
 from pim.devices.near_dram import NearDram
+from pim.devices.near_flash import NearFlash
 from pim.devices.roofline import Roofline
 from pim.devices.writing import Writing, cell_writing
 from pim.errors import StudyError
@@ -81,6 +82,8 @@ def written(what: Any, shape: Shape) -> Written:
         return Written(bits, UNKNOWN, bits / 8 * _figure(model.energy_per_byte), time, bits)
     if isinstance(model, NearDram):
         return _into_rows(model, shape)
+    if isinstance(model, NearFlash):
+        return _into_pages(model, shape)
     if isinstance(model, Ideal | Formatted):
         nothing = np.zeros(np.shape(shape.weights))
         return Written(nothing, nothing, nothing, nothing, nothing)
@@ -180,6 +183,16 @@ def _into_rows(device: NearDram, shape: Shape) -> Written:
     ledger = near_dram_cost.commands_cost(device, device.filling(shape.weights))
     energy, time = (np.asarray(figure, np.float64).sum(axis=0) for figure in (ledger.energy, ledger.latency))
     return Written(bits, UNKNOWN, energy, time, bits, ("rows are filled through the pins, all channels at once",))
+
+
+def _into_pages(flash: NearFlash, shape: Shape) -> Written:
+    """Pages of a flash, all planes side by side; blocks are taken to be erased."""
+    pages = np.asarray(flash.pages_of(shape.n_in, shape.n_out), np.float64) * shape.copies
+    over = 8 * flash.page_bytes * pages * _figure(flash.channel_energy)
+    time = np.asarray(flash.filling_time(pages), np.float64)
+    told = ("pages are programmed in erased blocks, all planes side by side",)
+    return Written(shape.weights * flash.bits, UNKNOWN, over + pages * _figure(flash.program_energy), time,
+                   shape.weights * flash.bits, told)  # fmt: skip
 
 
 def _figure(value: Any) -> float:

@@ -7,7 +7,7 @@ the next without a pause. Reading takes t (1 + (m - 1)/P) until the last is thro
 `pim.mapping.schedule` has it.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import jax.numpy as jnp
@@ -16,7 +16,9 @@ from jaxtyping import Array, Float
 from pim.costs.blocks import Block
 from pim.costs.early_writing import written_early
 from pim.costs.ledger import Ledger, join, kind
-from pim.costs.plan_parts import Part, device_part, products_only
+from pim.costs.overlapping import Times, rewritten_meanwhile, sent_meanwhile
+from pim.costs.parts import Part
+from pim.costs.plan_parts import device_part, products_only
 from pim.costs.store_cost import store_parts, without_stored
 from pim.costs.traffic import Traffic, traffic
 from pim.devices.gain_attention import GainAttention
@@ -33,7 +35,7 @@ from pim.llm_workloads.operators import (
 )
 from pim.mapping.plan import Plan
 from pim.mapping.schedule import Slot, Turn, makespan, merged, schedule
-from pim.mapping.system import System
+from pim.mapping.system import LINKS, WRITING, System
 
 NO_VECTOR_WORK = "vector work (norms, softmax, activations) is not counted: no device of the system does it"
 
@@ -49,6 +51,7 @@ class PhaseRun:
         stretch: time of all micro-batches over that of one.
         points: steps, or points of a sweep.
         unserved: whether there is vector work that no device does.
+        hidden: time (s) of what goes over the links that other work hides, by path.
     """
 
     parts: dict[str, Part]
@@ -57,17 +60,23 @@ class PhaseRun:
     stretch: float
     points: int
     unserved: bool
+    hidden: Times = field(default_factory=dict)
 
     @cached_property
     def busy(self) -> dict[str, Float[Array, "points"]]:
         """Time (s) for which a sub-batch keeps each device, and the links, busy."""
+        return self._waited | {LINKS: sum(self.hidden.values(), self._waited[LINKS])}
+
+    @cached_property
+    def _waited(self) -> dict[str, Float[Array, "points"]]:
+        """Time (s) for which a sub-batch waits for each device, and for the links."""
         times = {name: part.work.time for name, part in self.parts.items()}
         return times | {LINKS: self.traffic.time}
 
     @cached_property
     def alone(self) -> Float[Array, "points"]:
         """Time (s) that one sub-batch takes without the others."""
-        return sum(self.busy.values(), jnp.zeros(1))
+        return sum(self._waited.values(), jnp.zeros(1))
 
     @cached_property
     def time(self) -> Float[Array, "points"]:
@@ -75,19 +84,29 @@ class PhaseRun:
         return self.alone if self.system.interleave == 1 else makespan(self.slots())
 
     def slots(self) -> list[Slot]:
-        """When each sub-batch of a micro-batch is where."""
-        return schedule(merged(self.turns()), self.system.interleave)
+        """When each sub-batch of a micro-batch is where; what is hidden goes on behind the turn before it."""
+        if not self.hidden:
+            return schedule(merged(self.turns()), self.system.interleave)
+        slots, now, hidden = [], jnp.zeros(self.points), dict(self.hidden)
+        for path, turn in self._turns():
+            begin = now - hidden.pop(path, 0.0) if turn.device == LINKS else now
+            now = now + turn.time
+            slots.append(Slot(0, turn, begin, now))
+        return slots
 
     def turns(self) -> list[Turn]:
         """What a sub-batch does, operator by operator."""
+        return [turn for _, turn in self._turns()]
+
+    def _turns(self) -> list[tuple[str, Turn]]:
         work = {name: [part.work] for name, part in self.parts.items()} | {LINKS: self.traffic.blocks}
         found = [
-            (run_rank(path), Turn(name, kind(path), time))
+            (path, Turn(name, kind(path), time))
             for name, blocks in work.items()
             for block in blocks
             for path, time in block.times(self.points)
         ]
-        return [turn for _, turn in sorted(found, key=lambda pair: pair[0])]
+        return sorted(found, key=lambda pair: run_rank(pair[0]))
 
     @property
     def interval(self) -> Float[Array, "points"]:
@@ -141,9 +160,14 @@ def phase_run(plan: Plan, phase: Phase, points: int, reading: bool) -> PhaseRun:
     if plan.config.attention.scored != "keys":
         early = written_early([part.work for part in parts.values()], points)
         parts = {name: part._replace(work=work) for (name, part), work in zip(parts.items(), early, strict=True)}
+    if WRITING in system.overlap:
+        parts = {name: part._replace(work=rewritten_meanwhile(part.work)) for name, part in parts.items()}
     parts |= store_parts(plan, every, parts, points)
-    sent = traffic(plan, phase, points, kept)
-    return PhaseRun(parts, sent, system, stretch_of(system, reading), points, None in vector)
+    sent, hidden = traffic(plan, phase, points, kept), {}
+    if LINKS in system.overlap:
+        blocks, hidden = sent_meanwhile(sent.blocks, [part.work for part in parts.values()], points)
+        sent = sent._replace(blocks=blocks)
+    return PhaseRun(parts, sent, system, stretch_of(system, reading), points, None in vector, hidden)
 
 
 def stretch_of(system: System, reading: bool) -> float:
@@ -159,10 +183,6 @@ def vector_shares(plan: Plan, phase: Phase) -> dict[str | None, list[VectorWork]
         if not _inside(plan, work):
             found.setdefault(_vector_device(plan, work.path), []).append(work)
     return found
-
-
-LINKS = "links"
-"""The name of what goes over links, among those of devices."""
 
 
 def _inside(plan: Plan, work: VectorWork) -> bool:

@@ -8,7 +8,8 @@ import numpy as np
 
 from pim.costs.ledger import Ledger, join, quantity
 from pim.costs.lifetime import Endurance, Lifetime, lifetime
-from pim.llm_workloads.operators import Phase, products
+from pim.llm_workloads.operators import Phase, Product, products
+from pim.mapping.fit import ARRAYS
 from pim.mapping.plan import Plan
 
 
@@ -112,8 +113,13 @@ def plan_loading(plan: Plan, load: Callable[[Any, tuple[Any, Any]], Any]) -> Pla
     loadings, operators = {}, {}
     for name, device in plan.system.devices.items():
         mine = [product for product in static if plan.assignment[product.path] == name]
-        mine = [product for product in mine for _ in range(int(product.copies))]
+        mine = [product for product in mine for _ in range(int(product.copies) * _copies(plan, name, product))]
         if mine:
             loadings[name] = load(device, (np.array([p.n_in for p in mine]), np.array([p.n_out for p in mine])))
             operators[name] = tuple(product.path for product in mine)
     return PlanLoading(loadings, operators)
+
+
+def _copies(plan: Plan, name: str, product: Product) -> int:
+    """How often a matrix lies in a device."""
+    return plan.system.copies_of(product.path) if isinstance(plan.system.devices[name].model, ARRAYS) else 1

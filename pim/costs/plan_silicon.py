@@ -105,7 +105,7 @@ def silicon(run: "PlanCost", plan: Plan, *, spares: float = 0.0, defects: float 
     if not (np.isfinite(spares) and np.isfinite(defects) and spares >= 0 and defects >= 0):
         raise StudyError(f"spares = {spares} and defects = {defects} must be finite, and 0 or more")
     arrays = {
-        name: fit_of(plan.config, plan.assignment, name, device.model)
+        name: fit_of(plan.config, plan.assignment, name, device.model, plan.system.copies_of)
         for name, device in plan.system.devices.items()
         if isinstance(device.model, AnalogMacro | DigitalMacro)
     }

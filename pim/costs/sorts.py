@@ -14,11 +14,13 @@ POINTS, SORTS = 128, 8
 
 
 class Sort(NamedTuple):
-    """What operators of the same counts have in common: their kind and their layer's window, or who they are."""
+    """What operators of the same counts have in common: their kind, their layer's window and their copies, or who they
+    are."""
 
     kind: str
     window: int | None = None
     path: str | None = None
+    copies: int = 1
 
 
 def by_sort(plan: Plan, items: Sequence[Any], known: Any = ()) -> dict[Sort, list[Any]]:
@@ -28,7 +30,8 @@ def by_sort(plan: Plan, items: Sequence[Any], known: Any = ()) -> dict[Sort, lis
         layer = layer_of(item.path)
         window = None if layer is None else plan.config.window(layer)
         path = item.path if item.path in known else None
-        found.setdefault(Sort(kind(item.path), window, path), []).append(item)
+        sort = Sort(kind(item.path), window, path, plan.system.copies_of(item.path))
+        found.setdefault(sort, []).append(item)
     return found
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from pim.costs.blocks import Block, block_of
 from pim.costs.ledger import UNKNOWN, Ledger, ledger_of
-from pim.costs.plan_parts import Part
+from pim.costs.parts import Part
 from pim.costs.sorts import by_sort, paths_of
 from pim.devices.kv_store import KeyValueStore
 from pim.devices.retention_errors import RetentionErrors

@@ -1,23 +1,28 @@
 """What goes over the links of a system in a phase: sums over devices that share a product, vectors handed on.
 
 Devices that share a product add up their results behind `attention.o` and behind the feed-forward layer, each time a
-vector of the model's width for every token. What one device gives to another crosses the link between them, and what a
-stage of a pipeline gives to the next crosses the link "pipeline", or that of the first device. Keys and values of a
-prompt that is read on one device, while another has the attention of what follows, cross the link between the two.
+vector of the model's width for every token; experts that are spread over them are sent their tokens instead. What one
+device gives to another crosses the link between them, and what a stage of a pipeline gives to the next crosses the link
+"pipeline", or that of the first device. Keys and values of a prompt that is read on one device, while another has the
+attention of what follows, cross the link between the two.
 """
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from pim.costs.blocks import Block
-from pim.costs.collectives import Spent, all_reduce, transfer
+from pim.costs.collectives import Spent, all_reduce, all_to_all, transfer
 from pim.costs.ledger import ledger_of
+from pim.costs.parts import spread_over
+from pim.devices.components.link import Link
 from pim.devices.roofline import Roofline
 from pim.llm_workloads.config import ModelConfig
 from pim.llm_workloads.operators import DYNAMIC, Phase, layer_path
+from pim.mapping.expert_parallel import SPREAD, busiest
 from pim.mapping.plan import Plan
 from pim.mapping.system import PIPELINE
 
@@ -67,15 +72,48 @@ def summed_operators(config: ModelConfig) -> tuple[tuple[str, str], ...]:
     return ("attention", "attention.o"), ("ffn", _down(config))
 
 
-def sum_spent(plan: Plan, phase: Phase, points: int, name: str) -> Spent | None:
-    """Time (s) and energy (J) of adding up once what the devices of a name have; None where no link is given."""
+class Sum(NamedTuple):
+    """What devices that share a product do with its results.
+
+    Attributes:
+        component: of the ledger.
+        end: of the path.
+        spent: time (s) and energy (J) of doing it once; None where no link is given.
+    """
+
+    component: str
+    end: str
+    spent: Spent | None
+
+
+def sums_of(plan: Plan, phase: Phase, points: int, part: str, name: str) -> list[Sum]:
+    """How the devices of a name add up the results of a part of a layer, "attention" or "ffn"."""
     sharing, link = plan.system.sharing(name), plan.system.link(name)
     if sharing == 1:
-        return NOTHING_SPENT
+        return []
+    spread = part == "ffn" and plan.config.ffn.experts and plan.system.experts == SPREAD
+    ways = ("ffn.dispatch", "ffn.combine") if spread else (f"{part}.all_reduce",)
+    component = "all_to_all" if spread else "all_reduce"
     if link is None:
-        return None
-    amount = phase.batch * phase.tokens * plan.config.hidden_size * number_bytes(plan, name)
-    return all_reduce(link, _at(amount, points), sharing)
+        return [Sum(component, end, None) for end in ways]
+    tokens = phase.batch * phase.tokens
+    amount = tokens * plan.config.hidden_size * number_bytes(plan, name)
+    spent = _routed(plan, link, tokens, amount, sharing) if spread else all_reduce(link, _at(amount, points), sharing)
+    return [Sum(component, end, (_at(spent[0], points), _at(spent[1], points))) for end in ways]
+
+
+def _routed(plan: Plan, link: Link, tokens: Any, amount: Any, devices: int) -> Spent:
+    """What goes to the experts that tokens choose, and as much comes back.
+
+    Behind attention tokens lie on all devices: half of its sum deals them out, the other half gathers what they are
+    behind the experts (Rajbhandari et al., DeepSpeed-MoE, ICML 2022: communication that both kinds of parallelism
+    share). Where an expert is cut over several devices, each of them gets the token.
+    """
+    ffn, spread = plan.config.ffn, spread_over(plan, devices)
+    mean = np.divide(np.multiply(tokens, ffn.experts_per_token), spread)
+    _, got = busiest(tokens, ffn.experts, ffn.experts_per_token, spread, plan.system.routing)
+    sent = amount * ffn.experts_per_token * -(-devices // spread)
+    return all_to_all(link, jnp.asarray(sent, jnp.float32), devices, jnp.asarray(np.divide(got, mean), jnp.float32))
 
 
 def _sums(plan: Plan, phase: Phase, points: int) -> tuple[list[Block], set[str]]:
@@ -83,12 +121,11 @@ def _sums(plan: Plan, phase: Phase, points: int) -> tuple[list[Block], set[str]]
     blocks, missing = [], set()
     for part, operator in summed_operators(plan.config):
         for name, layers in _layers_by_device(plan, operator).items():
-            spent = sum_spent(plan, phase, points, name)
-            if spent is None:
-                missing.add(f"{name}-{name}")
-            elif spent is not NOTHING_SPENT:
-                paths = [layer_path(layer, f"{part}.all_reduce") for layer in layers]
-                blocks.append(_block("all_reduce", spent, paths))
+            for component, end, spent in sums_of(plan, phase, points, part, name):
+                if spent is None:
+                    missing.add(f"{name}-{name}")
+                else:
+                    blocks.append(_block(component, spent, [layer_path(layer, end) for layer in layers]))
     return blocks, missing
 
 

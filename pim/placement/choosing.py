@@ -77,8 +77,9 @@ def choose(
         The choice: the plan, its cost, and the reason for each group, ready to be printed.
 
     Raises:
-        StudyError: an unknown figure; a loss without text or weights; limits that no placement keeps, with the one that
-            is hardest to keep and by how much it is missed.
+        StudyError: an unknown figure; a system with stores, one that scores inputs or a share of the keys; a loss
+            without text or weights; limits that no placement keeps, with the one that is hardest to keep and by how
+            much it is missed.
         MappingError: operators that no device can do.
 
     Example:
@@ -93,6 +94,7 @@ def choose(
         model = known_shape(model) if model in known_shapes() else load_model(model)
     config = model.config if isinstance(model, Model) else model
     run: dict[str, Any] = {"batch": batch, "prompt": prompt, "generate": generate}
+    _check_priced(system)
     prices = prices_of(config, system, **run, by_phase=by_phase)
     losses, scored = None, None
     if LOSS in (minimise, *limits):
@@ -110,7 +112,7 @@ def choose(
             raise refuse(judge, found.best)
         if not np.isfinite(verdict.objective[0]):
             raise StudyError(f"{minimise} is known of no placement on {system.name}: some device does not tell its own")
-        best = _overlapped(judge, found.best, run) if system.interleave > 1 else found.best
+        best = _overlapped(judge, found.best, run) if system.interleave > 1 or system.overlap else found.best
         plan = _plan(model, prices, best)
         estimate = None if judge.losses is None else float(judge.loss(best[None])[0])
         if scored is None:
@@ -136,6 +138,18 @@ def _checked(minimise: str, within: Mapping[str, float] | None) -> dict[str, flo
         if not (np.isfinite(value) and value > 0):
             raise StudyError(f"within[{name!r}] = {value}: give a limit above 0")
     return limits
+
+
+def _check_priced(system: System) -> None:
+    """Raise StudyError for what has no price group by group."""
+    unpriced = {
+        "stores of keys and values": bool(system.stores),
+        f"scored = {system.scored!r}": system.scored != "keys",
+        f"attended = {system.attended:g}": system.attended != 1,
+    }
+    for what, there in unpriced.items():
+        if there:
+            raise StudyError(f"{system.name}: a placement with {what} is not priced group by group: place it by rules")
 
 
 def _scored(

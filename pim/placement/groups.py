@@ -137,9 +137,17 @@ def rules_of(groups: list[Group], ways: list[Ways], names: list[str]) -> list[Ru
     rules: list[Rule] = []
     for group, way in zip(groups, ways, strict=True):
         for each in group.kinds:
-            pattern = each.replace(".experts.", ".experts.*.")
-            pattern = pattern if each.startswith("head") else f"layers.*.{pattern}"
+            pattern = pattern_of(each)
             if way.prefill != way.decode:
                 rules.append((pattern, names[way.decode], PHASES[1]))
             rules.append((pattern, names[way.prefill]))
     return rules
+
+
+def pattern_of(kind: str) -> str:
+    """The pattern of all operators of a kind.
+
+    >>> pattern_of("ffn.experts.gate"), pattern_of("head")
+    ('layers.*.ffn.experts.*.gate', 'head')
+    """
+    return kind if kind.startswith("head") else f"layers.*.{kind.replace('.experts.', '.experts.*.')}"

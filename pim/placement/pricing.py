@@ -12,7 +12,7 @@ from pim.costs.ledger import kind
 from pim.costs.phase_run import stretch_of, vector_shares
 from pim.costs.plan_cost import run_phases
 from pim.costs.plan_parts import device_part
-from pim.costs.traffic import flows, kept_values, stage_spent, sum_spent, summed_operators, transfer_spent
+from pim.costs.traffic import flows, kept_values, stage_spent, summed_operators, sums_of, transfer_spent
 from pim.devices.errors import DeviceError
 from pim.errors import StudyError
 from pim.llm_workloads.config import ModelConfig
@@ -122,13 +122,17 @@ def _phase_prices(
             )
         )
 
+    def added(part: str, name: str) -> Terms:
+        each = (spent_terms(one.spent, steps, times, layers) for one in sums_of(plan, phase, steps, part, name))
+        return sum(each, nothing(steps))
+
     between = [
         (index[kind(f.giver)], index[kind(f.taker)], given(f.values, f.count(layers))) for f in flows(config)
     ]  # kinds are without the number of an expert
     between = [each for each in between if each[0] != each[1]]
     moved = [(g, given(kept_values(config), layers)) for g, group in enumerate(groups) if group.dynamic and moving]
-    added = stacked([spent_terms(sum_spent(plan, phase, steps, name), steps, times, layers) for name in names])
-    sums = [index[kind(operator)] for _, operator in summed_operators(config)]
+    sums = [(index[kind(operator)], stacked([added(part, name) for name in names]))
+            for part, operator in summed_operators(config)]  # fmt: skip
     parts = {
         "work": stacked([stacked(row) for row in work]),
         "vector": stacked([_vector(_on(plan, name), phase, steps) for name in names]),
@@ -140,7 +144,7 @@ def _phase_prices(
         **{name: projected(terms, onto) for name, terms in parts.items()},
         between=[(a, b, projected(terms, onto)) for a, b, terms in between],
         moved=[(g, projected(terms, onto)) for g, terms in moved],
-        sums=[(g, projected(added, onto)) for g in sums],
+        sums=[(g, projected(terms, onto)) for g, terms in sums],
         beside=np.array([_beside(plan, name, phase) for name in names]),
         stretch=stretch_of(system, reading),
         each=onto.sum(axis=1),
@@ -180,6 +184,8 @@ def _tiles(plan: Plan, groups: list[Group]) -> Float[np.ndarray, "groups devices
                 if any(d in way for way in group.ways) and not group.dynamic:
                     found[g, d] = sum(
                         tiles_of(device.model, int(product.n_in), int(product.n_out))
+                        * int(product.copies)
+                        * plan.system.copies_of(product.path)
                         for product in products(plan.config, Phase())
                         if kind(product.path) in group.kinds
                     )
