@@ -12,6 +12,7 @@ from test_attention_on_devices import EXACT
 from test_emulation import model, story  # noqa: F401
 from test_golden_curves import device
 
+from pim import crossbar, streamed_product
 from pim.devices.array_wires import ArrayWires
 from pim.devices.cells.faults import StuckFaults
 from pim.devices.device import replace
@@ -22,10 +23,11 @@ from pim.llm_workloads.text import as_scored
 from pim.mapping.assignment import assigned
 from pim.mapping.plan import place
 from pim.mapping.remapped import Places, best_places, stuck_error
-from pim.mapping.system import System, inference_system
+from pim.mapping.system import System
 from pim.programming import program
 from pim.scoring import score
-from pim.streaming.scoring import score_streamed
+from pim.streamed_product import Unprogrammed
+from pim.tile_programming import program_tiles
 
 KEY = chip_key(root_key(3), 0)
 ORDERS = {
@@ -180,13 +182,13 @@ def test_what_is_gained_is_what_was_made_least():
         assert found == pytest.approx(wanted, rel=0.15)
 
 
-def test_the_same_cells_however_a_model_is_run(model):  # noqa: F811
-    plan = place(model, inference_system(faulty(faults(0.01), ORDERS["all"]), EXACT))
-    text = as_scored(story(1), model.tokenizer, context=24, max_tokens=60)
-    whole, streamed = (run([plan], text, chips=1, seed=1, progress=False) for run in (score, score_streamed))
-    np.testing.assert_allclose(streamed.nll, whole.nll, rtol=2e-4)
-    plain = score([place(model, inference_system(faulty(faults(0.01)), EXACT))], text, chips=1, seed=1, progress=False)
-    assert whole.kl.sum() < 0.8 * plain.kl.sum()
+def test_the_same_cells_tile_by_tile():
+    """A matrix that is programmed while it is multiplied by finds the order that it has when it is held."""
+    macro, x, w = faulty(faults(0.01), ORDERS["all"]).model, drawn(9, 70), drawn(70, 30)
+    rows, layer, operator = jnp.zeros((9, 2), jnp.uint32), jnp.int32(2), jnp.uint32(7)
+    held = program_tiles(w, macro, KEY, None, layer=layer, operator=operator)
+    streamed = streamed_product.matmul(Unprogrammed(w, layer, operator), macro, x, rows, KEY)
+    np.testing.assert_allclose(streamed, crossbar.matmul(held, macro, x, rows, KEY), atol=1e-4)
 
 
 def test_keys_and_values_stay_where_they_are(model):  # noqa: F811
