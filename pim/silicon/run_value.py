@@ -1,6 +1,8 @@
 """What our model has for a published figure of a language model on a system."""
 
-from functools import cache
+import json
+from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from statistics import fmean, geometric_mean
 
@@ -10,7 +12,7 @@ from pim.costs.step_cost import StepCost
 from pim.devices.errors import DeviceError
 from pim.errors import StudyError
 from pim.mapping.errors import MappingError
-from pim.mapping.plan import Plan, place
+from pim.mapping.plan import place
 from pim.mapping.published_runs import Asked, Run, RunPoint
 from pim.mapping.system_file import load_system
 
@@ -46,12 +48,20 @@ LARGER_IS_BETTER = ("per_second", "per_joule")
 
 
 def _on_one(figure: str, run: Run, asked: Asked, system: Path) -> float:
-    plan, batch = _plan(run.model, system), run.batch if asked.batch is None else asked.batch
-    plan = plan.replace(asked.set) if asked.set else plan
+    found = _priced(
+        replace(run, batch=run.batch if asked.batch is None else asked.batch), system, json.dumps(dict(asked.set))
+    )
+    return step_figure(found, figure) if isinstance(found, StepCost) else run_figure(found, figure)
+
+
+@lru_cache(maxsize=64)
+def _priced(run: Run, system: Path, changes: str) -> StepCost | PlanCost:
+    """The cost of a run, kept: a publication gives speed and energy of the same runs, over the same baseline."""
+    plan = place(run.model, load_system(system)).replace(json.loads(changes))
     if run.context is not None:
-        return step_figure(cost(plan, batch=batch, context=run.context, tokens=run.tokens), figure)
+        return cost(plan, batch=run.batch, context=run.context, tokens=run.tokens)
     assert run.prompt is not None and run.generate is not None, "checked by `read_runs`"
-    return run_figure(cost(plan, batch=batch, prompt=run.prompt, generate=run.generate), figure)
+    return cost(plan, batch=run.batch, prompt=run.prompt, generate=run.generate)
 
 
 def step_figure(step: StepCost, figure: str) -> float:
@@ -70,8 +80,3 @@ def run_figure(run: PlanCost, figure: str) -> float:
     if figure == "prefill_tokens_per_second":
         return run.prefill_tokens / run.prefill_latency
     return float(getattr(run, figure))
-
-
-@cache
-def _plan(model: str, system: Path) -> Plan:
-    return place(model, load_system(system))
