@@ -179,9 +179,9 @@ def oracle_read(law, name, vector, position, age, key):
     return np.array(out, np.float32)
 
 
-@pytest.mark.parametrize("interval", [1e6, 0.04])
-@pytest.mark.parametrize("name", ["int8", "int4"])
-@pytest.mark.parametrize("keys", [True, False])
+@pytest.mark.parametrize(
+    ("keys", "name", "interval"), [(True, "int8", 1e6), (False, "int4", 0.04), (True, "int4", 0.04)]
+)
 def test_each_pair_of_query_and_token_has_the_bits_of_its_age(keys, name, interval):
     """Two documents, two heads, groups of two queries; with a refresh nothing is lost behind the first one."""
     law = changed(LEAKY, refresh_interval=jnp.float32(interval))
