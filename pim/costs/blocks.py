@@ -33,7 +33,8 @@ class Block(NamedTuple):
         if not self.members:
             return []
         each = jnp.broadcast_to(self.ledger.latency.sum(axis=0), (len(self.members), points))
-        return [(path, each[i]) for i, paths in enumerate(self.members) for path in paths]
+        rows = [each[i] for i in range(len(self.members))]
+        return [(path, row) for row, paths in zip(rows, self.members, strict=True) for path in paths]
 
     def times_over(self, times: int, slower: Float[Array, "points"]) -> "Block":
         """The same work done so many times, in that many times the time of one."""

@@ -31,6 +31,8 @@ def store_parts(plan: Plan, every: list[Product], parts: dict[str, Part], points
         parts: what the devices do that multiply, by name.
         points: over which counts run where they are arrays.
     """
+    if not plan.system.stores:
+        return {}
     beside = {path: time for part in parts.values() for path, time in part.work.times(points)}
     return {name: _part(plan, name, every, beside, points) for name in dict.fromkeys(plan.system.stores.values())}
 
