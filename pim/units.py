@@ -62,3 +62,12 @@ def significant(value: float, digits: int = 4) -> str:
         return f"{value:.{digits}g}"
     before = int(np.floor(np.log10(abs(value)))) + 1 if value else 1
     return f"{value:.{max(0, digits - max(before, 1))}f}"
+
+
+def no_room(need: float, room: float, more: str) -> list[str]:
+    """A note where so many bytes do not fit a memory of so many; of `more` it takes more.
+
+    >>> no_room(8 * 2**30, 4 * 2**30, "devices")
+    ['8 GiB do not fit its 4 GiB: more devices are needed']
+    """
+    return [f"{need / 2**30:.3g} GiB do not fit its {room / 2**30:.3g} GiB: more {more} are needed"] * (need > room)

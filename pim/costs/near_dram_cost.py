@@ -23,6 +23,7 @@ from pim.devices.dram.work import Commands, Cycles, Work
 from pim.devices.near_dram import NearDram
 from pim.devices.record import fields_of
 from pim.llm_workloads.operators import Product
+from pim.units import no_room
 
 
 @partial(jax.jit, static_argnames=("operation", "alone"))
@@ -149,8 +150,7 @@ def _unknown(device: NearDram) -> list[str]:
 
 def _too_big(device: NearDram, values: Any) -> list[str]:
     """A warning where the rows cannot hold so many values."""
-    need, room = float(np.max(values)) * device.memory.bits / 8, float(device.banks.capacity)
-    return [f"{need / 2**30:.3g} GiB do not fit its {room / 2**30:.3g} GiB: more devices are needed"] * (need > room)
+    return no_room(float(np.max(values)) * device.memory.bits / 8, float(device.banks.capacity), "devices")
 
 
 NOTHING_KNOWN = CommandEnergy(**dict.fromkeys(fields_of(CommandEnergy)))

@@ -13,6 +13,7 @@ from jax.core import Tracer
 
 from pim.costs.ledger import UNKNOWN, Ledger, join, ledger_of
 from pim.devices.near_flash import NearFlash
+from pim.units import no_room
 
 
 @jax.jit
@@ -57,9 +58,8 @@ def notes(flash: NearFlash, held: Any = 0) -> tuple[str, ...]:
         return (UNCOUNTED,)
     absent = [name for name in ("page_energy", "channel_energy", "mac_energy", "area") if getattr(flash, name) is None]
     told = [UNCOUNTED] + [f"{', '.join(absent)} unknown: totals that need them are too"] * bool(absent)
-    need, room = float(np.max(held)) * flash.bytes_per_operand, flash.memory_bytes
-    if room is not None and need > float(room):
-        told.append(f"{need / 2**30:.3g} GiB do not fit its {float(room) / 2**30:.3g} GiB: more dies are needed")
+    if flash.memory_bytes is not None:
+        told += no_room(float(np.max(held)) * flash.bytes_per_operand, float(flash.memory_bytes), "dies")
     return tuple(told)
 
 

@@ -16,6 +16,7 @@ from jax.core import Tracer
 from pim.costs.ledger import UNKNOWN, Cost, Ledger, join, ledger_of
 from pim.devices.roofline import Roofline
 from pim.llm_workloads.operators import DYNAMIC, Product, VectorWork
+from pim.units import no_room
 
 STARTED = ("norm", "activation")
 """Vector work that starts a kernel of its own; sums, rotations and softmaxes run in those of others."""
@@ -177,5 +178,4 @@ def fit_notes(roofline: Roofline, products: Iterable[Product], count: Any = 1) -
     key, weight = (float(roofline.bytes_of(kind)) for kind in ("key", "weight"))
     need = sum(float(np.max(product.held)) * (key if product.dynamic else weight) for product in products)
     room = float(np.min(count)) * float(roofline.memory_bytes)
-    told = f"{need / 2**30:.3g} GiB do not fit the {room / 2**30:.3g} GiB of memory: more processors are needed"
-    return (told,) if need > room else ()
+    return tuple(no_room(need, room, "processors"))

@@ -20,6 +20,7 @@ from pim.devices.retention_errors import RetentionErrors
 from pim.llm_workloads.operators import Product
 from pim.mapping.plan import Plan
 from pim.mapping.stores import holding_store
+from pim.units import no_room
 
 
 def store_parts(plan: Plan, every: list[Product], parts: dict[str, Part], points: int) -> dict[str, Part]:
@@ -99,7 +100,5 @@ def _notes(plan: Plan, name: str, store: KeyValueStore, kept: float) -> tuple[st
     if store.token_time is not None and store.retention is not None:
         told.append(f"accuracy is that of a token every {float(store.token_time):.3g} s")
     if store.capacity is not None:
-        room = float(store.capacity) * plan.system.count(name)
-        if kept > room:
-            told.append(f"{kept / 2**30:.3g} GiB do not fit the {room / 2**30:.3g} GiB of the store")
+        told += no_room(kept, float(store.capacity) * plan.system.count(name), "stores")
     return tuple(f"{name}: {note}" for note in told)
