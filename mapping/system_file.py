@@ -162,12 +162,7 @@ def _read(path: Path) -> System:
         )
     except MappingError as error:
         raise MappingError(f"{where}: {error}") from None
-    recalled = [
-        f"links.{n}.{p}" for n, link in links.items() for p, of in link.provenance.items() if of.grade == RECALLED
-    ]
-    recalled += [
-        f"{n}.{p}" for n, device in devices.items() for p, of in device.provenance.items() if of.grade == RECALLED
-    ]
+    recalled = _recalled(devices, links, table)
     if recalled:
         warnings.warn(f"{system.name}: recalled, unverified figures: {', '.join(recalled)}", stacklevel=4)
     return system
@@ -175,6 +170,15 @@ def _read(path: Path) -> System:
 
 RECALLED = "recalled"
 """The grade of figures that warn and gate nothing."""
+
+
+def _recalled(devices: Mapping[str, Device], links: Mapping[str, Device], table: Mapping[str, Any]) -> list[str]:
+    """The paths of recalled figures: of devices, links, counts and the schedule."""
+    parts = {**{f"links.{name}": link for name, link in links.items()}, **devices}
+    found = [f"{n}.{p}" for n, part in parts.items() for p, of in part.provenance.items() if of.grade == RECALLED]
+    numbers = {f"{name}.count": entry.get("count") for name, entry in table["devices"].items()}
+    numbers |= {f"schedule.{key}": entry for key, entry in table.get("schedule", {}).items()}
+    return found + [n for n, entry in numbers.items() if isinstance(entry, Mapping) and entry.get("grade") == RECALLED]
 
 
 def _tables(table: Mapping[str, Any], key: str, where: str) -> list[tuple[str, Mapping[str, Any]]]:

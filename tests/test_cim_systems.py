@@ -58,6 +58,7 @@ def test_every_system_is_priced_operator_by_operator(name):
     assert sum(spent.values()) == pytest.approx(16 * run.prefill_energy_per_token, rel=1e-5)
 
 
+@pytest.mark.filterwarnings("ignore:.*recalled, unverified")
 @pytest.mark.parametrize(
     ("name", "message"),
     [

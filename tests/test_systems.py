@@ -260,6 +260,17 @@ def test_a_file_of_ones_own_says_it_all(tmp_path):
     assert float(cost(place(CONFIG, system), batch=4, context=64).latency) > 0
 
 
+def test_recalled_figures_warn_wherever_they_stand(tmp_path):
+    file = tmp_path / "mine.toml"
+    share, count = "bandwidth_share = 0.5", "count = 2"
+    assert share in MINE and count in MINE
+    text = MINE.replace(count, 'count = {value = 2, grade = "recalled"}', 1)
+    text = text.replace(share, 'bandwidth_share = {value = 0.5, unit = "1", source = "user", grade = "recalled"}', 1)
+    file.write_text(text + '[sources.user]\ncitation = "from memory"\n')
+    with pytest.warns(UserWarning, match=r"mine: recalled, unverified figures: gpu\.bandwidth_share, gpu\.count"):
+        assert load_system(file).count("gpu") == 2
+
+
 @pytest.mark.parametrize(
     ("old", "new", "told"),
     [
