@@ -213,9 +213,8 @@ class NearFlash:
         elif self.split == "dies":
             rounds = jnp.ceil(pages / at_once)
         else:
-            first = (
-                beside * self.read_time / self.round_time(vectors)
-            )  # what channels miss until a page is in its register
+            # what channels miss until a page is in its register
+            first = beside * self.read_time / self.round_time(vectors)
             most = jnp.floor((pages + first) / (at_once + beside))
             tried = jnp.stack([most, most + 1, jnp.zeros_like(most)])
             best = jnp.argmin(self._ending(tried, pages[None], vectors[None]), axis=0)

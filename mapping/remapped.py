@@ -90,7 +90,8 @@ def best_places(
 
 def _costs(how: str, wanted: tuple[Array, ...] | list[Array], found: list[Array]) -> Array:
     """Sums of squares of what is missed by each row or column of weights at each place."""
-    return sum(jnp.einsum(how, a, b, precision=EXACT) for a, b in zip(wanted, found, strict=True))  # type: ignore[return-value]
+    high, low = (jnp.einsum(how, a, b, precision=EXACT) for a, b in zip(wanted, found, strict=True))
+    return high + low
 
 
 def stuck_error(

@@ -19,8 +19,9 @@ from jaxtyping import Int
 from pim.llm_workloads.config import ModelConfig
 from pim.llm_workloads.operators import layer_path
 from pim.mapping.errors import MappingError
+from pim.mapping.expert_parallel import SPREAD
 
-SPREAD, STACKED = "spread", "stacked"
+STACKED = "stacked"
 EXPERTS = (SPREAD, STACKED)
 """Where the experts of a layer lie: each tile by tile behind the one before, or all on the tiles of the first."""
 
@@ -30,7 +31,7 @@ Placement = Mapping[str, tuple[int, ...]]
 
 @dataclass(frozen=True)
 class Stack:
-    """Tiles and their tiers.
+    """Tiles and their tiers; the defaults of a tier are those of that paper's simulator, src/threedsim/accelerator.py.
 
     Attributes:
         tiles: how many there are.
